@@ -1,0 +1,366 @@
+"""The command line: parses, calls the toolkit, prints. No logic of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from toolkit import __version__
+from toolkit.errors import SixpixelsError, UsageError
+
+if TYPE_CHECKING:
+    from toolkit.faces.crops import CropSet
+    from toolkit.faces.pairs import PairSet
+
+    from toolkit.verifiers.manifest import Manifest
+    from toolkit.verifiers.runtime import Execution
+
+app = typer.Typer(
+    help="Audit and harden face verifiers that are deployed as ONNX files.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="The verifiers that come with the toolkit, and published ones.", no_args_is_help=True)
+data_app = typer.Typer(help="Published face pairs.", no_args_is_help=True)
+profiles_app = typer.Typer(help="Defense profiles.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(data_app, name="data")
+app.add_typer(profiles_app, name="profiles")
+
+Model = Annotated[
+    str, typer.Argument(help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.")
+]
+Pairs = Annotated[
+    Path,
+    typer.Option(
+        help="Labeled pairs: an LFW folder with pairs.txt, a CSV of two paths and a label, "
+        "or a folder with one folder per person."
+    ),
+]
+Folds = Annotated[str | None, typer.Option(help="Only these folds of the pair list, for example 7,8.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most this many pairs, as many genuine as impostor ones.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Provider = Annotated[
+    str, typer.Option(help="ONNX Runtime execution provider: auto, cpu, cuda, tensorrt, or a full name.")
+]
+RequireProvider = Annotated[str | None, typer.Option(help="Fail unless the session really runs on this provider.")]
+Threads = Annotated[int, typer.Option(min=0, help="Threads of ONNX Runtime; 0 lets it choose.")]
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Audit and harden face verifiers that are deployed as ONNX files.
+
+    [bold]Examples[/bold]
+
+      sixpixels evaluate facenet-mini --pairs LFW
+      sixpixels audit facenet-mini --pairs LFW --limit 100
+      sixpixels export facenet-mini -o out.onnx
+    """
+    if version:
+        print(f"sixpixels {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def audit(
+    pairs: Pairs,
+    model: Model = "facenet-mini",
+    folds: Folds = None,
+    limit: Limit = 100,
+    seed: Seed = 0,
+    attacks: Annotated[str | None, typer.Option(help="Attacks, separated by commas. Default: all.")] = None,
+    profiles: Annotated[
+        str, typer.Option(help="Profiles: shipped names or .toml files, separated by commas.")
+    ] = "none,mean3",
+    knowledge: Annotated[str, typer.Option(help="What the attacker knows: zero, perfect, or both.")] = "zero,perfect",
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/ and a hash of what is asked.")
+    ] = None,
+    provider: Provider = "auto",
+    require_provider: RequireProvider = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Attack a verifier, bare and behind each profile, and report what is left of its security.
+
+    An audit that was interrupted continues where it stopped when the same command is given again.
+    """
+    import toolkit.attacks
+    from toolkit.audit.run import Request, run_audit, run_name
+    from toolkit.files import write_bytes
+    from toolkit.profiles.profile import find_profile
+    from toolkit.registry import choose, discover
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_assessment
+
+    known_attacks = discover(toolkit.attacks, "ATTACK")
+    chosen_attacks = choose("attack", _names(attacks) if attacks is not None else known_attacks, known_attacks)
+    chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
+    if not chosen_profiles:
+        raise UsageError("no profile chosen; 'none' is the empty one")
+    chosen_knowledge = choose("knowledge", _names(knowledge), {"zero": "zero", "perfect": "perfect"})
+    manifest, execution = _manifest(model), _execution(provider, require_provider, threads)
+    with _progress(quiet or as_json) as progress:
+        pair_set = _load_pairs(pairs, folds, limit, seed)
+        crops = _crop(pair_set, manifest, progress)
+        request = Request(
+            manifest,
+            crops,
+            pair_set.source,
+            tuple(chosen_attacks),
+            tuple(chosen_profiles),
+            tuple(chosen_knowledge),
+            seed,
+            execution,
+            Path(),
+        )
+        folder = run or Path("runs") / run_name(request)
+        assessment = run_audit(request, folder, progress)
+    report = folder / "report.json"
+    text = to_json(assessment)
+    write_bytes(report, text.encode())
+    if as_json:
+        print(text, end="")
+    else:
+        print_assessment(assessment, Console(highlight=False), [report, folder / "probes"])
+
+
+@app.command()
+def evaluate(
+    pairs: Pairs,
+    model: Model = "facenet-mini",
+    folds: Folds = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    provider: Provider = "auto",
+    require_provider: RequireProvider = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure clean verification: accuracy, EER, FNMR at fixed FMR, with intervals. Nothing is attacked."""
+    from toolkit.audit.evaluate import evaluate as measure
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_evaluation
+    from toolkit.verifiers.runtime import RuntimeVerifier
+
+    manifest = _manifest(model)
+    verifier = RuntimeVerifier(manifest, execution=_execution(provider, require_provider, threads))
+    with _progress(quiet or as_json) as progress:
+        pair_set = _load_pairs(pairs, folds, limit, seed)
+        crops = _crop(pair_set, manifest, progress)
+    evaluation = measure(verifier, crops, pair_set.source, seed)
+    if as_json:
+        print(to_json(evaluation), end="")
+    else:
+        print_evaluation(evaluation, Console(highlight=False))
+
+
+@app.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Real pairs to check parity on. Without: no decision is checked.")
+    ] = None,
+    folds: Folds = None,
+    limit: Limit = 100,
+    seed: Seed = 0,
+    max_flips: Annotated[int, typer.Option(min=0, help="Flipped decisions that are accepted.")] = 0,
+    opset: Annotated[int, typer.Option(min=13, max=18, help="ONNX operator set.")] = 17,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Export a model's original checkpoint to ONNX and compare the two on real crops, for every provider here."""
+    from toolkit.export.parity import check_flips
+
+    from toolkit.export.run import run_export
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_export
+
+    manifest = _manifest(model)
+    with _progress(quiet or as_json) as progress:
+        crops = _crop(_load_pairs(pairs, folds, limit, seed), manifest, progress) if pairs else None
+        result = run_export(manifest, output, crops, opset)
+    if as_json:
+        print(to_json(result), end="")
+    else:
+        print_export(result, Console(highlight=False))
+    check_flips(result.parities, max_flips)
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the shipped models."""
+    from toolkit.files import bundled
+    from toolkit.verifiers.manifest import read_manifest
+
+    for path in sorted(bundled("models").glob("*/model.toml")):
+        manifest = read_manifest(path)
+        print(f"{manifest.name:20} {manifest.decision.metric} < {manifest.decision.threshold:g}   {manifest.license}")
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="facenet, or the name of one of its published versions.")] = "facenet",
+    folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("models"),
+    quiet: Quiet = False,
+) -> None:
+    """Download published weights, check their hash, and write their manifest."""
+    from toolkit.fetch import fetch_model
+
+    with _progress(quiet) as progress:
+        where = fetch_model(name, folder, progress=_bytes(progress, name))
+    print(where)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="lfw, or lfw-funneled.")] = "lfw",
+    folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("data"),
+    quiet: Quiet = False,
+) -> None:
+    """Download published pairs of faces, check their hash, and unpack them."""
+    from toolkit.fetch import fetch_data
+
+    with _progress(quiet) as progress:
+        where = fetch_data(name, folder, progress=_bytes(progress, name))
+    print(where)
+
+
+@profiles_app.command("list")
+def profiles_list() -> None:
+    """List the shipped profiles."""
+    from toolkit.profiles.profile import read_profile, shipped_profiles
+
+    for path in shipped_profiles().values():
+        profile = read_profile(path)
+        print(f"{profile.name:12} {profile.description}")
+
+
+@profiles_app.command("show")
+def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's name, or a .toml file.")]) -> None:
+    """Check a profile and print its text."""
+    from toolkit.profiles.profile import find_profile, shipped_profiles
+
+    find_profile(name)
+    print(shipped_profiles().get(name, Path(name)).read_text(encoding="utf-8"), end="")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _manifest(model: str) -> Manifest:
+    from toolkit.verifiers.manifest import find_manifest
+
+    return find_manifest(model)
+
+
+def _execution(provider: str, required: str | None, threads: int) -> Execution:
+    from toolkit.verifiers.runtime import Execution
+
+    return Execution(provider, required, threads)
+
+
+def _load_pairs(path: Path, folds: str | None, limit: int | None, seed: int) -> PairSet:
+    from toolkit.faces.pairs import load_pairs
+
+    chosen = None
+    if folds is not None:
+        if not all(fold.isdecimal() for fold in _names(folds)):
+            raise UsageError(f"--folds {folds!r}: give fold numbers separated by commas, for example 7,8")
+        chosen = [int(fold) for fold in _names(folds)]
+    return load_pairs(path, limit=limit, seed=seed, folds=chosen)
+
+
+def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress) -> CropSet:
+    from toolkit.faces.crops import crop_pairs
+
+    spec = manifest.input
+    template = manifest.alignment.template if manifest.alignment else None
+    return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"))
+
+
+class _RichProgress:
+    """Progress bars on standard error; silent where there is no terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bars = Progress(
+            TextColumn("{task.description:24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=quiet,
+            transient=True,
+        )
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        """A bar of `total` steps; call the result with each number of steps done."""
+        task = self.bars.add_task(name, total=total)
+        return lambda done: self.bars.advance(task, done)
+
+    def counter(self, name: str) -> Callable[[int, int | None], None]:
+        """A bar that is told (done, total)."""
+        task = self.bars.add_task(name, total=None)
+        return lambda done, total: self.bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[_RichProgress]:
+    progress = _RichProgress(quiet)
+    with progress.bars:
+        yield progress
+
+
+def _bytes(progress: _RichProgress, name: str) -> Callable[[int, int | None], None]:
+    return progress.counter(f"{name} (bytes)")
+
+
+def main() -> None:
+    """Run the command line; every error that a user can act on becomes one line and an exit status."""
+    try:
+        status = app(standalone_mode=False)
+    except SixpixelsError as error:
+        _fail(str(error), error.exit_status)
+    except typer.Abort:
+        _fail("interrupted; what was finished is kept", 130)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept", 130)
+    except MemoryError:
+        _fail("out of memory; use --limit, or smaller batches", 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror}", 2)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors
+            _fail(f"{error.format_message()} (try --help)", 4)
+        raise
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"sixpixels: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

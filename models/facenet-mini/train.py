@@ -1,0 +1,298 @@
+"""Train facenet-mini: Inception-ResNet-v1 at reduced width, distilled from an ONNX verifier.
+
+The student learns the teacher's embedding *function*: both see the same randomly placed, mirrored and
+blended crop ("a good teacher is patient and consistent", Beyer et al. 2021, arXiv:2106.05237), which makes
+16,000 faces without names as useful as the named ones. The schedule is in wall-clock time, and a run
+continues from its last checkpoint, so the same script serves two cores for hours or a GPU for minutes.
+
+    python models/facenet-mini/train.py --lfw LFW --faces FACES --teacher dlib_resnet.onnx \
+        --work build/facenet-mini --minutes 120
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from toolkit.faces.alignment import similarity_transform
+
+# Five-point template of the teacher's 150 x 150 crop.
+TEMPLATE_150 = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3], [97.0, 104.5]])
+# Median landmarks of the unlabeled chips, measured in a 150 x 150 frame.
+CHIPS_150 = np.array([[45.0, 42.8], [102.8, 42.8], [73.5, 78.0], [47.2, 102.0], [100.9, 101.2]])
+EMBEDDING_SIZE = 128
+WIDTH = 0.375
+# (share of the time, side of the training crop): small crops first, because they cost half as much.
+STAGES = ((0.5, 112), (1.0, 160))
+
+
+def to_unit_frame(points: np.ndarray, template: np.ndarray) -> np.ndarray | None:
+    """2 x 3 matrix from image pixels to the aligned frame scaled to [0, 1]."""
+    matrix = similarity_transform(points, template)
+    return None if matrix is None else matrix / 150.0
+
+
+def read_sets(people: Path) -> list[dict[str, int]]:
+    """The sets of people.txt: a dictionary of name -> number of images for each."""
+    lines = people.read_text().split("\n")
+    sets, at = [], 1
+    for _ in range(int(lines[0])):
+        count = int(lines[at])
+        rows = [line.split("\t") for line in lines[at + 1 : at + 1 + count]]
+        sets.append({name: int(images) for name, images in rows})
+        at += 1 + count
+    return sets
+
+
+def read_landmarks(path: Path) -> dict[str, np.ndarray]:
+    with path.open() as stream:
+        return {
+            row["image"]: np.array(
+                [
+                    [float(row[f"{part}_x"]), float(row[f"{part}_y"])]
+                    for part in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+                ]
+            )
+            for row in csv.DictReader(stream)
+            if float(row["confidence"]) > 0
+        }
+
+
+def load_faces(lfw: Path, faces: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Training images (BGR uint8) and their matrices to the unit frame."""
+    landmarks = read_landmarks(lfw / "landmarks.csv")
+    training_people = {name for people in read_sets(lfw / "people.txt")[:6] for name in people}
+    images, matrices = [], []
+    for name, points in landmarks.items():
+        if name.split("/")[0] in training_people:
+            matrix = to_unit_frame(points, TEMPLATE_150)
+            image = cv2.imread(str(lfw / "images" / name))
+            if matrix is not None and image is not None:
+                images.append(image)
+                matrices.append(matrix)
+    for path in sorted(faces.glob("*.jpg")):
+        image = cv2.imread(str(path))
+        if image is not None:
+            images.append(image)
+            matrices.append(to_unit_frame(CHIPS_150 * image.shape[0] / 150.0, TEMPLATE_150))
+    return images, matrices
+
+
+class Views:
+    """A thread that makes batches of (crops, teacher embeddings) from random views of the faces."""
+
+    def __init__(self, images, matrices, teacher: Path, mean: np.ndarray | None, seed: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        self.session = onnxruntime.InferenceSession(str(teacher), options, providers=["CPUExecutionProvider"])
+        self.images, self.matrices = images, matrices
+        self.rng = np.random.default_rng(seed)
+        self.side = STAGES[0][1]
+        self.mean = self.teacher_mean() if mean is None else mean
+        self.ready: queue.Queue = queue.Queue(maxsize=12)
+
+    def start(self) -> None:
+        threading.Thread(target=self._produce, daemon=True).start()
+
+    def teacher_embeddings(self, crops_150: list[np.ndarray]) -> np.ndarray:
+        batch = np.stack(crops_150)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+        return self.session.run(None, {"input": batch})[0]
+
+    def teacher_mean(self, count: int = 4000) -> np.ndarray:
+        chosen = self.rng.choice(len(self.images), min(count, len(self.images)), replace=False)
+        parts = []
+        for at in range(0, len(chosen), 64):
+            crops = [self.crop(i, np.eye(3), 150) for i in chosen[at : at + 64]]
+            parts.append(self.teacher_embeddings(crops))
+        return np.concatenate(parts).mean(axis=0)
+
+    def crop(self, index: int, jitter: np.ndarray, side: int) -> np.ndarray:
+        to_pixels = np.diag([side, side, 1.0])
+        matrix = (to_pixels @ jitter @ np.vstack([self.matrices[index], [0, 0, 1]]))[:2]
+        return cv2.warpAffine(
+            self.images[index], matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
+
+    def jitter(self) -> np.ndarray:
+        rng = self.rng
+        angle, scale = np.radians(rng.normal(0, 4)), np.exp(rng.normal(0, 0.04))
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        mirror = -1.0 if rng.random() < 0.5 else 1.0
+        matrix = np.array([[mirror * cos, -sin, 0.0], [mirror * sin, cos, 0.0], [0, 0, 1.0]])
+        matrix[:2, 2] = 0.5 - matrix[:2, :2] @ [0.5, 0.5] + rng.normal(0, 0.02, 2)
+        return matrix
+
+    def view(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """One view at the student's side and at the teacher's, BGR uint8."""
+        rng = self.rng
+        index, jitter = int(rng.integers(len(self.images))), self.jitter()
+        student, teacher = self.crop(index, jitter, side), self.crop(index, jitter, 150)
+        if rng.random() < 0.5:  # a blend of two aligned faces is a face that nobody has
+            other, jitter, share = int(rng.integers(len(self.images))), self.jitter(), rng.uniform(0.5, 0.9)
+            student = cv2.addWeighted(student, share, self.crop(other, jitter, side), 1 - share, 0)
+            teacher = cv2.addWeighted(teacher, share, self.crop(other, jitter, 150), 1 - share, 0)
+        return student, teacher
+
+    def photometric(self, crops: np.ndarray) -> np.ndarray:
+        """Contrast, brightness and color cast of each crop, and a hidden rectangle in some; the teacher sees none."""
+        rng, n = self.rng, len(crops)
+        x = crops.astype(np.float32)
+        gain = np.exp(rng.normal(0, 0.12, (n, 1, 1, 1)) + rng.normal(0, 0.05, (n, 1, 1, 3))).astype(np.float32)
+        x = (x - 127.5) * gain + 127.5 + rng.normal(0, 12, (n, 1, 1, 1)).astype(np.float32)
+        for i in np.flatnonzero(rng.random(n) < 0.15):
+            x[i] = x[i].mean(axis=-1, keepdims=True)
+        for i in np.flatnonzero(rng.random(n) < 0.2):
+            h, w = (rng.uniform(0.1, 0.35, 2) * x.shape[1]).astype(int)
+            top, left = rng.integers(x.shape[1] - h), rng.integers(x.shape[2] - w)
+            x[i, top : top + h, left : left + w] = rng.uniform(0, 255)
+        return (np.clip(x, 0, 255) - 127.5) / 128.0
+
+    def _produce(self) -> None:
+        while True:
+            students, targets, side = [], [], self.side
+            for _ in range(16):
+                pairs = [self.view(side) for _ in range(64)]
+                students.append(np.stack([s for s, _ in pairs])[..., ::-1])
+                targets.append(self.teacher_embeddings([t for _, t in pairs]) - self.mean)
+            student, target = np.concatenate(students), np.concatenate(targets)
+            for _ in range(2):  # each view twice: the teacher costs a third of a training step
+                order = self.rng.permutation(len(student))
+                for at in range(0, len(order), 64):
+                    chosen = order[at : at + 64]
+                    self.ready.put((self.photometric(student[chosen]), target[chosen]))
+
+
+def lfw_test_pairs(lfw: Path, side: int = 160):
+    """Crops (RGB, standardized) and index pairs with labels of sets 7 and 8."""
+    landmarks = read_landmarks(lfw / "landmarks.csv")
+    lines = (lfw / "pairs.txt").read_text().strip().split("\n")[1:]
+    names: dict[str, int] = {}
+    pairs = []
+    for line in lines[6 * 600 : 8 * 600]:
+        f = line.split("\t")
+        a, b = ((f[0], f[1]), (f[0], f[2])) if len(f) == 3 else ((f[0], f[1]), (f[2], f[3]))
+        keys = [f"{n}/{n}_{int(k):04d}.jpg" for n, k in (a, b)]
+        if all(k in landmarks for k in keys):
+            pairs.append((*[names.setdefault(k, len(names)) for k in keys], len(f) == 3))
+    crops = []
+    for name in names:
+        matrix = to_unit_frame(landmarks[name], TEMPLATE_150) * side
+        image = cv2.imread(str(lfw / "images" / name))
+        crops.append(cv2.warpAffine(image, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101)[..., ::-1])
+    return np.stack(crops), np.array(pairs)
+
+
+def best_accuracy(embeddings: np.ndarray, pairs: np.ndarray) -> float:
+    e = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    d = np.sum((e[pairs[:, 0]] - e[pairs[:, 1]]) ** 2, axis=1)
+    order = np.argsort(d)
+    same = pairs[order, 2].astype(bool)
+    correct = np.concatenate([[0], np.cumsum(same)]) + np.concatenate([np.cumsum(~same[::-1])[::-1], [0]])
+    return float(correct.max() / len(d))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lfw", type=Path, required=True)
+    parser.add_argument("--faces", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    import keras
+    import tensorflow as tf
+
+    from toolkit.networks.inception_resnet_v1 import inception_resnet_v1
+
+    keras.utils.set_random_seed(args.seed)
+    args.work.mkdir(parents=True, exist_ok=True)
+    images, matrices = load_faces(args.lfw, args.faces)
+    print(f"{len(images)} training faces", flush=True)
+
+    model = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
+    average = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
+    average.set_weights(model.get_weights())
+    optimizer = keras.optimizers.AdamW(args.rate, weight_decay=0.02, clipnorm=5.0)
+    optimizer.build(model.trainable_variables)
+    checkpoint = tf.train.Checkpoint(model=model, average=average, optimizer=optimizer)
+    state_path, mean = args.work / "state.json", None
+    spent, step = 0.0, 0
+    if state_path.exists():
+        state = json.loads(state_path.read_text())
+        spent, step, mean = state["minutes"], state["step"], np.array(state["mean"], np.float32)
+        checkpoint.restore(state["checkpoint"]).expect_partial()
+        print(f"continuing from minute {spent:.1f}, step {step}", flush=True)
+
+    views = Views(images, matrices, args.teacher, mean, args.seed + step)
+    views.start()
+    test_crops, test_pairs = lfw_test_pairs(args.lfw, STAGES[0][1])
+    test_crops = (test_crops.astype(np.float32) - 127.5) / 128.0
+
+    @tf.function(reduce_retracing=True)
+    def train_step(x: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            e = tf.math.l2_normalize(model(x, training=True), axis=1)
+            t = tf.math.l2_normalize(target, axis=1)
+            cosine = tf.reduce_mean(tf.reduce_sum(e * t, axis=1))
+            # The geometry of the batch: what a verifier uses is distances, not places.
+            relation = tf.reduce_mean(tf.square(tf.matmul(e, e, transpose_b=True) - tf.matmul(t, t, transpose_b=True)))
+            loss = 1.0 - cosine + 4.0 * relation
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        for slow, fast in zip(average.variables, model.variables, strict=True):
+            slow.assign(slow + 0.002 * (fast - slow))
+        return cosine, relation
+
+    @tf.function
+    def embed(x: tf.Tensor) -> tf.Tensor:
+        return average(x, training=False)
+
+    def save() -> None:
+        path = checkpoint.save(str(args.work / "checkpoint"))
+        state = {"minutes": spent, "step": step, "checkpoint": path, "mean": views.mean.tolist()}
+        state_path.write_text(json.dumps(state))
+        average.save_weights(args.work / "average.weights.h5")
+
+    started, last_report, sums, count = time.monotonic() - spent * 60, spent, np.zeros(2), 0
+    while spent < args.minutes:
+        progress = spent / args.minutes
+        views.side = next(side for share, side in STAGES if progress < share)
+        optimizer.learning_rate.assign(
+            args.rate * min(1.0, (step + 1) / 300) * max(0.005, 0.5 * (1 + np.cos(np.pi * progress)))
+        )
+        x, target = views.ready.get()
+        sums += [float(v) for v in train_step(x, target)]
+        step, count = step + 1, count + 1
+        spent = (time.monotonic() - started) / 60
+        if spent - last_report > 5 or spent >= args.minutes:
+            if x.shape[1] != test_crops.shape[1]:
+                test_crops = (lfw_test_pairs(args.lfw, x.shape[1])[0].astype(np.float32) - 127.5) / 128.0
+            e = np.concatenate([embed(test_crops[i : i + 64]).numpy() for i in range(0, len(test_crops), 64)])
+            print(
+                f"minute {spent:6.1f} step {step} side {x.shape[1]} cosine {sums[0] / count:.4f} "
+                f"relation {sums[1] / count:.5f} sets 7-8 best accuracy {best_accuracy(e, test_pairs):.4f}",
+                flush=True,
+            )
+            save()
+            last_report, sums, count = spent, np.zeros(2), 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Profiles, and the hardened verifier as one graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.models import checker_node, write_linear
+from toolkit.defenses.mean import Mean
+from toolkit.errors import InputError, UsageError
+from toolkit.profiles.harden import harden
+from toolkit.profiles.profile import find_profile, read_profile, shipped_profiles
+from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.runtime import RuntimeVerifier, read_model
+
+SIDE = 16
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize(
+    "range_", [{"range": [0, 1]}, {"range": [0, 255], "mean": [127.5, 120.0, 110.0], "std": [128.0, 60.0, 50.0]}]
+)
+def test_hardened_graph_equals_defense_then_verifier(tmp_path: Path, layout: str, channels: str, range_: dict) -> None:  # type: ignore[type-arg]
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(SIDE * SIDE * 3, 4)).astype(np.float32)
+    path = write_linear(tmp_path, weights=weights, side=SIDE, layout=layout, channels=channels, **range_)
+    manifest, profile = read_manifest(path), find_profile("mean3")
+    model = read_model(manifest)
+    hardened = harden(model, manifest, profile)
+    crops = rng.random((5, SIDE, SIDE, 3), np.float32)
+    staged = RuntimeVerifier(manifest).embed(profile.numpy(crops))
+    fused = RuntimeVerifier(manifest, hardened).embed(crops)
+    np.testing.assert_allclose(fused, staged, rtol=1e-4, atol=1e-3 * np.abs(staged).max())
+    assert np.abs(fused - RuntimeVerifier(manifest).embed(crops)).max() > 0.01 * np.abs(staged).max()
+
+    before, after = checker_node(model).graph, checker_node(hardened).graph
+    assert list(before.input) == list(after.input)
+    assert list(before.output) == list(after.output)
+
+
+def test_hardened_file_needs_nothing_of_this_project(tmp_path: Path) -> None:
+    weights = np.ones((SIDE * SIDE * 3, 2), np.float32)
+    manifest = read_manifest(write_linear(tmp_path, weights=weights, side=SIDE))
+    hardened = harden(read_model(manifest), manifest, find_profile("mean3"))
+    session = onnxruntime.InferenceSession(hardened, providers=["CPUExecutionProvider"])
+    flat = np.full((2, SIDE, SIDE, 3), 0.5, np.float32)
+    np.testing.assert_allclose(session.run(None, {"input": flat})[0], 0.5 * SIDE * SIDE * 3, rtol=1e-5)
+
+
+def test_the_empty_profile_changes_nothing(tmp_path: Path) -> None:
+    weights = np.ones((SIDE * SIDE * 3, 2), np.float32)
+    manifest = read_manifest(write_linear(tmp_path, weights=weights, side=SIDE))
+    model = read_model(manifest)
+    assert harden(model, manifest, find_profile("none")) == model
+
+
+def test_per_image_standardization_cannot_be_hardened(tmp_path: Path) -> None:
+    weights = np.ones((SIDE * SIDE * 3, 2), np.float32)
+    path = write_linear(tmp_path, weights=weights, side=SIDE)
+    toml = path.with_suffix(".toml")
+    toml.write_text(toml.read_text().replace("[output]", 'standardization = "per-image"\n[output]'))
+    manifest = read_manifest(path)
+    with pytest.raises(InputError, match="standardized image by image"):
+        harden(read_model(manifest), manifest, find_profile("mean3"))
+
+
+def test_shipped_profiles_are_valid_and_named_like_their_files() -> None:
+    for name, path in shipped_profiles().items():
+        assert read_profile(path).name == name
+    assert find_profile("mean3").defenses == (Mean(3),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('schema = 1\nname = "x"\n[[defence]]\nname = "mean"', "did you mean 'defense'"),
+        ('schema = 1\nname = "x"\n[[defense]]\nname = "men"', "did you mean 'mean'"),
+        ('schema = 1\nname = "x"\n[[defense]]\nname = "mean"\nsiz = 3', "did you mean 'size'"),
+        ('schema = 1\nname = "x"\n[[defense]]\nname = "mean"\nsize = 99', "from 2 to 31"),
+        ('schema = 1\nname = "x"\n[[defense]]\nname = "mean"\nsize = "3"', "type int"),
+        ('schema = 2\nname = "x"', "schema"),
+        ("schema = 1", "name"),
+        ("schema = ", "not valid TOML"),
+    ],
+)
+def test_broken_profiles_name_the_place(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_profile(path)
+    assert "p.toml" in str(caught.value)
+
+
+def test_unknown_profile_offers_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'mean3'"):
+        find_profile("mean")

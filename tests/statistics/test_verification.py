@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from toolkit.errors import InputError, InsufficientError
+from toolkit.statistics.intervals import Rate
+from toolkit.statistics.verification import (
+    best_threshold,
+    cross_validated_accuracy,
+    d_prime,
+    eer,
+    fmr_fnmr,
+    fnmr_at_fmr,
+    identity_bootstrap,
+    roc,
+)
+
+DISTANCES = np.array([0.1, 0.3, 0.5, 0.9, 0.4, 0.9, 1.2, 1.5])
+GENUINE = np.array([True] * 4 + [False] * 4)
+
+
+def gaussian_pairs(count: int, gap: float, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    rng = np.random.default_rng(seed)
+    genuine = np.arange(2 * count) < count
+    return rng.normal(size=2 * count) + np.where(genuine, 0.0, gap), genuine
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Few distinct distances, so that ties between and within the kinds are common."""
+    kinds = [draw(st.lists(st.integers(0, 6), min_size=1, max_size=12)) for _ in range(2)]
+    return np.array(kinds[0] + kinds[1]) / 4, np.array([True] * len(kinds[0]) + [False] * len(kinds[1]))
+
+
+def test_same_is_strictly_below_the_threshold() -> None:
+    fmr, fnmr = fmr_fnmr(DISTANCES, GENUINE, 0.9)
+    assert (fmr, fnmr) == (Rate(1, 4), Rate(1, 4))
+    fmr, fnmr = fmr_fnmr(DISTANCES, GENUINE, np.nextafter(0.9, 1))
+    assert (fmr, fnmr) == (Rate(2, 4), Rate(0, 4))
+
+
+@given(labelled())
+def test_roc_is_the_rates_at_every_threshold(pairs: tuple[NDArray[np.float64], NDArray[np.bool_]]) -> None:
+    thresholds, fmr, fnmr = roc(*pairs)
+    assert (fmr[0], fnmr[0], fmr[-1], fnmr[-1]) == (0, 1, 1, 0)
+    for threshold, false_match, false_non_match in zip(thresholds, fmr, fnmr, strict=True):
+        rates = fmr_fnmr(*pairs, threshold)
+        assert (rates[0].value, rates[1].value) == pytest.approx((false_match, false_non_match))
+
+
+def test_eer_by_hand() -> None:
+    # At 0.9 one of four errs on each side.
+    assert eer(DISTANCES, GENUINE) == pytest.approx(0.25)
+    # The rates go from (0, 1/2) at 0.5 to (1, 1/2) at 0.6, so the lines meet at 1/2.
+    assert eer(np.array([0.1, 0.9, 0.5]), np.array([True, True, False])) == pytest.approx(0.5)
+    # From (0, 2/3) at 2 to (1/2, 1/3) at 3: 0 + w/2 = 2/3 - w/3 at w = 0.8.
+    assert eer(np.array([1, 2, 4, 2, 5.0]), np.array([True] * 3 + [False] * 2)) == pytest.approx(0.4)
+    assert eer(np.array([0.1, 0.2]), np.array([True, False])) == 0
+    assert eer(np.array([0.2, 0.1]), np.array([True, False])) == 1
+
+
+def test_eer_and_d_prime_of_two_gaussians() -> None:
+    distances, genuine = gaussian_pairs(200_000, 2.0)
+    assert d_prime(distances, genuine) == pytest.approx(2, abs=0.01)
+    assert eer(distances, genuine) == pytest.approx(stats.norm.cdf(-1), abs=0.002)
+
+
+def test_d_prime_of_unequal_spread() -> None:
+    # Means 1 and 11, unbiased variances 2 and 18: 10 / sqrt(10).
+    distances, genuine = np.array([0.0, 2, 8, 14]), np.array([True, True, False, False])
+    assert d_prime(distances, genuine) == pytest.approx(math.sqrt(10))
+    assert d_prime(np.array([1.0, 1, 2, 2]), genuine) == math.inf
+    with pytest.raises(InsufficientError, match="at least two"):
+        d_prime(np.array([1.0, 2, 3]), np.array([True, True, False]))
+
+
+def test_fnmr_at_fmr_uses_the_largest_threshold_allowed() -> None:
+    distances = np.concatenate([np.arange(300) + 1.0, [3.5, 4.0, 4.5]])
+    genuine = np.arange(303) >= 300
+    point = fnmr_at_fmr(distances, genuine, 0.01)
+    assert point is not None
+    # Three of 300 impostors (1, 2, 3) may pass; 4 is the largest threshold that does not let the fourth in.
+    assert point == (4.0, Rate(2, 3), Rate(3, 300))
+
+
+def test_fnmr_at_fmr_is_not_claimed_without_impostors_to_show_it() -> None:
+    distances, genuine = gaussian_pairs(99, 2.0)
+    assert fnmr_at_fmr(distances, genuine, 0.01) is None
+    distances, genuine = gaussian_pairs(100, 2.0)
+    assert fnmr_at_fmr(distances, genuine, 0.01) is not None
+    assert fnmr_at_fmr(distances, genuine, 0.001) is None
+
+
+@given(labelled(), st.sampled_from([0.1, 0.25, 0.5]))
+def test_fnmr_at_fmr_never_exceeds_the_fmr_when_impostors_tie(
+    pairs: tuple[NDArray[np.float64], NDArray[np.bool_]], target: float
+) -> None:
+    point = fnmr_at_fmr(*pairs, target)
+    if point is None:
+        assert np.count_nonzero(~pairs[1]) < 1 / target
+        return
+    assert (point.fmr.value or 0.0) <= target
+    above = fmr_fnmr(*pairs, np.nextafter(point.threshold, np.inf))[0].value
+    assert above is not None
+    assert above > target
+
+
+@given(labelled())
+def test_no_threshold_beats_the_best(pairs: tuple[NDArray[np.float64], NDArray[np.bool_]]) -> None:
+    distances, genuine = pairs
+
+    def accuracy(threshold: float) -> float:
+        return float(((distances < threshold) == genuine).mean())
+
+    best = best_threshold(distances, genuine)
+    assert accuracy(best) == max(accuracy(t) for t in roc(distances, genuine)[0])
+    shuffled = np.random.default_rng(0).permutation(len(distances))
+    assert best_threshold(distances[shuffled], genuine[shuffled]) == best
+
+
+def test_best_threshold_is_midway_and_the_lowest_of_ties() -> None:
+    assert best_threshold(np.array([1.0, 2.0, 4.0]), np.array([True, True, False])) == 3
+    # One error each at 1.5 and at 3.5.
+    assert best_threshold(np.array([1.0, 2.0, 3.0, 4.0]), np.array([True, False, True, False])) == 1.5
+    # No float lies between these two, and the midpoint must not fall onto the lower one.
+    low, high = 1.0, float(np.nextafter(1.0, 2))
+    assert low < best_threshold(np.array([low, high]), np.array([True, False])) <= high
+
+
+def test_leave_one_fold_out_never_sees_its_own_fold() -> None:
+    # Each fold is separable, by thresholds that do not fit the other one.
+    distances = np.array([1.0, 2.0, 11.0, 12.0])
+    genuine = np.array([True, False, True, False])
+    result = cross_validated_accuracy(distances, genuine, np.array([7, 7, 9, 9]))
+    np.testing.assert_array_equal(result.thresholds, [11.5, 1.5])
+    np.testing.assert_array_equal(result.per_fold, [0.5, 0.5])
+    assert result.correct == Rate(2, 4)
+
+
+def test_accuracy_is_the_mean_of_folds() -> None:
+    distances = np.array([1.0, 5.0, 1.0, 5.0, 1.0, 5.0, 5.0, 1.0])
+    genuine = np.array([True, False, True, False, True, False, True, False])
+    result = cross_validated_accuracy(distances, genuine, np.array([0, 0, 1, 1, 2, 2, 2, 2]))
+    np.testing.assert_allclose(result.per_fold, [1, 1, 0.5])
+    assert result.accuracy == pytest.approx(2.5 / 3)
+    assert result.standard_error == pytest.approx(stats.sem([1, 1, 0.5]))
+    assert result.correct == Rate(6, 8)
+
+
+def test_drawn_folds_are_stratified_and_follow_the_seed() -> None:
+    distances, genuine = gaussian_pairs(100, 3.0)
+    first, again = (cross_validated_accuracy(distances, genuine, n_folds=10, seed=5) for _ in range(2))
+    other = cross_validated_accuracy(distances, genuine, n_folds=10, seed=6)
+    np.testing.assert_array_equal(first.thresholds, again.thresholds)
+    assert not np.array_equal(first.per_fold, other.per_fold)
+    assert first.correct.trials == 200
+    # Equal folds: their mean is the share of all pairs.
+    assert first.accuracy == pytest.approx(first.correct.value)
+    assert first.accuracy == pytest.approx(stats.norm.cdf(1.5), abs=0.05)
+    with pytest.raises(InsufficientError, match="folds"):
+        cross_validated_accuracy(distances[95:110], genuine[95:110], n_folds=10)
+
+
+def test_identity_bootstrap_is_wider_than_its_pairs_suggest() -> None:
+    """Ten people, fifty pairs each, two of whom always fail: two of ten is what is known, not 100 of 500."""
+    people = np.repeat(np.arange(10), 50)
+    distances, genuine = np.where(people < 2, 2.0, 0.0), np.ones(500, bool)
+    low, high = identity_bootstrap(
+        distances, genuine, people, people, threshold=1.0, statistic="fnmr", rng=np.random.default_rng(0)
+    )
+    # The multiplicities of the two are binomial(10, 0.2) together.
+    assert (low, high) == pytest.approx(tuple(stats.binom.interval(0.95, 10, 0.2) / np.array(10)), abs=1e-9)
+
+
+def test_impostor_pairs_weigh_the_product_of_their_people() -> None:
+    """Five people are drawn; pair (0, 1) errs and (2, 3) does not, so 2 x 1 against 1 x 1 gives 2/3, and so on."""
+    probes, references = np.array([0, 2, 4]), np.array([1, 3, 4])
+    distances, genuine = np.array([0.0, 2.0, 0.0]), np.array([False, False, True])
+    seen = set()
+    for seed in range(600):
+        # Draws without an impostor pair say nothing.
+        with contextlib.suppress(InsufficientError):
+            only, same = identity_bootstrap(
+                distances,
+                genuine,
+                probes,
+                references,
+                threshold=1.0,
+                statistic="fmr",
+                rng=np.random.default_rng(seed),
+                draws=1,
+            )
+            assert only == same
+            seen.add(round(only, 9))
+    assert seen == {0.0, round(1 / 3, 9), 0.5, round(2 / 3, 9), 1.0}
+
+
+def test_accuracy_bootstrap_holds_the_accuracy() -> None:
+    rng = np.random.default_rng(1)
+    probes = rng.integers(40, size=600)
+    references = np.where(np.arange(600) % 2, probes, (probes + 1 + rng.integers(39, size=600)) % 40)
+    genuine = probes == references
+    distances = rng.normal(size=600) + np.where(genuine, 0, 2.0)
+    low, high = identity_bootstrap(
+        distances, genuine, probes, references, threshold=1.0, statistic="accuracy", rng=np.random.default_rng(2)
+    )
+    assert low < ((distances < 1) == genuine).mean() < high
+    again = identity_bootstrap(
+        distances, genuine, probes, references, threshold=1.0, statistic="accuracy", rng=np.random.default_rng(2)
+    )
+    assert again == (low, high)
+
+
+def test_contradictory_identities_are_refused() -> None:
+    ones = np.ones(len(DISTANCES), np.int64)
+    with pytest.raises(InputError, match="4 pairs have identities"):
+        identity_bootstrap(DISTANCES, GENUINE, ones, ones, threshold=1.0, statistic="fmr", rng=np.random.default_rng(0))
+
+
+def test_unusable_arrays_are_refused() -> None:
+    with pytest.raises(InputError, match="1 of 8 distances are not finite"):
+        eer(np.where(np.arange(8) == 2, np.nan, DISTANCES), GENUINE)
+    with pytest.raises(InputError, match="one length and bool"):
+        eer(DISTANCES, GENUINE.astype(int))
+    with pytest.raises(InsufficientError, match="both kinds"):
+        best_threshold(DISTANCES[:4], GENUINE[:4])
+    with pytest.raises(InputError, match="FMR"):
+        fnmr_at_fmr(DISTANCES, GENUINE, 1.0)

@@ -1,0 +1,207 @@
+"""What an attack is, what it is given and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError
+from toolkit.verifiers.manifest import Decision
+from toolkit.verifiers.scores import distances, is_same
+
+Images = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Needs = Literal["runtime", "gradient"]
+
+# Scales tried, in order, to carry a float perturbation over to 8 bits: 7 % apart, up to about 30.
+_SCALES = 1.07 ** np.arange(51)
+_SCALES_AT_ONCE = 6
+
+
+class Runtime(Protocol):
+    """What a noise or query attack sees."""
+
+    def embed(self, crops: Images) -> NDArray[np.float32]:
+        """Embeddings (N, D) of crops (N, H, W, 3) in [0, 1]."""
+        ...
+
+
+class Gradients(Runtime, Protocol):
+    """What a gradient attack sees."""
+
+    def distances_and_gradients(
+        self, crops: Images, references: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], Images]:
+        """Distances (N,) to reference embeddings (N, D), and gradients with respect to the crops."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch of pairs to attack.
+
+    Attributes:
+        probes: (N, H, W, 3), RGB in [0, 1], of 8-bit origin.
+        references: (N, D), the references' embeddings by the model that is attacked.
+        dodging: (N,), True where the goal is to be judged different, False for impersonation.
+        decision: the metric and threshold.
+        generators: one random generator per pair, so that a pair's result does not depend on its batch.
+    """
+
+    probes: Images
+    references: NDArray[np.float32]
+    dodging: Bools
+    decision: Decision
+    generators: tuple[np.random.Generator, ...]
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+
+@dataclass(frozen=True)
+class Crafted:
+    """Adversarial probes for a task.
+
+    Attributes:
+        probes: (N, H, W, 3) float32, the float result; the clean probe where the attack failed.
+        success: (N,), whether the attacked model's decision flipped on the float result.
+        probes8: (N, H, W, 3) uint8, what can be sent to a deployed verifier.
+        success8: (N,), whether the decision flipped on the 8-bit result.
+        evaluations: (N,), how many times the model was run for the pair (a gradient counts as one).
+    """
+
+    probes: Images
+    success: Bools
+    probes8: NDArray[np.uint8]
+    success8: Bools
+    evaluations: NDArray[np.int64]
+
+
+class Attack(Protocol):
+    """A frozen dataclass whose fields are the attack's parameters."""
+
+    @property
+    def name(self) -> str:
+        """The name on the command line and in reports."""
+        ...
+
+    @property
+    def needs(self) -> Needs:
+        """Whether the attack needs gradients or only the runtime."""
+        ...
+
+    def craft(self, model: Gradients, task: Task) -> Crafted:
+        """Attack every pair of `task`; an attack on the runtime calls nothing but `embed`."""
+        ...
+
+
+def to_8bit(images: Images) -> NDArray[np.uint8]:
+    """Round images in [0, 1] to the nearest of 256 levels."""
+    return np.clip(np.rint(images * np.float32(255)), 0, 255).astype(np.uint8)
+
+
+def to_unit(images: NDArray[np.uint8]) -> Images:
+    """8-bit images as float32 in [0, 1]."""
+    return images.astype(np.float32) / np.float32(255)
+
+
+def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools:
+    """Whether each distance (N,) reaches its goal: "different" when dodging, "same" for impersonation."""
+    same = is_same(decision, d)
+    return np.where(dodging, ~same, same)
+
+
+def succeeds(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> Bools:
+    """Whether images (M, H, W, 3), tried for the pairs `rows` (M,), reach their goals."""
+    d = distances(task.decision.metric, model.embed(images), task.references[rows])
+    return flipped(d, task.dodging[rows], task.decision)
+
+
+def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images) -> tuple[NDArray[np.float64], Images]:
+    """How far images (M, ...) are from the goal, and the direction that brings them nearer.
+
+    Returns:
+        Margins (M,), negative until the goal is reached, in units of the distance, and their gradients.
+
+    Raises:
+        InputError: a gradient is NaN or infinite.
+    """
+    d, gradient = model.distances_and_gradients(images, task.references[rows])
+    if not np.isfinite(gradient).all():
+        raise InputError("the gradient of the model has NaN or infinite values: no gradient attack can be run on it")
+    sign = np.where(task.dodging[rows], 1.0, -1.0)
+    return sign * (d - task.decision.threshold), gradient * sign.astype(np.float32)[:, None, None, None]
+
+
+def first_success(
+    model: Runtime, task: Task, rows: NDArray[np.intp], candidates: int, at_once: int, make: CandidateMaker
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Find, for each pair of `rows`, the first of a ladder of candidates that reaches the goal.
+
+    Several rungs are tried in one batch, and pairs leave as they are solved.
+
+    Args:
+        model: what is attacked.
+        task: the pairs.
+        rows: (M,), the pairs to look at.
+        candidates: the number of rungs.
+        at_once: how many rungs go into one batch.
+        make: gives the images of some pairs at one rung.
+
+    Returns:
+        The rung of each pair (M,), -1 where none succeeds, and the number of images run for it (M,).
+    """
+    rungs = np.full(len(rows), -1, np.intp)
+    runs = np.zeros(len(rows), np.int64)
+    open_ = np.arange(len(rows))
+    for start in range(0, candidates, at_once):
+        if not len(open_):
+            break
+        block = range(start, min(start + at_once, candidates))
+        images = np.concatenate([make(rows[open_], rung) for rung in block])
+        hits = succeeds(model, task, np.tile(rows[open_], len(block)), images).reshape(len(block), len(open_))
+        runs[open_] += len(block)
+        solved = hits.any(axis=0)
+        rungs[open_[solved]] = start + hits.argmax(axis=0)[solved]
+        open_ = open_[~solved]
+    return rungs, runs
+
+
+class CandidateMaker(Protocol):
+    """Images (M, H, W, 3) of the pairs `rows` (M,) at one rung of a ladder."""
+
+    def __call__(self, rows: NDArray[np.intp], rung: int, /) -> Images:
+        """Make them."""
+        ...
+
+
+def carry_to_8bit(
+    model: Runtime, task: Task, probes: Images, success: Bools
+) -> tuple[NDArray[np.uint8], Bools, NDArray[np.int64]]:
+    """Find 8-bit probes near successful float ones.
+
+    Rounding wipes out most of a perturbation below half a level, so it is scaled up in small steps until the
+    rounded probe succeeds: a large scale with rounding moves just the pixels that matter most.
+
+    Returns:
+        8-bit probes (the clean ones where there is no success), their success, and the images run for each.
+    """
+    rows = np.flatnonzero(success)
+    delta = probes - task.probes
+
+    def scaled(rows: NDArray[np.intp], rung: int) -> Images:
+        return to_unit(to_8bit(np.clip(task.probes[rows] + np.float32(_SCALES[rung]) * delta[rows], 0, 1)))
+
+    rungs, runs = first_success(model, task, rows, len(_SCALES), _SCALES_AT_ONCE, scaled)
+    probes8 = to_8bit(task.probes)
+    for row, rung in zip(rows, rungs, strict=True):
+        if rung >= 0:
+            probes8[row] = to_8bit(scaled(np.array([row]), rung))[0]
+    success8 = np.zeros(len(task), np.bool_)
+    success8[rows] = rungs >= 0
+    evaluations = np.zeros(len(task), np.int64)
+    evaluations[rows] = runs
+    return probes8, success8, evaluations

@@ -1,0 +1,205 @@
+"""The assessment: everything a report says, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.audit.plan import GOALS, Goal, Scenario, Unavailable
+from toolkit.audit.replay import CleanRun, Replay
+from toolkit.export.parity import Parity
+from toolkit.statistics.intervals import Rate
+from toolkit.statistics.verification import eer
+
+# L2 budgets of the paper's table 1, besides no limit.
+BUDGETS = (5.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was audited, and how it was really run."""
+
+    name: str
+    model: str
+    model_sha256: str
+    checkpoint_sha256: str | None
+    provider: str
+    provider_requested: str
+    metric: str
+    threshold: float
+    maximum: float
+    onnxruntime: str
+    tensorflow: str | None
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """Clean decisions of one deployed profile at the manifest's threshold."""
+
+    profile: str
+    fnmr: Rate
+    fmr: Rate
+    accuracy: Rate
+    eer: float | None
+
+
+@dataclass(frozen=True)
+class ScenarioResult:
+    """One attack x knowledge x profile x goal.
+
+    `asr` counts 8-bit successes over eligible pairs: those that the target decided correctly before the attack.
+    Norms are of successful 8-bit probes, None where there is none.
+    """
+
+    attack: str
+    knowledge: str
+    profile: str
+    goal: Goal
+    pairs: int
+    clean_errors: int
+    eligible: int
+    crafted: int
+    replayed: int
+    asr: Rate
+    asr_float: Rate
+    asr_at_l2: tuple[tuple[float, Rate], ...]
+    mean_l2: float | None
+    median_l2: float | None
+    median_linf: float | None
+    median_rms: float | None
+    median_l2_float: float | None
+    mean_l2_defended: float | None
+    mean_evaluations: float
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A whole audit, ready to be rendered."""
+
+    run: str
+    seed: int
+    pairs_source: str
+    genuine: int
+    impostor: int
+    left_out: tuple[str, ...]
+    target: Target
+    parity: Parity | None
+    profiles: tuple[tuple[str, str], ...]
+    attacks: tuple[tuple[str, tuple[tuple[str, object], ...]], ...]
+    clean: tuple[CleanResult, ...]
+    scenarios: tuple[ScenarioResult, ...]
+    unavailable: tuple[Unavailable, ...]
+    worst: str
+    caveats: tuple[str, ...]
+    complete: bool
+    seconds: float
+
+
+def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> CleanResult:
+    """Clean error rates of one profile. EER is None where one of the two kinds of pairs is missing."""
+    wrong = ~clean.correct
+    both = genuine.any() and not genuine.all()
+    return CleanResult(
+        profile,
+        Rate(int(wrong[genuine].sum()), int(genuine.sum())),
+        Rate(int(wrong[~genuine].sum()), int((~genuine).sum())),
+        Rate(int(clean.correct.sum()), len(genuine)),
+        float(eer(clean.distances, genuine)) if both else None,
+    )
+
+
+def scenario_results(
+    scenario: Scenario, replay: Replay, clean: CleanRun, genuine: NDArray[np.bool_]
+) -> list[ScenarioResult]:
+    """The two goals of a scenario; a goal without pairs is left out."""
+    return [
+        _scenario_result(scenario, goal, replay, clean, of_goal)
+        for goal, of_goal in zip(GOALS, (genuine, ~genuine), strict=True)
+        if of_goal.any()
+    ]
+
+
+def _scenario_result(
+    scenario: Scenario, goal: Goal, replay: Replay, clean: CleanRun, of_goal: NDArray[np.bool_]
+) -> ScenarioResult:
+    eligible = of_goal & clean.correct
+    success = eligible & replay.success
+    total = int(eligible.sum())
+
+    def over(values: NDArray[np.float64], summary: str, chosen: NDArray[np.bool_] = success) -> float | None:
+        return float(getattr(np, summary)(values[chosen])) if chosen.any() else None
+
+    return ScenarioResult(
+        attack=scenario.attack.name,
+        knowledge=scenario.knowledge,
+        profile=scenario.profile.name,
+        goal=goal,
+        pairs=int(of_goal.sum()),
+        clean_errors=int((of_goal & ~clean.correct).sum()),
+        eligible=total,
+        crafted=int((eligible & replay.crafted).sum()),
+        replayed=int((eligible & replay.crafted).sum()),
+        asr=Rate(int(success.sum()), total),
+        asr_float=Rate(int((eligible & replay.success_float).sum()), total),
+        asr_at_l2=tuple((b, Rate(int((success & (replay.l2 <= b)).sum()), total)) for b in BUDGETS),
+        mean_l2=over(replay.l2, "mean"),
+        median_l2=over(replay.l2, "median"),
+        median_linf=over(replay.linf, "median"),
+        median_rms=over(replay.rms, "median"),
+        median_l2_float=over(replay.l2_float, "median", eligible & replay.success_float),
+        mean_l2_defended=over(replay.l2_defended, "mean"),
+        mean_evaluations=float(replay.evaluations[of_goal].mean()),
+    )
+
+
+def worst_finding(scenarios: list[ScenarioResult]) -> str:
+    """One sentence on the scenario with the highest success, the smallest perturbation deciding between equals."""
+    hit = [s for s in scenarios if s.asr.successes]
+    if not hit:
+        return (
+            "No attack that was run succeeded on an eligible pair; see the caveats for what that can and cannot show."
+        )
+    # Adaptive results say more about a deployment than those of an attacker who does not know it.
+    adaptive = [s for s in hit if s.knowledge == "perfect" and s.profile != "none"]
+    worst = max(adaptive or hit, key=lambda s: (s.asr.lower_bound(), -(s.median_rms or 0.0)))
+    verb = "dodges" if worst.goal == "dodging" else "impersonates"
+    return (
+        f"{worst.attack} {verb} in {worst.asr.successes} of {worst.asr.trials} eligible pairs "
+        f"through {worst.profile} with {worst.knowledge} knowledge, at a median {worst.median_rms:.1f}/255 RMS."
+    )
+
+
+def make_caveats(
+    clean: list[CleanResult], scenarios: list[ScenarioResult], unavailable: tuple[Unavailable, ...], left_out: int
+) -> list[str]:
+    """What the numbers cannot show, in words."""
+    caveats = []
+    for goal in GOALS:
+        sizes = [s.eligible for s in scenarios if s.goal == goal]
+        if not sizes:
+            kind = "genuine" if goal == "dodging" else "impostor"
+            caveats.append(f"no {kind} pairs: {goal} was not tested")
+        elif min(sizes) == 0:
+            caveats.append(f"{goal}: a profile has no eligible pair, so its attack success is unknown")
+        else:
+            bound = 100 * Rate(0, min(sizes)).upper_bound()
+            caveats.append(
+                f"{goal}: with n = {min(sizes)}, even 0 successes only shows an ASR below {bound:.1f} % (95 %)"
+            )
+    for attack in unavailable:
+        caveats.append(f"{attack.attack} was not run: {attack.reason}")
+    defended = {s.profile for s in scenarios} - {"none"}
+    adaptive = {s.profile for s in scenarios if s.knowledge == "perfect"}
+    for profile in sorted(defended - adaptive):
+        caveats.append(f"{profile}: no adaptive attack was run, so nothing here shows that it is robust")
+    if left_out:
+        caveats.append(f"{left_out} pairs were left out; the report lists why")
+    for result in clean:
+        if result.accuracy.value is not None and result.accuracy.value < 0.8:
+            caveats.append(
+                f"{result.profile}: clean accuracy is only {100 * result.accuracy.value:.1f} %; is this the verifier's "
+                "crop, layout and threshold?"
+            )
+    return caveats

@@ -1,0 +1,136 @@
+"""Crafting: adversarial probes as artifacts, named by a hash of everything that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Attack, Crafted, Gradients, Task, to_unit
+from toolkit.faces.crops import CropSet
+from toolkit.files import atomic_write
+from toolkit.profiles.profile import Profile
+from toolkit.verifiers.manifest import Decision
+
+# Pairs in one artifact: the unit of progress and of what an interrupt can lose.
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive pairs of a crop set and the probes crafted for them."""
+
+    rows: NDArray[np.intp]
+    crafted: Crafted
+
+
+def craft(
+    attack: Attack,
+    known: Profile,
+    model: Callable[[], Gradients],
+    attacker_model: str,
+    crops: CropSet,
+    references: NDArray[np.float32],
+    decision: Decision,
+    seed: int,
+    folder: Path,
+    progress: Callable[[int], None],
+) -> Iterator[Chunk]:
+    """Craft probes for all pairs, chunk by chunk; chunks already in `folder` are read instead.
+
+    Args:
+        attack: the attack.
+        known: the profile that the attacker knows, part of the artifacts' names.
+        model: gives the attacked model; called only when something must be crafted.
+        attacker_model: hash of the attacked model's file or checkpoint, part of the artifacts' names.
+        crops: the pairs.
+        references: (n, D), the embedding of each pair's reference by the attacked model.
+        decision: metric and threshold.
+        seed: of the whole audit; each pair draws from its own stream.
+        folder: where the artifacts are.
+        progress: called with the number of pairs done.
+    """
+    for start in range(0, len(crops.pairs), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(crops.pairs)))
+        probes8 = crops.images[crops.index[rows, 0]]
+        ids = [crops.pairs[row].id for row in rows]
+        key = _key(attack, known, attacker_model, decision, seed, ids, crops.images[crops.index[rows]])
+        path = folder / f"{key}.npz"
+        crafted = _read(path, probes8)
+        if crafted is None:
+            task = Task(
+                to_unit(probes8),
+                references[rows],
+                np.array([crops.pairs[row].genuine for row in rows]),
+                decision,
+                tuple(_generator(seed, attack, pair_id) for pair_id in ids),
+            )
+            crafted = attack.craft(model(), task)
+            _write(path, crafted)
+        progress(len(rows))
+        yield Chunk(rows, crafted)
+
+
+def attack_parameters(attack: Attack) -> dict[str, object]:
+    """The attack's parameters by name."""
+    return asdict(attack)  # type: ignore[call-overload,no-any-return]
+
+
+def _key(
+    attack: Attack,
+    known: Profile,
+    attacker_model: str,
+    decision: Decision,
+    seed: int,
+    ids: list[str],
+    images: NDArray[np.uint8],
+) -> str:
+    content = {
+        "attack": attack.name,
+        "parameters": attack_parameters(attack),
+        "known": [[d.name, asdict(d)] for d in known.defenses],  # type: ignore[call-overload]
+        "model": attacker_model,
+        "decision": asdict(decision),
+        "seed": seed,
+        "pairs": ids,
+        "images": hashlib.sha256(images.tobytes()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _generator(seed: int, attack: Attack, pair_id: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed}/{attack.name}/{pair_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def _write(path: Path, crafted: Crafted) -> None:
+    content = {field.name: getattr(crafted, field.name) for field in fields(crafted)}
+    with atomic_write(path) as stream:
+        np.savez_compressed(stream, **content, checksum=np.frombuffer(_checksum(crafted), np.uint8))
+
+
+def _read(path: Path, clean: NDArray[np.uint8]) -> Crafted | None:
+    """The artifact, or None where there is none or it is damaged, so that it is made anew."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            crafted = Crafted(**{field.name: file[field.name] for field in fields(Crafted)})
+            checksum = file["checksum"].tobytes()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    if checksum != _checksum(crafted) or crafted.probes8.shape != clean.shape:
+        return None
+    return crafted
+
+
+def _checksum(crafted: Crafted) -> bytes:
+    digest = hashlib.sha256()
+    for field in fields(crafted):
+        digest.update(np.ascontiguousarray(getattr(crafted, field.name)).tobytes())
+    return digest.digest()

@@ -1,0 +1,84 @@
+"""The plan: which probes are crafted against what, and where they are replayed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from toolkit.attacks.base import Attack
+from toolkit.errors import UsageError
+from toolkit.profiles.profile import Profile
+
+Knowledge = Literal["zero", "perfect"]
+Goal = Literal["dodging", "impersonation"]
+GOALS: tuple[Goal, ...] = get_args(Goal)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One attack on one deployed profile, crafted against the profile `known` to the attacker.
+
+    Without a defense, zero and perfect knowledge are the same thing; it is called perfect.
+    """
+
+    attack: Attack
+    knowledge: Knowledge
+    profile: Profile
+    known: Profile
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """An attack that cannot be run on this verifier, and why."""
+
+    attack: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit does. Scenarios that share attack and `known` share their crafted probes."""
+
+    scenarios: tuple[Scenario, ...]
+    unavailable: tuple[Unavailable, ...]
+
+    @property
+    def crafts(self) -> list[tuple[Attack, Profile]]:
+        """Each distinct (attack, known profile), in order."""
+        return list(dict.fromkeys((s.attack, s.known) for s in self.scenarios))
+
+
+def make_plan(
+    attacks: Sequence[Attack],
+    profiles: Sequence[Profile],
+    knowledge: Sequence[Knowledge],
+    no_gradients: str | None,
+) -> Plan:
+    """Lay out the scenarios.
+
+    Args:
+        attacks: the attacks to run.
+        profiles: the profiles that may be deployed.
+        knowledge: the levels of knowledge for the profiles that have a defense.
+        no_gradients: why gradient attacks cannot be run, or None if they can.
+
+    Raises:
+        UsageError: nothing is left to run.
+    """
+    bare = next((p for p in profiles if not p.defenses), Profile("none", "", (), ""))
+    scenarios, unavailable = [], []
+    for attack in attacks:
+        if attack.needs == "gradient" and no_gradients is not None:
+            unavailable.append(Unavailable(attack.name, no_gradients))
+            continue
+        for profile, level in itertools.product(profiles, knowledge):
+            if profile.defenses:
+                scenarios.append(Scenario(attack, level, profile, bare if level == "zero" else profile))
+            elif level == knowledge[0]:
+                scenarios.append(Scenario(attack, "perfect", profile, profile))
+    if not scenarios:
+        reasons = "; ".join(f"{u.attack}: {u.reason}" for u in unavailable)
+        raise UsageError(f"nothing to run: no attack, profile or knowledge is left ({reasons})")
+    return Plan(tuple(scenarios), tuple(unavailable))

@@ -1,0 +1,219 @@
+"""One audit, from a manifest and crops to an assessment."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import onnxruntime
+
+from toolkit.attacks.base import Attack, to_unit
+from toolkit.audit.assessment import (
+    Assessment,
+    Target,
+    clean_result,
+    make_caveats,
+    scenario_results,
+    worst_finding,
+)
+from toolkit.audit.craft import attack_parameters, craft
+from toolkit.audit.plan import Knowledge, Plan, Scenario, make_plan
+from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
+from toolkit.export.parity import Parity, compare
+from toolkit.faces.crops import CropSet
+from toolkit.files import sha256
+from toolkit.profiles.harden import harden
+from toolkit.profiles.profile import Profile
+from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+
+if TYPE_CHECKING:
+    from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+
+# Parity is checked again at every audit, on few pairs; `sixpixels export` checks it on many.
+_PARITY_PAIRS = 100
+
+
+class Progress(Protocol):
+    """Where an audit says how far it is."""
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        """Begin a stage of `total` pairs; the result is called with each number of pairs done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an audit is asked to do."""
+
+    manifest: Manifest
+    crops: CropSet
+    pairs_source: str
+    attacks: tuple[Attack, ...]
+    profiles: tuple[Profile, ...]
+    knowledge: tuple[Knowledge, ...]
+    seed: int
+    execution: Execution
+
+
+def run_name(request: Request) -> str:
+    """A short name from a hash of what is asked, so that the same request finds its probes again."""
+    manifest, crops = request.manifest, request.crops
+    content = [
+        sha256(manifest.model),
+        asdict(manifest.decision),
+        [[attack.name, attack_parameters(attack)] for attack in request.attacks],
+        [profile.sha256 for profile in request.profiles],
+        request.knowledge,
+        request.seed,
+        [pair.id for pair in crops.pairs],
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
+    """Craft, replay and assess. Probes are kept in `folder`, where an interrupted audit finds them again.
+
+    Raises:
+        SixpixelsError: the verifier, its checkpoint or a profile cannot be used.
+    """
+    started = time.monotonic()
+    manifest, crops = request.manifest, request.crops
+    decision, genuine = manifest.decision, np.array([pair.genuine for pair in crops.pairs])
+    model = read_model(manifest)
+
+    @cache
+    def runtime(profile: Profile) -> RuntimeVerifier:
+        return RuntimeVerifier(manifest, harden(model, manifest, profile), request.execution)
+
+    @cache
+    def gradients(profile: Profile) -> TensorFlowVerifier:
+        from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+        return TensorFlowVerifier(manifest, profile.tensorflow)
+
+    bare = next((p for p in request.profiles if not p.defenses), Profile("none", "", (), ""))
+    verifier = runtime(bare)
+    no_gradients = _why_no_gradients(manifest) if any(a.needs == "gradient" for a in request.attacks) else None
+    plan = make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
+    deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
+    clean = {profile: run_clean(runtime(profile), crops, decision) for profile in deployed}
+    uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
+    parity = _parity(verifier, gradients(bare), crops, manifest) if uses_gradients else None
+    replays = _craft_and_replay(request, folder / "probes", plan, runtime, gradients, clean, progress)
+
+    results = [
+        result
+        for scenario, outcome in zip(plan.scenarios, replays, strict=True)
+        for result in scenario_results(scenario, outcome, clean[scenario.profile], genuine)
+    ]
+    clean_results = [clean_result(p.name, clean[p], genuine) for p in request.profiles]
+    left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
+    return Assessment(
+        run=folder.name,
+        seed=request.seed,
+        pairs_source=request.pairs_source,
+        genuine=int(genuine.sum()),
+        impostor=int((~genuine).sum()),
+        left_out=left_out,
+        target=_target(request, verifier, uses_gradients=uses_gradients),
+        parity=parity,
+        profiles=tuple((p.name, p.sha256) for p in request.profiles),
+        attacks=tuple((a.name, tuple(attack_parameters(a).items())) for a in request.attacks),
+        clean=tuple(clean_results),
+        scenarios=tuple(results),
+        unavailable=plan.unavailable,
+        worst=worst_finding(results),
+        caveats=tuple(make_caveats(clean_results, results, plan.unavailable, len(left_out))),
+        complete=not plan.unavailable,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _craft_and_replay(
+    request: Request,
+    probes: Path,
+    plan: Plan,
+    runtime: Callable[[Profile], RuntimeVerifier],
+    gradients: Callable[[Profile], TensorFlowVerifier],
+    clean: dict[Profile, CleanRun],
+    progress: Progress,
+) -> list[Replay]:
+    """Craft each distinct set of probes once, replay it wherever a scenario says; in the plan's order."""
+    manifest, crops = request.manifest, request.crops
+    parts: dict[Scenario, list[Replay]] = {scenario: [] for scenario in plan.scenarios}
+    for attack, known in plan.crafts:
+        model = (gradients if attack.needs == "gradient" else runtime, known)
+        replayed = [s for s in plan.scenarios if (s.attack, s.known) == (attack, known)]
+        for chunk in craft(
+            attack,
+            known,
+            lambda model=model: model[0](model[1]),
+            _attacked_model(manifest, attack),
+            crops,
+            clean[known].embeddings[crops.index[:, 1]],
+            manifest.decision,
+            request.seed,
+            probes,
+            progress.stage(f"{attack.name} on {known.name}", len(crops.pairs)),
+        ):
+            for s in replayed:
+                deployed = runtime(s.profile)
+                parts[s].append(replay_chunk(chunk, deployed, s.profile, clean[s.profile], crops, manifest.decision))
+    return [join(parts[scenario]) for scenario in plan.scenarios]
+
+
+def _attacked_model(manifest: Manifest, attack: Attack) -> str:
+    """Hash of the file that the attack works on, for naming its probes."""
+    if attack.needs == "gradient" and manifest.checkpoint is not None:
+        path = manifest.checkpoint.path
+        return sha256(path) if path.is_file() else manifest.checkpoint.sha256 or path.name
+    return sha256(manifest.model)
+
+
+def _why_no_gradients(manifest: Manifest) -> str | None:
+    if manifest.checkpoint is None:
+        return f"{manifest.path.name} names no checkpoint of the original model, so there are no gradients"
+    if not manifest.checkpoint.path.exists():
+        return f"the checkpoint {manifest.checkpoint.path.name} is not there, so there are no gradients"
+    if importlib.util.find_spec("tensorflow") is None:
+        return 'TensorFlow is not installed, so there are no gradients (pip install "sixpixels[tensorflow]")'
+    return None
+
+
+def _parity(verifier: RuntimeVerifier, original: TensorFlowVerifier, crops: CropSet, manifest: Manifest) -> Parity:
+    """ONNX Runtime beside TensorFlow on at most `_PARITY_PAIRS` of the clean pairs."""
+    pairs = crops.index[:_PARITY_PAIRS]
+    used, index = np.unique(pairs, return_inverse=True)
+    images = to_unit(crops.images[used])
+    return compare(
+        verifier.embed(images), original.embed(images), index.reshape(pairs.shape), manifest.decision, verifier.provider
+    )
+
+
+def _target(request: Request, verifier: RuntimeVerifier, *, uses_gradients: bool) -> Target:
+    manifest = request.manifest
+    checkpoint = manifest.checkpoint
+    return Target(
+        name=manifest.name,
+        model=manifest.model.name,
+        model_sha256=sha256(manifest.model),
+        checkpoint_sha256=sha256(checkpoint.path) if checkpoint and checkpoint.path.is_file() else None,
+        provider=verifier.provider,
+        provider_requested=request.execution.provider,
+        metric=manifest.decision.metric,
+        threshold=manifest.decision.threshold,
+        maximum=manifest.decision.maximum,
+        onnxruntime=onnxruntime.__version__,
+        tensorflow=version("tensorflow-cpu") if uses_gradients else None,
+    )

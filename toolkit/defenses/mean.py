@@ -1,0 +1,56 @@
+"""The mean filter, the paper's low-pass defense (section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.defenses.base import GraphBuilder
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Replaces each pixel by the mean of the `size` x `size` square around it; borders are reflect-101.
+
+    An even square reaches one pixel further to the top and left, as OpenCV's does.
+    """
+
+    name: ClassVar[str] = "mean"
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.size <= 31:
+            raise ValueError(f"size must be from 2 to 31, not {self.size}")
+
+    @property
+    def _padding(self) -> tuple[int, int]:
+        return self.size // 2, self.size - 1 - self.size // 2
+
+    def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """OpenCV's `blur`, crop by crop."""
+        k = (self.size, self.size)
+        blurred = [cv2.blur(crop, k, borderType=cv2.BORDER_REFLECT_101) for crop in crops]
+        return np.asarray(blurred, np.float32).reshape(crops.shape)
+
+    def tensorflow(self, crops: Any) -> Any:
+        """Reflecting pad and a depthwise convolution; linear, so its gradient is exact."""
+        import tensorflow as tf
+
+        kernel = tf.fill((self.size, self.size, 3, 1), np.float32(1.0 / self.size**2))
+        padded = tf.pad(crops, [[0, 0], self._padding, self._padding, [0, 0]], mode="REFLECT")
+        return tf.nn.depthwise_conv2d(padded, kernel, (1, 1, 1, 1), "VALID")
+
+    def onnx(self, graph: GraphBuilder, value: str) -> str:
+        """Reflecting Pad and a grouped Conv: AveragePool with padding treats borders otherwise."""
+        before, after = self._padding
+        pads = graph.constant(np.array([0, 0, before, before, 0, 0, after, after], np.int64))
+        kernel = graph.constant(np.full((3, 1, self.size, self.size), 1.0 / self.size**2, np.float32))
+        padded = graph.add("Pad", [value, pads], mode="reflect")
+        return graph.add("Conv", [padded, kernel], group=3)
+
+
+DEFENSE = Mean

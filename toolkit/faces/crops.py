@@ -1,0 +1,112 @@
+"""Crops: every distinct image of a pair set, aligned once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError, InsufficientError
+from toolkit.faces.alignment import LandmarkFinder, similarity_transform
+from toolkit.faces.images import read_image
+from toolkit.faces.pairs import Pair, PairSet
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A pair that cannot be used, and why."""
+
+    pair: Pair
+    reason: str
+
+
+@dataclass(frozen=True)
+class CropSet:
+    """Aligned crops and the pairs that they form.
+
+    Attributes:
+        images: (M, H, W, 3) uint8, RGB.
+        names: M names of images.
+        pairs: n pairs.
+        index: (n, 2), the places of each pair's probe and reference in `images`.
+        left_out: pairs without a face; never silently replaced.
+    """
+
+    images: NDArray[np.uint8]
+    names: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    index: NDArray[np.intp]
+    left_out: tuple[LeftOut, ...]
+
+
+def crop_pairs(
+    pairs: PairSet,
+    width: int,
+    height: int,
+    template: tuple[tuple[float, float], ...] | None,
+    finder: LandmarkFinder | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CropSet:
+    """Read and align every distinct image of `pairs` once.
+
+    Args:
+        pairs: the pairs.
+        width: of a crop, in pixels.
+        height: of a crop, in pixels.
+        template: where the five points lie in a crop; None where images are crops already.
+        finder: finds the points; by default one for the pair set's root.
+        progress: called with the images done and the images there are.
+
+    Raises:
+        InputError: an image cannot be read, or is not of the crop's size where there is no template.
+        InsufficientError: no pair is left.
+    """
+    names = list(dict.fromkeys(name for pair in pairs.pairs for name in (pair.probe, pair.reference)))
+    finder = finder or LandmarkFinder(pairs.root)
+    crops: dict[str, NDArray[np.uint8]] = {}
+    for done, name in enumerate(names, 1):
+        crop = _crop(pairs, name, width, height, template, finder)
+        if crop is not None:
+            crops[name] = crop
+        if progress is not None:
+            progress(done, len(names))
+    kept = tuple(pair for pair in pairs.pairs if pair.probe in crops and pair.reference in crops)
+    left_out = tuple(
+        LeftOut(pair, f"no face found in {next(n for n in (pair.probe, pair.reference) if n not in crops)}")
+        for pair in pairs.pairs
+        if pair.probe not in crops or pair.reference not in crops
+    )
+    if not kept:
+        raise InsufficientError(f"{pairs.source}: no pair is left; {left_out[0].reason if left_out else 'none given'}")
+    used = [name for name in names if name in crops]
+    place = {name: i for i, name in enumerate(used)}
+    index = np.array([[place[pair.probe], place[pair.reference]] for pair in kept], np.intp)
+    return CropSet(np.stack([crops[name] for name in used]), tuple(used), kept, index, left_out)
+
+
+def _crop(
+    pairs: PairSet,
+    name: str,
+    width: int,
+    height: int,
+    template: tuple[tuple[float, float], ...] | None,
+    finder: LandmarkFinder,
+) -> NDArray[np.uint8] | None:
+    if template is None:
+        image = read_image(pairs.root / name)
+        if image.shape != (height, width, 3):
+            raise InputError(
+                f"{pairs.root / name}: is {image.shape[1]} x {image.shape[0]}, but the manifest has no [alignment] and "
+                f"takes crops of {width} x {height}"
+            )
+        return image
+    points = finder.points(name)
+    matrix = None if points is None else similarity_transform(points, np.array(template))
+    if matrix is None:
+        return None
+    image = read_image(pairs.root / name)
+    crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(crop, np.uint8)

@@ -1,0 +1,237 @@
+"""Labeled pairs: the LFW layout, a CSV of two paths and a label, or one folder per person."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from toolkit.errors import InputError, InsufficientError
+from toolkit.faces.images import SUFFIXES
+from toolkit.files import inside
+
+_LARGEST_LIST = 64 << 20
+_LABELS = {
+    **dict.fromkeys(("same", "genuine", "1", "true", "match"), True),
+    **dict.fromkeys(("different", "impostor", "0", "false", "mismatch"), False),
+}
+# A person with many photographs would otherwise outweigh all others: 5 photographs give 10 pairs.
+_GENUINE_PER_PERSON = 10
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The attacker perturbs the probe; the reference is fixed. Names are paths relative to the pair set's root."""
+
+    probe: str
+    reference: str
+    genuine: bool
+    fold: int | None = None
+    probe_identity: str | None = None
+    reference_identity: str | None = None
+
+    @property
+    def id(self) -> str:
+        """A text that is the same for the same pair, wherever it is read from."""
+        return f"{self.probe}|{self.reference}|{'genuine' if self.genuine else 'impostor'}"
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs and the folder that their names are relative to; `source` says in words where they come from."""
+
+    root: Path
+    pairs: tuple[Pair, ...]
+    source: str
+
+
+def load_pairs(path: Path, limit: int | None = None, seed: int = 0, folds: Sequence[int] | None = None) -> PairSet:
+    """Read pairs.
+
+    Args:
+        path: a folder with the official LFW `pairs.txt`; a CSV file (or a folder with `pairs.csv`) of probe,
+            reference, label and perhaps fold; or a folder with one folder of images per person, of which at most
+            10 genuine pairs per person and as many impostor pairs as genuine ones are drawn.
+        limit: at most this many pairs, half genuine and half impostor as nearly as there are, drawn with `seed`.
+        seed: of every random choice.
+        folds: keep only the pairs of these folds, counted from 1.
+
+    Raises:
+        InputError: a line, label or image is wrong; the message says where.
+        InsufficientError: no pair is left.
+    """
+    if path.is_file():
+        root, pairs = path.parent, _read_csv(path, path.parent)
+    elif (path / "pairs.txt").is_file():
+        root, pairs = _read_lfw(path)
+    elif (path / "pairs.csv").is_file():
+        root, pairs = path, _read_csv(path / "pairs.csv", path)
+    elif path.is_dir():
+        root, pairs = path, _people_pairs(path, np.random.default_rng(seed))
+    else:
+        raise InputError(f"{path}: no such folder or file of pairs")
+    source = str(path)
+    if folds is not None:
+        missing = sorted(set(folds) - {pair.fold for pair in pairs if pair.fold is not None})
+        if missing:
+            raise InputError(f"{path}: has no fold {', '.join(map(str, missing))}")
+        pairs = [pair for pair in pairs if pair.fold in folds]
+        source += f" folds {','.join(map(str, folds))}"
+    if not pairs:
+        raise InsufficientError(f"{path}: has no pairs")
+    if limit is not None and limit < len(pairs):
+        total, pairs = len(pairs), _balanced(pairs, limit, np.random.default_rng(seed))
+        source += f" ({len(pairs)} of {total} pairs, seed {seed})"
+    missing_image = next((n for p in pairs for n in (p.probe, p.reference) if not (root / n).is_file()), None)
+    if missing_image is not None:
+        raise InputError(f"{root / missing_image}: no such image (named in the pairs of {path})")
+    return PairSet(root, tuple(pairs), source)
+
+
+def read_people(path: Path) -> list[dict[str, int]]:
+    """The sets of LFW's `people.txt`: for each, name -> number of images.
+
+    Raises:
+        InputError: a line or a count is wrong.
+    """
+    lines = _read_text(path).splitlines()
+    try:
+        # The file of all sets begins with their number; a development file has one set only.
+        sets, at = (int(lines[0]), 1) if lines[1].strip().isdecimal() else (1, 0)
+        people = []
+        for _ in range(sets):
+            count = int(lines[at])
+            rows = [line.split("\t") for line in lines[at + 1 : at + 1 + count]]
+            if len(rows) != count:
+                raise InputError(f"{path}: ends early; {count} people are announced in line {at + 1}")
+            people.append({name: int(images) for name, images in rows})
+            at += 1 + count
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path}: is not a people.txt of LFW ({error})") from error
+    return people
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LARGEST_LIST:
+            raise InputError(f"{path}: larger than {_LARGEST_LIST >> 20} MB; this is no list of pairs")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
+    path = folder / "pairs.txt"
+    lines = _read_text(path).splitlines()
+    header = lines[0].split() if lines else []
+    if len(header) not in (1, 2) or not all(n.isdecimal() and 0 < int(n) < 10**6 for n in header):
+        raise InputError(f"{path}:1: must be the number of folds and of pairs per kind, not {' '.join(header)[:40]!r}")
+    half = int(header[-1])
+    n_folds = int(header[0]) if len(header) == 2 else 1
+    rows = [(i, line.split("\t")) for i, line in enumerate(lines[1:], 2) if line.strip()]
+    if len(rows) != n_folds * 2 * half:
+        raise InputError(f"{path}: has {len(rows)} pairs, but its first line announces {n_folds * 2 * half}")
+    root = _lfw_images(folder)
+    pairs = []
+    for index, (number, fields) in enumerate(rows):
+        numbers = [fields[1], fields[-1]] if len(fields) in (3, 4) else []
+        if not numbers or not all(n.isdecimal() and len(n) < 6 for n in numbers):
+            raise InputError(f"{path}:{number}: must be 'name n n' or 'name n name n', separated by tabs")
+        people = (fields[0], fields[0]) if len(fields) == 3 else (fields[0], fields[2])
+        names = [f"{who}/{who}_{int(n):04d}.jpg" for who, n in zip(people, numbers, strict=True)]
+        for name in names:
+            inside(root, name, f"{path}:{number}")
+        fold = index // (2 * half) + 1 if n_folds > 1 else None
+        pairs.append(Pair(names[0], names[1], len(fields) == 3, fold, people[0], people[1]))
+    return root, pairs
+
+
+def _lfw_images(folder: Path) -> Path:
+    for candidate in [folder / "images", *sorted(folder.glob("lfw*")), folder]:
+        if candidate.is_dir() and any(child.is_dir() for child in candidate.iterdir()):
+            return candidate
+    raise InputError(f"{folder}: has pairs.txt, but no folder of images (images/NAME/NAME_0001.jpg)")
+
+
+def _read_csv(path: Path, root: Path) -> list[Pair]:
+    pairs = []
+    try:
+        rows = list(enumerate(csv.reader(io.StringIO(_read_text(path), newline=""), strict=True), 1))
+    except csv.Error as error:
+        raise InputError(f"{path}: is not a CSV file ({error})") from error
+    for number, row in rows:
+        fields = [field.strip() for field in row]
+        if not any(fields) or (number == 1 and len(fields) > 2 and fields[2].lower() == "label"):
+            continue
+        if len(fields) not in (3, 4):
+            raise InputError(
+                f"{path}:{number}: must be probe, reference, label and perhaps fold, has {len(fields)} fields"
+            )
+        if fields[2].lower() not in _LABELS:
+            raise InputError(f"{path}:{number}: {fields[2]!r} is no label; write same or different (or 1 or 0)")
+        if len(fields) == 4 and not fields[3].isdecimal():
+            raise InputError(f"{path}:{number}: fold must be a number from 1, not {fields[3]!r}")
+        for name in fields[:2]:
+            if not name or "\0" in name:
+                raise InputError(f"{path}:{number}: an image path is empty or not a path")
+            inside(root, name, f"{path}:{number}")
+        pairs.append(
+            Pair(fields[0], fields[1], _LABELS[fields[2].lower()], int(fields[3]) if len(fields) == 4 else None)
+        )
+    return pairs
+
+
+def _people_pairs(folder: Path, rng: np.random.Generator) -> list[Pair]:
+    people = {
+        person.name: sorted(f"{person.name}/{p.name}" for p in person.iterdir() if p.suffix.lower() in SUFFIXES)
+        for person in sorted(folder.iterdir())
+        if person.is_dir()
+    }
+    people = {name: images for name, images in people.items() if images}
+    if not people:
+        raise InsufficientError(f"{folder}: has neither pairs.txt nor pairs.csv nor folders of {', '.join(SUFFIXES)}")
+    genuine = [
+        Pair(a, b, genuine=True, probe_identity=name, reference_identity=name)
+        for name, images in people.items()
+        for a, b in _sample(list(itertools.combinations(images, 2)), _GENUINE_PER_PERSON, rng)
+    ]
+    names = list(people)
+    wanted = len(genuine) if len(names) > 1 else 0
+    impostor: dict[str, Pair] = {}
+    for _ in range(20 * wanted):  # chance may offer a pair twice; with few images there are fewer than wanted
+        if len(impostor) == wanted:
+            break
+        a, b = (names[i] for i in rng.choice(len(names), 2, replace=False))
+        pair = Pair(
+            people[a][rng.integers(len(people[a]))],
+            people[b][rng.integers(len(people[b]))],
+            genuine=False,
+            probe_identity=a,
+            reference_identity=b,
+        )
+        impostor.setdefault(pair.id, pair)
+    return [*genuine, *impostor.values()]
+
+
+def _balanced(pairs: Sequence[Pair], limit: int, rng: np.random.Generator) -> list[Pair]:
+    """At most `limit` pairs, in their old order, as many genuine as impostor ones as there are."""
+    kinds = [[i for i, p in enumerate(pairs) if p.genuine is kind] for kind in (True, False)]
+    half = [min(len(kinds[0]), (limit + 1) // 2), min(len(kinds[1]), limit // 2)]
+    half = [min(len(kinds[k]), limit - half[1 - k]) for k in (0, 1)]
+    chosen = [i for kind, count in zip(kinds, half, strict=True) for i in _sample(kind, count, rng)]
+    return [pairs[i] for i in sorted(chosen)]
+
+
+def _sample(items: Sequence[_T], count: int, rng: np.random.Generator) -> Iterable[_T]:
+    if len(items) <= count:
+        return items
+    return [items[i] for i in sorted(rng.choice(len(items), count, replace=False))]

@@ -1,0 +1,96 @@
+"""Files: atomic writes, hashes, and paths that stay inside their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from toolkit.errors import InputError
+
+_BLOCK = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Compare a file with a stated hash before anything parses it.
+
+    Raises:
+        InputError: the file cannot be read, or has another hash.
+    """
+    found = sha256(path)
+    if found != expected:
+        raise InputError(f"{path}: sha256 is {found}, but {expected} is expected; the file was changed or damaged")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that appears complete or not at all.
+
+    Yields:
+        A binary stream to a temporary file beside `path`; on success it is flushed to disk and renamed,
+        on any exception (an interrupt too) it is removed.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically; see `atomic_write`."""
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def inside(folder: Path, relative: str, what: str) -> Path:
+    """Resolve a path named by an untrusted file, which must stay inside `folder`.
+
+    Raises:
+        InputError: the path is absolute or leaves the folder; `what` names it in the message.
+    """
+    path = (folder / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(folder.resolve()):
+        raise InputError(f"{what}: {relative!r} leaves the folder {folder}")
+    return path
+
+
+def bundled(kind: str) -> Path:
+    """Folder of what is shipped: `models` or `profiles`, from a checkout or from an installed wheel."""
+    package = Path(__file__).resolve().parent
+    installed = package / "shipped" / kind
+    return installed if installed.is_dir() else package.parent / kind

@@ -1,0 +1,120 @@
+"""Profiles: an ordered list of defenses, as a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import toolkit.defenses
+from toolkit.defenses.base import Defense
+from toolkit.errors import InputError, UsageError
+from toolkit.files import bundled
+from toolkit.registry import discover, unknown
+
+SCHEMA_VERSION = 1
+_LARGEST_PROFILE = 1 << 20
+_KEYS = {"schema", "name", "description", "defense"}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An ordered list of defenses; `none` is the empty one. `sha256` is of the file's text."""
+
+    name: str
+    description: str
+    defenses: tuple[Defense, ...]
+    sha256: str
+
+    def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """All defenses, in order, on crops (N, H, W, 3) in [0, 1]."""
+        for defense in self.defenses:
+            crops = defense.numpy(crops)
+        return crops
+
+    def tensorflow(self, crops: Any) -> Any:
+        """All defenses, in order, differentiable."""
+        for defense in self.defenses:
+            crops = defense.tensorflow(crops)
+        return crops
+
+
+def shipped_profiles() -> dict[str, Path]:
+    """The profiles that come with the toolkit: name -> file."""
+    return {path.stem: path for path in sorted(bundled("profiles").glob("*.toml"))}
+
+
+def find_profile(name: str) -> Profile:
+    """A shipped profile by its name, or any profile by its path (ending in .toml).
+
+    Raises:
+        UsageError: there is no such profile.
+        InputError: the file is not a valid profile.
+    """
+    if name.endswith(".toml"):
+        return read_profile(Path(name))
+    shipped = shipped_profiles()
+    if name not in shipped:
+        raise UsageError(unknown("profile", name, shipped))
+    return read_profile(shipped[name])
+
+
+def read_profile(path: Path) -> Profile:
+    """Read and check a profile file.
+
+    Raises:
+        InputError: the file cannot be read or is not valid; the message names the place and the nearest valid name.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_PROFILE:
+            raise InputError(f"{path}: larger than {_LARGEST_PROFILE} bytes; this is no profile")
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not valid TOML ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+    for key in content:
+        if key not in _KEYS:
+            raise InputError(f"{path}: {unknown('key', key, _KEYS)}")
+    if content.get("schema") != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema is {content.get('schema')!r}; this version reads {SCHEMA_VERSION}")
+    name, description = content.get("name"), content.get("description", "")
+    if not isinstance(name, str) or not name or not isinstance(description, str):
+        raise InputError(f"{path}: name must be a text that is not empty, and description a text")
+    steps = content.get("defense", [])
+    if not isinstance(steps, list):
+        raise InputError(f"{path}: defenses are written as [[defense]] tables")
+    defenses = tuple(_read_defense(step, f"{path}: defense {i}") for i, step in enumerate(steps, 1))
+    return Profile(name, description, defenses, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _read_defense(step: object, where: str) -> Defense:
+    known = discover(toolkit.defenses, "DEFENSE")
+    if not isinstance(step, dict) or not isinstance(step.get("name"), str):
+        raise InputError(f"{where}: needs a name; known: {', '.join(known)}")
+    parameters = dict(step)
+    name = parameters.pop("name")
+    if name not in known:
+        raise InputError(f"{where}: {unknown('defense', name, known)}")
+    fields = {field.name: field for field in dataclasses.fields(known[name])}
+    for key, value in parameters.items():
+        if key not in fields:
+            raise InputError(f"{where} ({name}): {unknown('parameter', key, fields)}")
+        kind = type(fields[key].default)
+        if kind is float and type(value) is int:
+            parameters[key] = float(value)
+        elif type(value) is not kind:
+            raise InputError(f"{where} ({name}): {key} must be of type {kind.__name__}, not {value!r}")
+    try:
+        defense: Defense = known[name](**parameters)
+    except ValueError as error:
+        raise InputError(f"{where} ({name}): {error}") from error
+    return defense

@@ -1,0 +1,55 @@
+"""JSON forms of assessments and evaluations: versioned, finite numbers only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit import __version__
+from toolkit.audit.assessment import Assessment
+from toolkit.audit.evaluate import Evaluation
+from toolkit.export.run import ExportReport
+from toolkit.statistics.intervals import Rate
+
+SCHEMA_VERSION = 1
+
+
+@cache
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema of `report.json`."""
+    schema: dict[str, Any] = json.loads((Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def to_json(document: Assessment | Evaluation | ExportReport) -> str:
+    """The document as text, keys in a fixed order."""
+    kind = type(document).__name__.lower()
+    head = {"schema": SCHEMA_VERSION, "kind": kind, "sixpixels": __version__}
+    return json.dumps({**head, **_plain(document)}, indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Rate):
+        wilson, exact = value.wilson(), value.clopper_pearson()
+        return {
+            "successes": value.successes,
+            "trials": value.trials,
+            "value": value.value,
+            "wilson_95": list(wilson),
+            "clopper_pearson_95": list(exact),
+            "upper_95": value.upper_bound(),
+        }
+    if hasattr(value, "_asdict"):
+        return {key: _plain(item) for key, item in value._asdict().items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

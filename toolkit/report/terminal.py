@@ -1,0 +1,218 @@
+"""The terminal report: one page that reads at 80 columns, with or without color."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from toolkit.audit.assessment import Assessment, ScenarioResult
+from toolkit.audit.evaluate import Evaluation
+from toolkit.export.run import ExportReport
+from toolkit.statistics.intervals import Rate
+
+_LEFT_OUT_SHOWN = 3
+_METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
+
+
+def percent(rate: Rate, *, interval: bool = True) -> str:
+    """A rate in percent, with its 95 % Wilson interval."""
+    if rate.value is None:
+        return "no pairs"
+    low, high = rate.wilson()
+    return f"{100 * rate.value:.1f}" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")
+
+
+def print_assessment(assessment: Assessment, console: Console, files: list[Path]) -> None:
+    """Print the risk report."""
+    a, target = assessment, assessment.target
+    console.print()
+    console.rule(f"sixpixels audit   run {a.run}   seed {a.seed}", characters="─" if _unicode(console) else "-")
+    facts = _facts()
+    facts.add_row("target", f"{target.name}   {target.model}   sha256 {_short(target.model_sha256)}")
+    facts.add_row(
+        "runs on", f"{target.provider} ({target.provider_requested} asked for), ONNX Runtime {target.onnxruntime}"
+    )
+    facts.add_row("decision", f"same when {_METRICS[target.metric]} < {target.threshold:g}")
+    facts.add_row("pairs", f"{a.genuine} genuine, {a.impostor} impostor, {len(a.left_out)} left out   {a.pairs_source}")
+    if a.parity is not None:
+        facts.add_row(
+            "parity",
+            f"ONNX Runtime vs TensorFlow {target.tensorflow or ''}: largest embedding difference "
+            f"{a.parity.largest_embedding_difference:.1e}, flipped decisions {a.parity.flips}/{a.parity.pairs}",
+        )
+    console.print(facts)
+    status = "" if a.complete else "   INCOMPLETE: not every attack could be run"
+    console.print(Panel(Text(a.worst + status, style="bold"), title="worst finding", box=_box(console)))
+    console.print(_clean_table(a, console))
+    for goal in dict.fromkeys(s.goal for s in a.scenarios):
+        console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
+    console.print(
+        "ASR: successes in 8 bits over eligible pairs (clean errors apart), 95 % Wilson interval. RMS, L2: median of\n"
+        "successes, pixel range 1 (RMS in 1/255). float: the same before rounding. <=1: ASR within L2 1.",
+        style="dim",
+        soft_wrap=False,
+    )
+    if a.caveats:
+        console.print("\n[bold]caveats[/bold]")
+        for caveat in a.caveats:
+            _bullet(console, caveat)
+    if a.left_out:
+        console.print("\n[bold]left out[/bold]")
+        for reason in a.left_out[:_LEFT_OUT_SHOWN]:
+            _bullet(console, reason)
+        if len(a.left_out) > _LEFT_OUT_SHOWN:
+            _bullet(console, f"and {len(a.left_out) - _LEFT_OUT_SHOWN} more, in report.json")
+    console.print("\n[bold]files[/bold]")
+    for path in files:
+        _bullet(console, str(path))
+    console.print(f"\n{a.seconds:.0f} seconds", style="dim")
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print clean verification."""
+    e = evaluation
+    console.rule(f"sixpixels evaluate   {e.model}   {e.provider}", characters="─" if _unicode(console) else "-")
+    facts = _facts()
+    facts.add_row("pairs", f"{e.genuine} genuine, {e.impostor} impostor, {len(e.left_out)} left out   {e.pairs_source}")
+    facts.add_row(f"at the manifest's threshold {e.threshold:g}", "")
+    facts.add_row("  accuracy %", percent(e.accuracy))
+    if e.accuracy_interval is not None:
+        low, high = e.accuracy_interval
+        facts.add_row("", f"[{100 * low:.1f}, {100 * high:.1f}] by bootstrap over identities")
+    facts.add_row("  FNMR %", percent(e.fnmr))
+    facts.add_row("  FMR %", percent(e.fmr))
+    facts.add_row("cross-validated", "")
+    facts.add_row("  accuracy %", f"{percent(e.cross_validated.correct)}   {e.folds}")
+    facts.add_row("  best threshold", f"{e.best_threshold:.4f} on all these pairs")
+    facts.add_row("EER %", f"{100 * e.eer:.2f}")
+    facts.add_row("d'", f"{e.d_prime:.2f}")
+    for target, point in e.at_fmr:
+        value = (
+            "too few impostor pairs to say"
+            if point is None
+            else (f"{percent(point.fnmr)}   threshold {point.threshold:.4f}, FMR {percent(point.fmr)} %")
+        )
+        facts.add_row(f"FNMR % at FMR {target:g}", value)
+    console.print(facts)
+    for reason in e.left_out[:_LEFT_OUT_SHOWN]:
+        _bullet(console, f"left out {reason}")
+    if len(e.left_out) > _LEFT_OUT_SHOWN:
+        _bullet(console, f"and {len(e.left_out) - _LEFT_OUT_SHOWN} more, with --json")
+
+
+def _clean_table(a: Assessment, console: Console) -> Table:
+    table = _table("clean error, 95 % interval", console)
+    for column in ("profile", "FNMR %", "FMR %", "EER %"):
+        table.add_column(column, justify="left" if column == "profile" else "right")
+    for c in a.clean:
+        table.add_row(c.profile, _counted(c.fnmr), _counted(c.fmr), "-" if c.eer is None else f"{100 * c.eer:.1f}")
+    return table
+
+
+def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
+    table = _table(f"attack success: {scenarios[0].goal}", console)
+    for column, justify in (
+        ("attack", "left"),
+        ("profile", "left"),
+        ("knows", "left"),
+        ("eligible", "right"),
+        ("crafted", "right"),
+        ("ASR % [95 %]", "right"),
+        ("float", "right"),
+        ("<=1", "right"),
+        ("RMS", "right"),
+        ("L2", "right"),
+    ):
+        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    previous = ""
+    for s in scenarios:
+        within = dict(s.asr_at_l2)[1.0]
+        table.add_row(
+            s.attack if s.attack != previous else "",
+            s.profile,
+            s.knowledge if s.profile != "none" else "",
+            str(s.eligible),
+            str(s.crafted),
+            _whole_percent(s.asr),
+            "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
+            "-" if within.value is None else f"{100 * within.value:.0f}",
+            "-" if s.median_rms is None else f"{s.median_rms:.1f}",
+            "-" if s.median_l2 is None else f"{s.median_l2:.2f}",
+            style="bold red" if s.asr.value and s.asr.value >= 0.5 else None,
+            end_section=False,
+        )
+        previous = s.attack
+    return table
+
+
+def _whole_percent(rate: Rate) -> str:
+    if rate.value is None:
+        return "no pairs"
+    low, high = rate.wilson()
+    return f"{100 * rate.value:.0f} [{100 * low:.0f},{100 * high:.0f}]"
+
+
+def _counted(rate: Rate) -> str:
+    return f"{rate.successes}/{rate.trials}  {percent(rate)}"
+
+
+def _facts() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _table(title: str, console: Console) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD if _unicode(console) else box.ASCII2,
+        pad_edge=False,
+        padding=(0, 1),
+        show_edge=False,
+    )
+
+
+def _box(console: Console) -> box.Box:
+    return box.ROUNDED if _unicode(console) else box.ASCII
+
+
+def _bullet(console: Console, text: str) -> None:
+    row = Table.grid(padding=(0, 1))
+    row.add_column(no_wrap=True)
+    row.add_column(overflow="fold")
+    row.add_row("  -", Text(text))
+    console.print(row)
+
+
+def _unicode(console: Console) -> bool:
+    return console.encoding.lower().startswith("utf")
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:4]}..{digest[-4:]}"
+
+
+def print_export(report: ExportReport, console: Console) -> None:
+    """Print what was exported and how it compares with the original."""
+    facts = _facts()
+    facts.add_row("written", f"{report.result.path}   opset {report.result.opset}")
+    facts.add_row("sha256", report.result.sha256)
+    for parity in report.parities:
+        facts.add_row("provider", parity.provider)
+        facts.add_row(
+            "  crops", str(parity.crops) + ("" if report.real_crops else " of noise; give --pairs for real ones")
+        )
+        facts.add_row(
+            "  largest difference",
+            f"embedding {parity.largest_embedding_difference:.1e}, distance {parity.largest_distance_difference:.1e}",
+        )
+        facts.add_row("  flipped decisions", f"{parity.flips}/{parity.pairs}")
+    console.print(facts)

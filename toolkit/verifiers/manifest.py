@@ -1,0 +1,307 @@
+"""The manifest: `model.toml` beside a model file, which says what goes in, what comes out and what "same" means."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from toolkit.errors import InputError
+from toolkit.files import bundled, inside, sha256
+
+Layout = Literal["NHWC", "NCHW"]
+Channels = Literal["RGB", "BGR"]
+Standardization = Literal["fixed", "per-image"]
+Metric = Literal["squared-euclidean", "euclidean", "cosine"]
+CheckpointFormat = Literal["keras", "keras-weights", "frozen-graph", "saved-model"]
+
+SCHEMA_VERSION = 1
+_LARGEST_MANIFEST = 1 << 20
+_LARGEST_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the model's input tensor holds.
+
+    A crop in [0, 1] becomes ``low + crop * (high - low)``, then with fixed standardization
+    ``(x - mean) / std`` per channel (in the order of `channels`), or with per-image standardization
+    ``(x - mean(x)) / max(std(x), 1 / sqrt(x.size))`` (FaceNet's "prewhitening").
+    """
+
+    name: str
+    height: int
+    width: int
+    layout: Layout
+    channels: Channels
+    low: float
+    high: float
+    standardization: Standardization
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The embedding: its tensor, its length, and whether it is L2-normalized before the distance."""
+
+    name: str
+    size: int
+    normalize: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Two crops are "same" when their distance is below `threshold`; `maximum` is the largest distance."""
+
+    metric: Metric
+    threshold: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where a face's five points (eyes, nose, mouth corners; left first) lie in the crop, in its pixels."""
+
+    template: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The original framework's model. A `keras-weights` file needs the network's name and arguments."""
+
+    path: Path
+    format: CheckpointFormat
+    sha256: str | None
+    network: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A verifier's description, checked."""
+
+    path: Path
+    name: str
+    model: Path
+    sha256: str | None
+    license: str
+    provenance: str
+    input: Input
+    output: Output
+    decision: Decision
+    alignment: Alignment | None
+    checkpoint: Checkpoint | None
+
+
+class _Table:
+    """A TOML table that is read key by key, so that wrong types and left-over keys are named."""
+
+    def __init__(self, source: Path, name: str, content: Any) -> None:
+        if not isinstance(content, dict):
+            raise InputError(f"{source}: [{name}] must be a table")
+        self.source, self.name, self.rest = source, name, dict(content)
+
+    def fail(self, key: str, problem: str) -> InputError:
+        return InputError(f"{self.source}: {self.name + '.' if self.name else ''}{key} {problem}")
+
+    def take(self, key: str, kind: type, default: Any = ...) -> Any:
+        if key not in self.rest:
+            if default is ...:
+                raise self.fail(key, "is missing")
+            return default
+        value = self.rest.pop(key)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.fail(key, f"must be of type {kind.__name__}, not {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.fail(key, f"must be finite, not {value!r}")
+        return value
+
+    def choice(self, key: str, allowed: Any, default: Any = ...) -> Any:
+        value = self.take(key, str, default)
+        if value not in get_args(allowed):
+            raise self.fail(key, f"must be one of {', '.join(get_args(allowed))}, not {value!r}")
+        return value
+
+    def numbers(self, key: str, count: int, default: Any = ...) -> tuple[float, ...]:
+        """A list of `count` finite numbers; one number alone stands for all of them."""
+        if key not in self.rest and default is not ...:
+            return tuple(default)
+        value = self.rest.pop(key, None)
+        values = value if isinstance(value, list) else [value] * count
+        if len(values) != count or not all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values
+        ):
+            raise self.fail(key, f"must be {count} finite numbers, not {value!r}")
+        return tuple(float(v) for v in values)
+
+    def table(self, key: str) -> _Table:
+        return _Table(self.source, key, self.rest.pop(key, {}))
+
+    def done(self) -> None:
+        if self.rest:
+            raise self.fail(min(self.rest), "is not a known key")
+
+
+def find_manifest(name: str) -> Manifest:
+    """The manifest of what a user names: a shipped model, or anything that `read_manifest` takes.
+
+    A model file without a manifest beside it is recognized by its hash if a shipped manifest describes it.
+
+    Raises:
+        InputError: there is no manifest, or it is not valid.
+    """
+    shipped = bundled("models")
+    if "/" not in name and (shipped / name / "model.toml").is_file():
+        return read_manifest(shipped / name)
+    path = Path(name)
+    if path.is_file() and path.suffix != ".toml" and not any(c.is_file() for c in _candidates(path)):
+        digest = sha256(path)
+        for source in sorted(shipped.glob("*/model.toml")):
+            manifest = read_manifest(source)
+            if manifest.sha256 == digest:
+                return replace(manifest, model=path)
+    return read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Args:
+        path: a `model.toml`, or the folder or `.onnx` file that has one beside it (for `x.onnx`,
+            `x.toml` is preferred to `model.toml`).
+
+    Raises:
+        InputError: there is no manifest, or it is not valid; the message names the key.
+    """
+    source = _locate(path)
+    try:
+        if source.stat().st_size > _LARGEST_MANIFEST:
+            raise InputError(f"{source}: larger than {_LARGEST_MANIFEST} bytes; this is no manifest")
+        top = _Table(source, "", tomllib.loads(source.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: is not valid TOML ({error})") from error
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+
+    schema = top.take("schema", int)
+    if schema != SCHEMA_VERSION:
+        raise top.fail("schema", f"is {schema}; this version reads {SCHEMA_VERSION}")
+    name = top.take("name", str)
+    folder = source.parent
+
+    model = top.table("model")
+    model_path = inside(folder, model.take("file", str), f"{source}: model.file")
+    model_hash = model.take("sha256", str, None)
+    license_, provenance = model.take("license", str), model.take("provenance", str)
+    model.done()
+    if path.suffix == ".onnx" and path.resolve() != model_path:
+        raise InputError(f"{source}: describes {model_path.name}, not {path.name}; write a {path.stem}.toml beside it")
+
+    manifest = Manifest(
+        path=source,
+        name=name,
+        model=model_path,
+        sha256=model_hash,
+        license=license_,
+        provenance=provenance,
+        input=_read_input(top.table("input")),
+        output=_read_output(top.table("output")),
+        decision=_read_decision(top.table("decision")),
+        alignment=_read_alignment(top.table("alignment")),
+        checkpoint=_read_checkpoint(top.table("checkpoint"), folder),
+    )
+    top.done()
+    return manifest
+
+
+def _candidates(path: Path) -> list[Path]:
+    if path.suffix == ".toml":
+        return [path]
+    if path.is_dir():
+        return [path / "model.toml"]
+    return [path.with_suffix(".toml"), path.parent / "model.toml"]
+
+
+def _locate(path: Path) -> Path:
+    for candidate in _candidates(path):
+        if candidate.is_file():
+            return candidate
+    if not path.exists():
+        raise InputError(f"{path}: no such model, manifest or shipped model")
+    raise InputError(f"{path}: no manifest found (looked for {', '.join(str(c) for c in _candidates(path))})")
+
+
+def _read_input(table: _Table) -> Input:
+    low, high = table.numbers("range", 2)
+    if high <= low:
+        raise table.fail("range", f"must rise, not go from {low} to {high}")
+    mean = table.numbers("mean", 3, (0.0, 0.0, 0.0))
+    std = table.numbers("std", 3, (1.0, 1.0, 1.0))
+    if min(std) <= 0:
+        raise table.fail("std", f"must be positive, not {std}")
+    result = Input(
+        name=table.take("name", str),
+        height=_side(table, "height"),
+        width=_side(table, "width"),
+        layout=table.choice("layout", Layout),
+        channels=table.choice("channels", Channels),
+        low=low,
+        high=high,
+        standardization=table.choice("standardization", Standardization, "fixed"),
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+    )
+    table.done()
+    return result
+
+
+def _side(table: _Table, key: str) -> int:
+    side: int = table.take(key, int)
+    if not 8 <= side <= _LARGEST_SIDE:
+        raise table.fail(key, f"must be from 8 to {_LARGEST_SIDE}, not {side}")
+    return side
+
+
+def _read_output(table: _Table) -> Output:
+    result = Output(table.take("name", str), table.take("size", int), table.take("normalize", bool))
+    if result.size < 1:
+        raise table.fail("size", f"must be at least 1, not {result.size}")
+    table.done()
+    return result
+
+
+def _read_decision(table: _Table) -> Decision:
+    result = Decision(table.choice("metric", Metric), table.take("threshold", float), table.take("maximum", float))
+    if not 0 < result.threshold < result.maximum:
+        raise table.fail("threshold", f"must lie between 0 and the maximum {result.maximum}, not {result.threshold}")
+    table.done()
+    return result
+
+
+def _read_alignment(table: _Table) -> Alignment | None:
+    if not table.rest:
+        return None
+    rows = table.take("template", list)
+    if len(rows) != 5 or not all(
+        isinstance(row, list) and len(row) == 2 and all(isinstance(v, (int, float)) for v in row) for row in rows
+    ):
+        raise table.fail("template", "must be five [x, y] points")
+    table.done()
+    return Alignment(tuple((float(x), float(y)) for x, y in rows))
+
+
+def _read_checkpoint(table: _Table, folder: Path) -> Checkpoint | None:
+    if not table.rest:
+        return None
+    result = Checkpoint(
+        inside(folder, table.take("file", str), f"{table.source}: checkpoint.file"),
+        table.choice("format", CheckpointFormat),
+        table.take("sha256", str, None),
+        table.take("network", dict, {}),
+    )
+    table.done()
+    return result

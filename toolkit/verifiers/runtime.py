@@ -1,0 +1,175 @@
+"""The deployed side: an ONNX file run by ONNX Runtime as its manifest says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError, UnavailableError
+from toolkit.files import check_sha256
+from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.manifest import Manifest
+
+_LARGEST_MODEL = 2 << 30
+_SHORT_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+}
+# The default search of cuDNN makes results jitter by about 1e-6 from run to run.
+_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "DEFAULT"}}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How ONNX Runtime is asked to run a model.
+
+    `provider` is a short name (cpu, cuda, ...), a full name, or "auto": whatever this machine offers, the CPU last.
+    `required` is the provider that must really be used. `threads` 0 lets ONNX Runtime choose.
+    """
+
+    provider: str = "auto"
+    required: str | None = None
+    threads: int = 0
+    batch: int = 32
+
+
+def provider_name(name: str) -> str:
+    """Full name of a provider; short names are in any case."""
+    return _SHORT_NAMES.get(name.lower(), name)
+
+
+def read_model(manifest: Manifest) -> bytes:
+    """Bytes of the manifest's model, hash checked first where the manifest states one.
+
+    Raises:
+        InputError: the file is missing, empty, larger than 2 GB, or not the one that the manifest describes.
+    """
+    path = manifest.model
+    if not path.is_file():
+        raise InputError(f"{path}: no such model file (named in {manifest.path})")
+    if not 0 < path.stat().st_size <= _LARGEST_MODEL:
+        raise InputError(f"{path}: {path.stat().st_size} bytes; a model has from 1 byte to 2 GB")
+    if manifest.sha256 is not None:
+        check_sha256(path, manifest.sha256)
+    return path.read_bytes()
+
+
+class RuntimeVerifier:
+    """A verifier in ONNX Runtime.
+
+    Attributes:
+        manifest: what it was described as.
+        provider: the execution provider that the session really uses, first in its list.
+        images_run: number of crops that went through the model so far.
+    """
+
+    def __init__(self, manifest: Manifest, model: bytes | None = None, execution: Execution | None = None) -> None:
+        """Load `model` (by default the manifest's file) and check it against the manifest.
+
+        Raises:
+            InputError: the model cannot be loaded, or its tensors are not what the manifest says.
+            UnavailableError: the provider asked for does not exist here, or the required one is not used.
+        """
+        self.manifest = manifest
+        self.execution = execution or Execution()
+        self.images_run = 0
+        content = read_model(manifest) if model is None else model
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.execution.threads
+        options.log_severity_level = 4
+        providers = self._providers()
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=providers)
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+            reason = str(error).splitlines()[0][:200]
+            raise InputError(f"{manifest.model}: ONNX Runtime cannot load it ({reason})") from error
+        self.provider: str = self._session.get_providers()[0]
+        required = self.execution.required
+        if required and self.provider != provider_name(required):
+            raise UnavailableError(
+                f"{provider_name(required)} is required, but the session runs on {self.provider}; "
+                "check the driver and its libraries, or drop --require-provider"
+            )
+        self._fixed_batch = self._check_tensors()
+
+    def _providers(self) -> list[Any]:
+        available = onnxruntime.get_available_providers()
+        if self.execution.provider == "auto":
+            # TensorRT builds an engine for minutes: only when asked for by name.
+            names = [name for name in available if name != "TensorrtExecutionProvider"]
+        else:
+            name = provider_name(self.execution.provider)
+            if name not in available:
+                raise UnavailableError(f"provider {name} is not in this ONNX Runtime; it has {', '.join(available)}")
+            names = [name]
+        return [(name, _PROVIDER_OPTIONS.get(name, {})) for name in names]
+
+    def _check_tensors(self) -> int | None:
+        """Compare inputs and outputs with the manifest; return the batch size if the file fixes it."""
+        spec, where = self.manifest.input, self.manifest.model
+        inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
+        outputs = {tensor.name: tensor for tensor in self._session.get_outputs()}
+        if list(inputs) != [spec.name]:
+            raise InputError(f"{where}: inputs are {sorted(inputs)}, but the manifest names {spec.name!r}")
+        if self.manifest.output.name not in outputs:
+            raise InputError(
+                f"{where}: outputs are {sorted(outputs)}, but the manifest names {self.manifest.output.name!r}"
+            )
+        if inputs[spec.name].type != "tensor(float)":
+            raise InputError(f"{where}: input {spec.name!r} is {inputs[spec.name].type}, not tensor(float)")
+        shape = inputs[spec.name].shape
+        expected = [spec.height, spec.width, 3] if spec.layout == "NHWC" else [3, spec.height, spec.width]
+        if len(shape) != 4 or any(isinstance(s, int) and s != e for s, e in zip(shape[1:], expected, strict=True)):
+            raise InputError(
+                f"{where}: input {spec.name!r} has shape {shape}, but the manifest says "
+                f"(N, {', '.join(map(str, expected))}) {spec.layout}"
+            )
+        return shape[0] if isinstance(shape[0], int) else None
+
+    def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]; L2-normalized where the manifest says so.
+
+        Raises:
+            InputError: the crops have another size, or an embedding has another length, NaN or infinity.
+        """
+        spec, output = self.manifest.input, self.manifest.output
+        if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
+            raise InputError(
+                f"crops of shape {crops.shape} given to {self.manifest.name}, which takes "
+                f"(N, {spec.height}, {spec.width}, 3)"
+            )
+        size = self._fixed_batch or self.execution.batch
+        parts = [np.empty((0, output.size), np.float32)]
+        for start in range(0, len(crops), size):
+            batch = crops[start : start + size]
+            missing = (self._fixed_batch or len(batch)) - len(batch)
+            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+            feed = {spec.name: model_input(padded, spec)}
+            try:
+                embeddings = self._session.run([output.name], feed)[0][: len(batch)]
+            except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+                reason = str(error).splitlines()[0][:200]
+                raise InputError(f"{self.manifest.model}: ONNX Runtime failed while running it ({reason})") from error
+            if embeddings.shape != (len(batch), output.size):
+                raise InputError(
+                    f"{self.manifest.model}: output {output.name!r} has shape {embeddings.shape} for "
+                    f"{len(batch)} crops, but the manifest says embeddings of {output.size}"
+                )
+            parts.append(embeddings)
+        self.images_run += len(crops)
+        result = np.concatenate(parts)
+        if not np.isfinite(result).all():
+            bad = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
+            raise InputError(f"{self.manifest.model}: the embedding of crop {bad} has NaN or infinite values")
+        if output.normalize:
+            result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
+        return result

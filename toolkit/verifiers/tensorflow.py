@@ -1,0 +1,95 @@
+"""The original framework's side: a verifier in TensorFlow, with embeddings and gradients through its defenses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import UnavailableError
+from toolkit.verifiers.checkpoints import load_network
+from toolkit.verifiers.manifest import Input, Manifest
+from toolkit.verifiers.quiet import import_tensorflow
+
+_BATCH = 32
+
+
+def tensorflow_model_input(crops: Any, spec: Input) -> Any:
+    """`edge.model_input`, differentiable: crops (N, H, W, 3) in [0, 1] to the model's tensor."""
+    tf = import_tensorflow()
+    x = crops[..., ::-1] if spec.channels == "BGR" else crops
+    x = spec.low + x * (spec.high - spec.low)
+    if spec.standardization == "per-image":
+        mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
+        std = tf.math.reduce_std(x, axis=(1, 2, 3), keepdims=True)
+        x = (x - mean) / tf.maximum(std, 1.0 / np.sqrt(spec.height * spec.width * 3))
+    else:
+        x = (x - tf.constant(spec.mean, tf.float32)) / tf.constant(spec.std, tf.float32)
+    return tf.transpose(x, (0, 3, 1, 2)) if spec.layout == "NCHW" else x
+
+
+class TensorFlowVerifier:
+    """The manifest's checkpoint, behind an optional differentiable defense; compiled, any batch size."""
+
+    def __init__(self, manifest: Manifest, defense: Callable[[Any], Any] | None = None) -> None:
+        """Load the checkpoint.
+
+        Args:
+            manifest: its `checkpoint` must be there.
+            defense: maps crops (N, H, W, 3) in [0, 1] to crops, in TensorFlow.
+
+        Raises:
+            UnavailableError: there is no checkpoint, or TensorFlow is not installed.
+            InputError: the checkpoint cannot be loaded.
+        """
+        if manifest.checkpoint is None:
+            raise UnavailableError(f"{manifest.name}: no gradients, because {manifest.path.name} names no [checkpoint]")
+        tf = import_tensorflow()
+        network = load_network(manifest.checkpoint, manifest.output.normalize)
+        self.manifest = manifest
+        metric = manifest.decision.metric
+
+        def embed(crops: Any) -> Any:
+            defended = crops if defense is None else defense(crops)
+            return network(tensorflow_model_input(defended, manifest.input))
+
+        def distance(a: Any, b: Any) -> Any:
+            if metric == "cosine":
+                return 1.0 - tf.reduce_sum(tf.math.l2_normalize(a, -1) * tf.math.l2_normalize(b, -1), axis=-1)
+            squared = tf.reduce_sum(tf.square(a - b), axis=-1)
+            return squared if metric == "squared-euclidean" else tf.sqrt(tf.maximum(squared, 1e-12))
+
+        images = tf.TensorSpec((None, manifest.input.height, manifest.input.width, 3), tf.float32)
+        embeddings = tf.TensorSpec((None, manifest.output.size), tf.float32)
+
+        @tf.function(input_signature=[images], autograph=False)
+        def embed_compiled(crops: Any) -> Any:
+            return embed(crops)
+
+        @tf.function(input_signature=[images, embeddings], autograph=False)
+        def gradient_compiled(crops: Any, references: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(crops)
+                d = distance(embed(crops), references)
+                total = tf.reduce_sum(d)
+            return d, tape.gradient(total, crops)
+
+        self._embed, self._gradient = embed_compiled, gradient_compiled
+
+    def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
+        parts = [self._embed(crops[i : i + _BATCH]).numpy() for i in range(0, len(crops), _BATCH)]
+        return np.concatenate([np.empty((0, self.manifest.output.size), np.float32), *parts])
+
+    def distances_and_gradients(
+        self, crops: NDArray[np.float32], references: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Distances (N,) to reference embeddings (N, D) and their gradients (N, H, W, 3) with respect to the crops."""
+        d, g = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
+        for i in range(0, len(crops), _BATCH):
+            distance, gradient = self._gradient(crops[i : i + _BATCH], references[i : i + _BATCH])
+            d.append(distance.numpy().astype(np.float64))
+            g.append(gradient.numpy())
+        return np.concatenate(d), np.concatenate(g)
