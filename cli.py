@@ -18,9 +18,10 @@ from toolkit.errors import SixpixelsError, UsageError
 if TYPE_CHECKING:
     from toolkit.faces.crops import CropSet
     from toolkit.faces.pairs import PairSet
-
     from toolkit.verifiers.manifest import Manifest
     from toolkit.verifiers.runtime import Execution
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     help="Audit and harden face verifiers that are deployed as ONNX files.",
@@ -117,15 +118,14 @@ def audit(
         pair_set = _load_pairs(pairs, folds, limit, seed)
         crops = _crop(pair_set, manifest, progress)
         request = Request(
-            manifest,
-            crops,
-            pair_set.source,
-            tuple(chosen_attacks),
-            tuple(chosen_profiles),
-            tuple(chosen_knowledge),
-            seed,
-            execution,
-            Path(),
+            manifest=manifest,
+            crops=crops,
+            pairs_source=pair_set.source,
+            attacks=tuple(chosen_attacks),
+            profiles=tuple(chosen_profiles),
+            knowledge=tuple(chosen_knowledge),
+            seed=seed,
+            execution=execution,
         )
         folder = run or Path("runs") / run_name(request)
         assessment = run_audit(request, folder, progress)
@@ -186,7 +186,6 @@ def export(
 ) -> None:
     """Export a model's original checkpoint to ONNX and compare the two on real crops, for every provider here."""
     from toolkit.export.parity import check_flips
-
     from toolkit.export.run import run_export
     from toolkit.report.jsonable import to_json
     from toolkit.report.terminal import print_export
@@ -307,7 +306,7 @@ class _RichProgress:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=quiet,
+            disable=quiet or not sys.stderr.isatty(),
             transient=True,
         )
 
@@ -339,10 +338,8 @@ def main() -> None:
         status = app(standalone_mode=False)
     except SixpixelsError as error:
         _fail(str(error), error.exit_status)
-    except typer.Abort:
-        _fail("interrupted; what was finished is kept", 130)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept", 130)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted; what was finished is kept", _INTERRUPTED)
     except MemoryError:
         _fail("out of memory; use --limit, or smaller batches", 2)
     except BrokenPipeError:
@@ -354,6 +351,8 @@ def main() -> None:
         if hasattr(error, "format_message"):  # click's usage errors
             _fail(f"{error.format_message()} (try --help)", 4)
         raise
+    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status, and says nothing
+        _fail("interrupted; what was finished is kept", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

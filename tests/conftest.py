@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# A busy machine is not a slow test.
+hypothesis.settings.register_profile("toolkit", deadline=None)
+hypothesis.settings.load_profile("toolkit")
 
 # Quiet TensorFlow before any test imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

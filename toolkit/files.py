@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +31,18 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Hash of a file, or of a folder: of the lines ``hash  name`` of its files, sorted by name, as sha256sum prints.
+
+    Raises:
+        InputError: something is missing or cannot be read.
+    """
+    if not path.is_dir():
+        return sha256(path)
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    return hashlib.sha256("".join(f"{sha256(path / name)}  {name}\n" for name in names).encode()).hexdigest()
+
+
 def check_sha256(path: Path, expected: str) -> None:
     """Compare a file with a stated hash before anything parses it.
 
@@ -55,7 +67,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
+        # Not tempfile: its files are readable by their owner alone, and stay so after the rename.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
@@ -63,9 +77,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise InputError(f"{path}: cannot be written ({error.strerror})") from error
         raise

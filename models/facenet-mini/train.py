@@ -33,6 +33,8 @@ TEMPLATE_150 = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3
 # Median landmarks of the unlabeled chips, measured in a 150 x 150 frame.
 CHIPS_150 = np.array([[45.0, 42.8], [102.8, 42.8], [73.5, 78.0], [47.2, 102.0], [100.9, 101.2]])
 EMBEDDING_SIZE = 128
+# Share of the newest weights in their moving average: a horizon of 100 steps.
+AVERAGING = 0.01
 WIDTH = 0.375
 # (share of the time, side of the training crop): small crops first, because they cost half as much.
 STAGES = ((0.5, 112), (1.0, 160))
@@ -257,7 +259,7 @@ def main() -> None:
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         for slow, fast in zip(average.variables, model.variables, strict=True):
-            slow.assign(slow + 0.002 * (fast - slow))
+            slow.assign(slow + AVERAGING * (fast - slow))
         return cosine, relation
 
     @tf.function
@@ -266,7 +268,7 @@ def main() -> None:
 
     def save() -> None:
         path = checkpoint.save(str(args.work / "checkpoint"))
-        state = {"minutes": spent, "step": step, "checkpoint": path, "mean": views.mean.tolist()}
+        state = {"minutes": spent, "step": step, "checkpoint": path, "mean": views.mean.tolist(), "faces": len(images)}
         state_path.write_text(json.dumps(state))
         average.save_weights(args.work / "average.weights.h5")
 

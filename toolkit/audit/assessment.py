@@ -94,7 +94,6 @@ class Assessment:
     worst: str
     caveats: tuple[str, ...]
     complete: bool
-    seconds: float
 
 
 def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> CleanResult:

@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Gradients, Task, to_unit
+from toolkit.attacks.base import Attack, Crafted, Task, to_unit
 from toolkit.faces.crops import CropSet
 from toolkit.files import atomic_write
 from toolkit.profiles.profile import Profile
@@ -34,7 +35,7 @@ class Chunk:
 def craft(
     attack: Attack,
     known: Profile,
-    model: Callable[[], Gradients],
+    model: Callable[[], Any],
     attacker_model: str,
     crops: CropSet,
     references: NDArray[np.float32],
@@ -48,7 +49,7 @@ def craft(
     Args:
         attack: the attack.
         known: the profile that the attacker knows, part of the artifacts' names.
-        model: gives the attacked model; called only when something must be crafted.
+        model: gives the attacked model, with gradients if the attack needs them; called only to craft.
         attacker_model: hash of the attacked model's file or checkpoint, part of the artifacts' names.
         crops: the pairs.
         references: (n, D), the embedding of each pair's reference by the attacked model.
@@ -80,7 +81,7 @@ def craft(
 
 def attack_parameters(attack: Attack) -> dict[str, object]:
     """The attack's parameters by name."""
-    return asdict(attack)  # type: ignore[call-overload,no-any-return]
+    return asdict(attack)  # type: ignore[call-overload]
 
 
 def _key(

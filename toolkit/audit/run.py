@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -30,7 +29,7 @@ from toolkit.audit.plan import Knowledge, Plan, Scenario, make_plan
 from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
 from toolkit.export.parity import Parity, compare
 from toolkit.faces.crops import CropSet
-from toolkit.files import sha256
+from toolkit.files import sha256, sha256_of
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
@@ -87,7 +86,6 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
     Raises:
         SixpixelsError: the verifier, its checkpoint or a profile cannot be used.
     """
-    started = time.monotonic()
     manifest, crops = request.manifest, request.crops
     decision, genuine = manifest.decision, np.array([pair.genuine for pair in crops.pairs])
     model = read_model(manifest)
@@ -136,7 +134,6 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         worst=worst_finding(results),
         caveats=tuple(make_caveats(clean_results, results, plan.unavailable, len(left_out))),
         complete=not plan.unavailable,
-        seconds=time.monotonic() - started,
     )
 
 
@@ -153,12 +150,13 @@ def _craft_and_replay(
     manifest, crops = request.manifest, request.crops
     parts: dict[Scenario, list[Replay]] = {scenario: [] for scenario in plan.scenarios}
     for attack, known in plan.crafts:
-        model = (gradients if attack.needs == "gradient" else runtime, known)
+        side: Callable[[Profile], RuntimeVerifier | TensorFlowVerifier]
+        side = gradients if attack.needs == "gradient" else runtime
         replayed = [s for s in plan.scenarios if (s.attack, s.known) == (attack, known)]
         for chunk in craft(
             attack,
             known,
-            lambda model=model: model[0](model[1]),
+            partial(side, known),
             _attacked_model(manifest, attack),
             crops,
             clean[known].embeddings[crops.index[:, 1]],
@@ -176,8 +174,7 @@ def _craft_and_replay(
 def _attacked_model(manifest: Manifest, attack: Attack) -> str:
     """Hash of the file that the attack works on, for naming its probes."""
     if attack.needs == "gradient" and manifest.checkpoint is not None:
-        path = manifest.checkpoint.path
-        return sha256(path) if path.is_file() else manifest.checkpoint.sha256 or path.name
+        return sha256_of(manifest.checkpoint.path)
     return sha256(manifest.model)
 
 
@@ -208,7 +205,7 @@ def _target(request: Request, verifier: RuntimeVerifier, *, uses_gradients: bool
         name=manifest.name,
         model=manifest.model.name,
         model_sha256=sha256(manifest.model),
-        checkpoint_sha256=sha256(checkpoint.path) if checkpoint and checkpoint.path.is_file() else None,
+        checkpoint_sha256=sha256_of(checkpoint.path) if checkpoint and checkpoint.path.exists() else None,
         provider=verifier.provider,
         provider_requested=request.execution.provider,
         metric=manifest.decision.metric,

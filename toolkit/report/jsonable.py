@@ -6,15 +6,17 @@ import json
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit import __version__
 from toolkit.audit.assessment import Assessment
 from toolkit.audit.evaluate import Evaluation
-from toolkit.export.run import ExportReport
 from toolkit.statistics.intervals import Rate
+
+if TYPE_CHECKING:
+    from toolkit.export.run import ExportReport
 
 SCHEMA_VERSION = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,10 +13,20 @@ from rich.text import Text
 
 from toolkit.audit.assessment import Assessment, ScenarioResult
 from toolkit.audit.evaluate import Evaluation
-from toolkit.export.run import ExportReport
 from toolkit.statistics.intervals import Rate
 
+if TYPE_CHECKING:
+    from toolkit.export.run import ExportReport
+
 _LEFT_OUT_SHOWN = 3
+_ALARMING = 0.5
+_ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+_LEGEND = (
+    "n: eligible pairs, which the target decided correctly before the attack; clean errors are never successes. "
+    "crafted: of these, flipped on the attacker's own model. ASR: successes in 8 bits over n, 95 % Wilson interval; "
+    "float: the same before rounding to 8 bits; L2<1: ASR within an L2 norm of 1. RMS (in 1/255) and L2 (pixel range "
+    "1): medians of the successes."
+)
 _METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
 
 
@@ -51,12 +62,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     console.print(_clean_table(a, console))
     for goal in dict.fromkeys(s.goal for s in a.scenarios):
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
-    console.print(
-        "ASR: successes in 8 bits over eligible pairs (clean errors apart), 95 % Wilson interval. RMS, L2: median of\n"
-        "successes, pixel range 1 (RMS in 1/255). float: the same before rounding. <=1: ASR within L2 1.",
-        style="dim",
-        soft_wrap=False,
-    )
+    console.print(_LEGEND, style="dim")
     if a.caveats:
         console.print("\n[bold]caveats[/bold]")
         for caveat in a.caveats:
@@ -70,7 +76,6 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     console.print("\n[bold]files[/bold]")
     for path in files:
         _bullet(console, str(path))
-    console.print(f"\n{a.seconds:.0f} seconds", style="dim")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -116,19 +121,10 @@ def _clean_table(a: Assessment, console: Console) -> Table:
 
 def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
     table = _table(f"attack success: {scenarios[0].goal}", console)
-    for column, justify in (
-        ("attack", "left"),
-        ("profile", "left"),
-        ("knows", "left"),
-        ("eligible", "right"),
-        ("crafted", "right"),
-        ("ASR % [95 %]", "right"),
-        ("float", "right"),
-        ("<=1", "right"),
-        ("RMS", "right"),
-        ("L2", "right"),
-    ):
-        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for column in ("attack", "profile", "knows"):
+        table.add_column(column, no_wrap=True)
+    for column in ("n", "crafted", "ASR % [95 %]", "float", "L2<1", "RMS", "L2"):
+        table.add_column(column, justify="right", no_wrap=True)
     previous = ""
     for s in scenarios:
         within = dict(s.asr_at_l2)[1.0]
@@ -141,10 +137,9 @@ def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
             _whole_percent(s.asr),
             "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
             "-" if within.value is None else f"{100 * within.value:.0f}",
-            "-" if s.median_rms is None else f"{s.median_rms:.1f}",
-            "-" if s.median_l2 is None else f"{s.median_l2:.2f}",
-            style="bold red" if s.asr.value and s.asr.value >= 0.5 else None,
-            end_section=False,
+            "-" if s.median_rms is None else f"{s.median_rms:.3g}",
+            "-" if s.median_l2 is None else f"{s.median_l2:.3g}",
+            style="bold" if s.asr.value and s.asr.value >= _ALARMING else None,
         )
         previous = s.attack
     return table
@@ -169,15 +164,8 @@ def _facts() -> Table:
 
 
 def _table(title: str, console: Console) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD if _unicode(console) else box.ASCII2,
-        pad_edge=False,
-        padding=(0, 1),
-        show_edge=False,
-    )
+    rule = box.SIMPLE_HEAD if _unicode(console) else _ASCII_HEAD
+    return Table(title=title, title_justify="left", title_style="bold", box=rule, padding=(0, 1, 0, 0), show_edge=False)
 
 
 def _box(console: Console) -> box.Box:

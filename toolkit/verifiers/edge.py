@@ -17,7 +17,7 @@ def model_input(crops: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
         std = x.std(axis=(1, 2, 3), keepdims=True)
         x = (x - mean) / np.maximum(std, 1.0 / np.sqrt(x[0].size))
     else:
-        x = (x - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+        x = np.divide(x - np.array(spec.mean, np.float32), np.array(spec.std, np.float32))
     if spec.layout == "NCHW":
         x = x.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(x, np.float32)

@@ -11,21 +11,22 @@ from toolkit.errors import UnavailableError
 
 
 def import_tensorflow() -> Any:
-    """Import TensorFlow, silence it, and return the module.
+    """Import TensorFlow, silence it, make it Keras' backend, and return the module.
 
     Raises:
         UnavailableError: TensorFlow is not installed.
     """
-    if "tensorflow" not in sys.modules:  # read by its C++ parts when they are loaded, and never again
+    # Both are read when the libraries load, and never again.
+    if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         import tensorflow as tf
     except ImportError as error:
         raise UnavailableError(
             'this needs TensorFlow, which is not installed: pip install "sixpixels[tensorflow]"'
         ) from error
-    tf.get_logger().setLevel(logging.ERROR)
-    for name in ("absl", "tf2onnx", "h5py"):
+    for name in ("tensorflow", "absl", "tf2onnx", "h5py"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return tf

@@ -85,7 +85,9 @@ class RuntimeVerifier:
         content = read_model(manifest) if model is None else model
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.execution.threads
-        options.log_severity_level = 4
+        # ONNX Runtime writes pages on standard error about each provider that does not work here; which one the
+        # session really uses is asked below.
+        onnxruntime.set_default_logger_severity(4)
         providers = self._providers()
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=providers)

@@ -1,0 +1,121 @@
+"""The attacks on facenet-mini with real pairs: beside Foolbox, and through the mean filter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import foolbox
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from toolkit.attacks.base import Bools, Task, to_unit
+from toolkit.attacks.deepfool import DeepFool
+from toolkit.attacks.fgsm import Fgsm
+from toolkit.faces.crops import crop_pairs
+from toolkit.faces.pairs import load_pairs
+from toolkit.files import bundled
+from toolkit.profiles.profile import find_profile
+from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.scores import distances, is_same
+from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.fixture(scope="module")
+def verifier() -> TensorFlowVerifier:
+    return TensorFlowVerifier(read_manifest(bundled("models") / "facenet-mini"))
+
+
+@pytest.fixture(scope="module")
+def task(shared: Path, verifier: TensorFlowVerifier) -> Task:
+    """About 8 genuine and 8 impostor pairs that the clean model decides correctly."""
+    manifest = verifier.manifest
+    assert manifest.alignment is not None
+    pairs = load_pairs(shared / "lfw", limit=16, folds=[7, 8])
+    crops = crop_pairs(pairs, manifest.input.width, manifest.input.height, manifest.alignment.template)
+    probes, references = (to_unit(crops.images[crops.index[:, k]]) for k in (0, 1))
+    embedded, genuine = verifier.embed(references), np.array([p.genuine for p in crops.pairs])
+    d = distances(manifest.decision.metric, verifier.embed(probes), embedded)
+    kept = np.flatnonzero(is_same(manifest.decision, d) == genuine)
+    assert len(kept) >= 12
+    generators = tuple(np.random.default_rng(i) for i in kept)
+    return Task(probes[kept], embedded[kept], genuine[kept], manifest.decision, generators)
+
+
+def foolbox_model(verifier: TensorFlowVerifier, task: Task) -> Any:
+    """The verifier as Foolbox wants it: a two-class model whose logits are P(same) and P(different)."""
+    t, largest = task.decision.threshold, task.decision.maximum
+    references = tf.constant(task.references)
+
+    def logits(crops: Any) -> Any:
+        d = tf.reduce_sum(tf.square(verifier._embed(crops) - references), axis=-1)
+        same = tf.where(d < t, 1 - 0.5 * d / t, 0.5 - 0.5 * (d - t) / (largest - t))
+        return tf.stack([same, 1 - same], axis=-1)
+
+    return foolbox.TensorFlowModel(logits, bounds=(0, 1))
+
+
+def norms(task: Task, probes: np.ndarray) -> np.ndarray:
+    return np.linalg.norm((probes - task.probes).reshape(len(task), -1), axis=1)
+
+
+def labels(task: Task) -> tf.Tensor:
+    return tf.constant(np.where(task.dodging, 0, 1))
+
+
+def agree(ours: Bools, theirs: Bools, our_norms: np.ndarray, their_norms: np.ndarray) -> None:
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.any()
+    assert np.median(our_norms[ours]) == pytest.approx(np.median(their_norms[ours]), rel=0.02)
+
+
+def test_deepfool_agrees_with_foolbox(verifier: TensorFlowVerifier, task: Task) -> None:
+    attack = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=2, overshoot=0.02, loss="logits")
+    raw, _, success = attack(foolbox_model(verifier, task), tf.constant(task.probes), labels(task), epsilons=None)
+    crafted = DeepFool().craft(verifier, task)
+    agree(crafted.success, success.numpy(), norms(task, crafted.probes), norms(task, raw.numpy()))
+
+
+def test_fgsm_agrees_with_foolbox(verifier: TensorFlowVerifier, task: Task) -> None:
+    attack = Fgsm(levels=24)
+    epsilons = [float(e) for e in np.geomspace(attack.smallest, attack.largest, attack.levels)]
+    model = foolbox_model(verifier, task)
+    clipped, success = [], []
+    for epsilon in epsilons:  # one list of epsilons would hold all their results in memory at once
+        _, probes, hit = foolbox.attacks.FGSM()(model, tf.constant(task.probes), labels(task), epsilons=epsilon)
+        clipped.append(probes.numpy())
+        success.append(hit.numpy())
+    first = np.argmax(success, axis=0)
+    theirs = np.stack([clipped[rung][row] for row, rung in enumerate(first)])
+    crafted = attack.craft(verifier, task)
+    agree(crafted.success, np.any(success, axis=0), norms(task, crafted.probes), norms(task, theirs))
+
+
+def test_deepfool_goes_through_the_mean_filter(verifier: TensorFlowVerifier, task: Task) -> None:
+    mean3 = find_profile("mean3")
+    hardened = TensorFlowVerifier(verifier.manifest, mean3.tensorflow)
+    crafted = DeepFool().craft(hardened, task)
+    bare = DeepFool().craft(verifier, task)
+    assert crafted.success8.mean() >= 0.9
+    assert bare.success8.mean() >= 0.9
+    # Through a low-pass filter the same change of the embedding takes a larger one of the probe.
+    assert np.median(norms(task, crafted.probes)) > np.median(norms(task, bare.probes))
+    # What was crafted without knowing the filter mostly does not survive it (paper, table 2).
+    d = distances(task.decision.metric, hardened.embed(to_unit(bare.probes8)), task.references)
+    survived = np.where(task.dodging, d >= task.decision.threshold, d < task.decision.threshold)
+    assert survived.mean() < bare.success8.mean()
+
+
+def test_the_compiled_gradient_is_the_slope_of_the_distance(verifier: TensorFlowVerifier, task: Task) -> None:
+    d, gradient = verifier.distances_and_gradients(task.probes[:4], task.references[:4])
+    np.testing.assert_allclose(
+        d, distances(task.decision.metric, verifier.embed(task.probes[:4]), task.references[:4]), rtol=1e-3, atol=1e-5
+    )
+    step = 1e-3 * gradient / np.linalg.norm(gradient.reshape(4, -1), axis=1)[:, None, None, None]
+    ahead, _ = verifier.distances_and_gradients(task.probes[:4] + step, task.references[:4])
+    behind, _ = verifier.distances_and_gradients(task.probes[:4] - step, task.references[:4])
+    slope = (ahead - behind) / 2e-3
+    np.testing.assert_allclose(slope, np.linalg.norm(gradient.reshape(4, -1), axis=1), rtol=0.05)

@@ -1,0 +1,201 @@
+"""The way from pairs to an assessment, on a verifier whose behavior is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from tests.models import write_linear
+from toolkit.attacks.gaussian import Gaussian
+from toolkit.audit.assessment import Assessment, clean_result, scenario_results
+from toolkit.audit.plan import Knowledge, Scenario, make_plan
+from toolkit.audit.replay import CleanRun, Replay
+from toolkit.audit.run import Request, run_audit, run_name
+from toolkit.errors import UsageError
+from toolkit.faces.crops import crop_pairs
+from toolkit.faces.pairs import load_pairs
+from toolkit.profiles.profile import Profile, find_profile
+from toolkit.report.jsonable import report_schema, to_json
+from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.runtime import Execution
+
+SIDE = 16
+
+
+class Silent:
+    """Counts the pairs that were announced as done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        def advance(count: int) -> None:
+            self.done += count
+
+        return advance
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    """Three people who differ in brightness, and a verifier that sees brightness and fine structure."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for person, level in (("a", 60), ("b", 120), ("c", 190)):
+        for i in range(4):
+            image = np.clip(rng.normal(level, 6, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+            (tmp_path / person).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / person / f"{i}.png"), image)
+    for person in "abc":
+        lines += [f"{person}/{i}.png,{person}/{i + 1}.png,same" for i in range(3)]
+    lines += [f"a/{i}.png,{other}/{i}.png,different" for i in range(4) for other in "bc"]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    bright = np.full(SIDE * SIDE * 3, 1 / (SIDE * SIDE * 3))
+    fine = rng.choice([-1, 1], SIDE * SIDE * 3) / (SIDE * SIDE * 3) * 12
+    path = write_linear(tmp_path, weights=np.stack([bright, fine], 1), side=SIDE, threshold=0.12)
+    manifest = read_manifest(path)
+    pairs = load_pairs(tmp_path)
+    return Request(
+        manifest=manifest,
+        crops=crop_pairs(pairs, SIDE, SIDE, None),
+        pairs_source=pairs.source,
+        attacks=(Gaussian(levels=10, draws=2),),
+        profiles=(find_profile("none"), find_profile("mean3")),
+        knowledge=("zero", "perfect"),
+        seed=3,
+        execution=Execution("cpu", threads=1),
+    )
+
+
+def test_an_audit_runs_repeats_itself_and_validates(request_: Request, tmp_path: Path) -> None:
+    progress = Silent()
+    first = to_json(run_audit(request_, tmp_path / "one", progress))
+    assert progress.done == 2 * len(request_.crops.pairs)
+    jsonschema.validate(json.loads(first), report_schema())
+    second = to_json(run_audit(request_, tmp_path / "one", Silent()))
+    fresh = to_json(run_audit(request_, tmp_path / "two", Silent()))
+    assert first == second
+    assert first == fresh.replace('"run": "two"', '"run": "one"')
+
+
+def test_a_damaged_artifact_is_made_anew(request_: Request, tmp_path: Path) -> None:
+    first = to_json(run_audit(request_, tmp_path / "run", Silent()))
+    artifacts = sorted((tmp_path / "run" / "probes").iterdir())
+    assert len(artifacts) == 2
+    content = bytearray(artifacts[0].read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    artifacts[0].write_bytes(bytes(content))
+    artifacts[1].write_bytes(b"")
+    assert to_json(run_audit(request_, tmp_path / "run", Silent())) == first
+
+
+def test_probes_are_named_by_what_they_depend_on(request_: Request, tmp_path: Path) -> None:
+    import dataclasses
+
+    def names(request: Request) -> set[str]:
+        folder = tmp_path / run_name(request)
+        run_audit(request, folder, Silent())
+        return {path.name for path in (folder / "probes").iterdir()}
+
+    base = names(request_)
+    assert not base & names(dataclasses.replace(request_, seed=4))
+    assert not base & names(dataclasses.replace(request_, attacks=(Gaussian(levels=9, draws=2),)))
+    only_zero = names(dataclasses.replace(request_, knowledge=("zero",)))
+    assert only_zero < base, "probes against the bare verifier are the same, whoever replays them"
+
+
+def test_knowing_the_defense_helps_and_success_is_judged_on_the_deployed_side(
+    request_: Request, tmp_path: Path
+) -> None:
+    assessment = run_audit(request_, tmp_path / "run", Silent())
+    asr = {(s.profile, s.knowledge, s.goal): s.asr for s in assessment.scenarios}
+    assert asr["none", "perfect", "dodging"].value == 1
+    # A mean filter takes most of the noise away that was enough for the bare verifier.
+    assert asr["mean3", "zero", "dodging"].value < 0.5
+    assert asr["mean3", "perfect", "dodging"].value > asr["mean3", "zero", "dodging"].value
+
+
+def plan_of(*knowledge: Knowledge, no_gradients: str | None = None):  # type: ignore[no-untyped-def]
+    from toolkit.attacks.deepfool import DeepFool
+
+    profiles = [find_profile("none"), find_profile("mean3")]
+    return make_plan([Gaussian(), DeepFool()], profiles, knowledge, no_gradients)
+
+
+def test_plan_crafts_once_what_is_replayed_twice() -> None:
+    plan = plan_of("zero", "perfect")
+    assert len(plan.scenarios) == 2 * 3
+    assert len(plan.crafts) == 2 * 2
+    zero = next(s for s in plan.scenarios if s.knowledge == "zero")
+    assert zero.known.name == "none"
+    assert zero.profile.name == "mean3"
+
+
+def test_plan_says_what_cannot_be_run() -> None:
+    plan = plan_of("zero", no_gradients="no checkpoint")
+    assert {s.attack.name for s in plan.scenarios} == {"gaussian"}
+    assert [(u.attack, u.reason) for u in plan.unavailable] == [("deepfool", "no checkpoint")]
+    from toolkit.attacks.deepfool import DeepFool
+
+    with pytest.raises(UsageError, match="nothing to run"):
+        make_plan([DeepFool()], [find_profile("none")], ["zero"], "no checkpoint")
+
+
+def scenario_of(correct: list[bool], success: list[bool], crafted: list[bool], l2: list[float]):  # type: ignore[no-untyped-def]
+    n = len(correct)
+    zeros = np.zeros(n)
+    replay = Replay(
+        crafted=np.array(crafted), success=np.array(success), success_float=np.array(success), l2=np.array(l2),
+        linf=zeros, rms=zeros, l2_float=zeros, l2_defended=zeros, evaluations=np.ones(n, np.int64),
+    )  # fmt: skip
+    clean = CleanRun(np.zeros((0, 1), np.float32), zeros, np.array(correct))
+    scenario = Scenario(Gaussian(), "perfect", Profile("none", "", (), ""), Profile("none", "", (), ""))
+    return scenario_results(scenario, replay, clean, np.ones(n, np.bool_))
+
+
+def test_clean_errors_never_count_as_successes_and_failed_crafting_does_count_as_failure() -> None:
+    (result,) = scenario_of(
+        correct=[True, True, True, False],
+        success=[True, False, False, True],
+        crafted=[True, True, False, True],
+        l2=[0.5, 0.1, 0.0, 0.2],
+    )
+    assert (result.pairs, result.clean_errors, result.eligible) == (4, 1, 3)
+    assert (result.crafted, result.replayed) == (2, 2)
+    assert result.asr == Rate(1, 3)
+    assert result.median_l2 == 0.5
+
+
+def test_budgets_and_norms_are_of_successes_only() -> None:
+    (result,) = scenario_of([True] * 3, [True, True, False], [True] * 3, [0.5, 3.0, 0.01])
+    assert dict(result.asr_at_l2) == {5.0: Rate(2, 3), 1.0: Rate(1, 3)}
+    assert result.median_l2 == 1.75
+    (nothing,) = scenario_of([True] * 2, [False] * 2, [False] * 2, [0.0, 0.0])
+    assert nothing.median_l2 is None, "no success is not a success of norm zero"
+    assert nothing.asr == Rate(0, 2)
+
+
+def test_clean_errors_are_split_by_kind() -> None:
+    clean = CleanRun(np.zeros((0, 1), np.float32), np.array([0.1, 0.9, 0.2, 0.8]), np.array([True, False, False, True]))
+    result = clean_result("none", clean, np.array([True, True, False, False]))
+    assert (result.fnmr, result.fmr, result.accuracy) == (Rate(1, 2), Rate(1, 2), Rate(2, 4))
+
+
+def test_small_numbers_and_missing_attacks_are_said_in_words(request_: Request, tmp_path: Path) -> None:
+    import dataclasses
+
+    from toolkit.attacks.fgsm import Fgsm
+
+    request = dataclasses.replace(request_, attacks=(Gaussian(levels=3, draws=1), Fgsm()), knowledge=("zero",))
+    assessment: Assessment = run_audit(request, tmp_path / "run", Silent())
+    text = " | ".join(assessment.caveats)
+    assert not assessment.complete
+    assert "even 0 successes only shows an ASR below" in text
+    assert "fgsm was not run" in text
+    assert "mean3: no adaptive attack was run" in text

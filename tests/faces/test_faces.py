@@ -1,0 +1,271 @@
+"""Images, pairs, landmarks and crops: what is read, what is refused, what is left out."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from toolkit.errors import InputError, InsufficientError, SixpixelsError
+from toolkit.faces.alignment import PARTS, LandmarkFinder, read_landmarks, similarity_transform
+from toolkit.faces.crops import crop_pairs
+from toolkit.faces.images import read_image
+from toolkit.faces.pairs import load_pairs, read_people
+
+TEMPLATE = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3], [97.0, 104.5]])
+
+
+def save(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+@pytest.fixture
+def color() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def people(tmp_path: Path, color: np.ndarray) -> Path:
+    for person, count in (("ann", 3), ("bob", 2), ("cy", 1)):
+        for i in range(count):
+            save(tmp_path / "people" / person / f"{i}.png", color)
+    return tmp_path / "people"
+
+
+def test_png_is_read_exactly_and_in_rgb(tmp_path: Path, color: np.ndarray) -> None:
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", color)), color[..., ::-1])
+
+
+def test_jpeg_is_read_and_orientation_is_applied(tmp_path: Path) -> None:
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:, :16] = 255
+    path = save(tmp_path / "a.jpg", image)
+    assert read_image(path).shape == (16, 32, 3)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # orientation 6: turn right
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    turned = read_image(path)
+    assert turned.shape == (32, 16, 3)
+    assert turned[:14].mean() > 250
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p, c: save(p / "x.png", c[..., 0]), "gray"),
+        (lambda p, c: save(p / "x.jpg", c[..., 0]), "gray"),
+        (lambda p, c: save(p / "x.png", np.dstack([c, c[..., 0]])), "four channels"),
+        (lambda p, c: save(p / "x.png", c.astype(np.uint16) * 257), "16 bits"),
+        (lambda p, c: _cut(save(p / "x.png", c)), "truncated"),
+        (lambda p, c: _cut(save(p / "x.jpg", c)), "truncated"),
+        (lambda p, c: _write(p / "x.jpg", b"hello"), "no complete JPEG or PNG"),
+        (lambda p, c: _write(p / "x.jpg", b""), "no complete JPEG or PNG"),
+        (lambda p, c: p / "nothing.png", "cannot be read"),
+        (lambda p, c: _announce(save(p / "x.png", c), 60_000), "megapixels"),
+    ],
+)  # fmt: skip
+def test_images_that_are_refused(tmp_path: Path, color: np.ndarray, make, message: str) -> None:  # type: ignore[no-untyped-def]
+    path = make(tmp_path, color)
+    with pytest.raises(InputError, match=message) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+
+
+def _cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:-200])
+    return path
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _announce(path: Path, side: int) -> Path:
+    """A PNG whose header claims to be `side` pixels wide and high."""
+    data = bytearray(path.read_bytes())
+    data[16:24] = side.to_bytes(4, "big") * 2
+    path.write_bytes(bytes(data))
+    return path
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_image_is_an_input_error_or_an_image(tmp_path: Path, color: np.ndarray, data: st.DataObject) -> None:
+    path = save(tmp_path / data.draw(st.sampled_from(["a.jpg", "a.png"])), color)
+    content = bytearray(path.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[at] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    with suppress(InputError):
+        assert read_image(path).shape[-1] == 3
+
+
+def test_csv_labels_folds_and_header(people: Path) -> None:
+    (people / "pairs.csv").write_text(
+        "probe,reference,label,fold\nann/0.png,ann/1.png,same,1\nann/0.png,bob/0.png,Different,2\n"
+    )
+    pairs = load_pairs(people).pairs
+    assert [(p.probe, p.genuine, p.fold) for p in pairs] == [("ann/0.png", True, 1), ("ann/0.png", False, 2)]
+    assert [p.fold for p in load_pairs(people, folds=[2]).pairs] == [2]
+    with pytest.raises(InputError, match="no fold 7"):
+        load_pairs(people, folds=[7])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ann/0.png,ann/1.png,same\nann/0.png,ann/1.png", ":2: must be probe, reference"),
+        ("ann/0.png,ann/1.png,alike", ":1: 'alike' is no label"),
+        ("ann/0.png,../../x.png,same", "leaves the folder"),
+        ("ann/0.png,/etc/passwd,same", "leaves the folder"),
+        ("ann/0.png,ann/9.png,same", "ann/9.png: no such image"),
+        ("ann/0.png,ann/1.png,same,first", "fold must be a number"),
+        (",ann/1.png,same", "empty"),
+    ],
+)
+def test_broken_csv_lines_are_named(people: Path, text: str, message: str) -> None:
+    (people / "pairs.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_pairs(people)
+
+
+def test_nothing_to_test_is_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("probe,reference,label\n")
+    with pytest.raises(InsufficientError, match="no pairs"):
+        load_pairs(tmp_path)
+    (tmp_path / "pairs.csv").unlink()
+    with pytest.raises(InsufficientError, match="neither"):
+        load_pairs(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        load_pairs(tmp_path / "nowhere")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["pairs.csv", "pairs.txt", "people.txt", "landmarks.csv"]),
+    content=st.binary(max_size=200) | st.text('abn,/\t\n12".0', max_size=80).map(str.encode),
+)
+def test_any_list_is_read_or_refused(people: Path, name: str, content: bytes) -> None:
+    for old in people.glob("*.*"):
+        old.unlink()
+    (people / name).write_bytes(content)
+    with suppress(SixpixelsError):
+        if name == "people.txt":
+            read_people(people / name)
+        elif name == "landmarks.csv":
+            read_landmarks(people / name)
+        else:
+            load_pairs(people)
+
+
+def test_a_folder_per_person(people: Path) -> None:
+    pairs = load_pairs(people).pairs
+    genuine = {p.id for p in pairs if p.genuine}
+    assert len(genuine) == 3 + 1
+    impostor = [p for p in pairs if not p.genuine]
+    assert len(impostor) == 4
+    assert all(p.probe_identity != p.reference_identity for p in impostor)
+    assert load_pairs(people, seed=0).pairs == load_pairs(people, seed=0).pairs
+
+
+def test_limit_is_balanced_seeded_and_honest(people: Path) -> None:
+    whole = load_pairs(people, seed=3)
+    some = load_pairs(people, limit=4, seed=3)
+    assert sum(p.genuine for p in some.pairs) == 2
+    assert some == load_pairs(people, limit=4, seed=3)
+    assert set(some.pairs) < set(whole.pairs)
+    assert "4 of 8 pairs, seed 3" in some.source
+
+
+@pytest.mark.shared
+def test_the_official_lfw_lists(shared: Path) -> None:
+    pairs = load_pairs(shared / "lfw", folds=[7, 8]).pairs
+    assert len(pairs) == 1200
+    assert sum(p.genuine for p in pairs) == 600
+    assert {p.fold for p in pairs} == {7, 8}
+    people = read_people(shared / "lfw" / "people.txt")
+    assert len(people) == 8
+    trained = {name for names in people[:6] for name in names}
+    assert not trained & {p.probe_identity for p in pairs}
+
+
+def test_similarity_is_recovered_despite_an_outlier() -> None:
+    angle, scale = 0.3, 1.7
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = TEMPLATE @ turn.T + [12, -5]
+    points[2] += [40, 25]
+    matrix = similarity_transform(points, TEMPLATE)
+    assert matrix is not None
+    back = points @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(np.delete(back, 2, 0), np.delete(TEMPLATE, 2, 0), atol=1e-3)
+
+
+def write_landmarks(folder: Path, rows: dict[str, tuple[float, np.ndarray]]) -> None:
+    header = ["image", "confidence", *(f"{part}_{axis}" for part in PARTS for axis in "xy")]
+    lines = [",".join(header)]
+    for name, (confidence, points) in rows.items():
+        lines.append(",".join([name, str(confidence), *(str(v) for v in points.ravel())]))
+    (folder / "landmarks.csv").write_text("\n".join(lines))
+
+
+def test_crops_put_landmarks_on_the_template_and_faceless_pairs_are_counted(tmp_path: Path) -> None:
+    image = np.zeros((200, 200, 3), np.uint8)
+    points = TEMPLATE + np.array([20, 30])
+    for x, y in points:
+        cv2.circle(image, (round(x), round(y)), 3, (255, 255, 255), -1)
+    rows = {}
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        save(tmp_path / name, image)
+        rows[name] = (0.0 if name == "b/1.png" else 0.9, points)
+    write_landmarks(tmp_path, rows)
+    (tmp_path / "pairs.csv").write_text("a/1.png,a/2.png,same\na/1.png,b/1.png,different\n")
+    crops = crop_pairs(load_pairs(tmp_path), 150, 150, tuple(map(tuple, TEMPLATE)))
+    assert crops.images.shape == (2, 150, 150, 3)
+    for x, y in TEMPLATE:
+        assert crops.images[0, round(y), round(x)].min() > 200
+    assert [(o.pair.reference, o.reason) for o in crops.left_out] == [("b/1.png", "no face found in b/1.png")]
+    assert len(crops.pairs) == len(crops.index) == 1
+
+
+def test_no_pair_left_is_an_error(tmp_path: Path, color: np.ndarray) -> None:
+    save(tmp_path / "a/1.png", color)
+    write_landmarks(tmp_path, {"a/1.png": (0.0, TEMPLATE)})
+    (tmp_path / "pairs.csv").write_text("a/1.png,a/1.png,same\n")
+    with pytest.raises(InsufficientError, match="no face found"):
+        crop_pairs(load_pairs(tmp_path), 150, 150, tuple(map(tuple, TEMPLATE)))
+
+
+def test_without_a_template_images_are_crops_already(people: Path, color: np.ndarray) -> None:
+    (people / "pairs.csv").write_text("ann/0.png,ann/1.png,same\n")
+    crops = crop_pairs(load_pairs(people), 30, 20, None)
+    np.testing.assert_array_equal(crops.images[0], color[..., ::-1])
+    with pytest.raises(InputError, match="is 30 x 20, but"):
+        crop_pairs(load_pairs(people), 20, 20, None)
+
+
+@pytest.mark.shared
+def test_mtcnn_finds_what_the_published_landmarks_say_and_is_cached(shared: Path, tmp_path: Path) -> None:
+    known = read_landmarks(shared / "lfw" / "landmarks.csv")
+    name = "Aaron_Eckhart/Aaron_Eckhart_0001.jpg"
+    root = tmp_path / "pairs" / "root"
+    (root / "Aaron_Eckhart").mkdir(parents=True)
+    (root / name).write_bytes((shared / "lfw" / "images" / name).read_bytes())
+    found = LandmarkFinder(root, tmp_path / "cache").points(name)
+    expected = known[name]
+    assert found is not None
+    assert expected is not None
+    assert np.median(np.abs(found - expected)) < 3
+    (cached,) = (tmp_path / "cache" / "landmarks").iterdir()
+    again = LandmarkFinder(root, tmp_path / "cache")
+    again._detect = None  # type: ignore[method-assign,assignment]
+    np.testing.assert_array_equal(again.points(name), found)
+    cached.write_text("damaged")
+    np.testing.assert_array_equal(LandmarkFinder(root, tmp_path / "cache").points(name), found)

@@ -1,0 +1,171 @@
+"""The command line as a user has it: real processes, one line for every error, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from tests.models import write_linear
+from toolkit.report.jsonable import report_schema
+
+SIDE = 16
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def sixpixels(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "cli.py", *map(str, arguments)],
+        capture_output=True, text=True, check=False, **options,  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def refused(done: subprocess.CompletedProcess[str], message: str, status: int = 2) -> None:
+    assert done.returncode == status, done.stdout + done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("sixpixels: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A verifier of brightness, linear.onnx, and pairs of three people, people/."""
+    rng = np.random.default_rng(0)
+    for person, level in (("a", 60), ("b", 120), ("c", 190)):
+        (tmp_path / "people" / person).mkdir(parents=True)
+        for i in range(4):
+            image = np.clip(rng.normal(level, 6, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "people" / person / f"{i}.png"), image)
+    size = SIDE * SIDE * 3
+    weights = np.stack([np.full(size, 1 / size), rng.choice([-1, 1], size) * 12 / size], 1)
+    write_linear(tmp_path, weights=weights, side=SIDE, threshold=0.12)
+    return tmp_path
+
+
+def audit(work: Path, *more: object) -> list[object]:
+    return ["audit", work / "linear.onnx", "--pairs", work / "people", "--run", work / "run", "--attacks",
+            "gaussian,uniform", "--provider", "cpu", *more]  # fmt: skip
+
+
+def test_audit_prints_a_report_that_fits_and_writes_a_valid_one(work: Path) -> None:
+    for width in (80, 100, 120):
+        done = sixpixels(*audit(work), env={**os.environ, "COLUMNS": str(width)})
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert max(map(len, lines)) <= width
+        assert "\x1b" not in done.stdout
+        for expected in ("worst finding", "ASR % [95 %]", "gaussian", "mean3", "perfect", "CPUExecutionProvider"):
+            assert expected in done.stdout
+        assert "…" not in done.stdout
+    jsonschema.validate(json.loads((work / "run" / "report.json").read_text()), report_schema())
+
+
+def test_without_unicode_the_report_is_ascii(work: Path) -> None:
+    done = sixpixels(*audit(work), env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+
+
+def test_json_on_standard_output_is_pure_and_the_same_file(work: Path) -> None:
+    done = sixpixels(*audit(work, "--json"))
+    assert json.loads(done.stdout) == json.loads((work / "run" / "report.json").read_text())
+    assert done.stderr == ""
+
+
+def test_a_gradient_attack_without_checkpoint_is_incomplete_not_silent(work: Path) -> None:
+    done = sixpixels(*audit(work), "--attacks", "gaussian,fgsm")
+    assert done.returncode == 0
+    assert "INCOMPLETE" in done.stdout
+    assert "fgsm was not run" in done.stdout
+
+
+def test_evaluate(work: Path) -> None:
+    done = sixpixels("evaluate", work / "linear.onnx", "--pairs", work / "people", "--json")
+    report = json.loads(done.stdout)
+    assert report["accuracy"]["value"] > 0.5
+    assert report["at_fmr"][1][1] is None, "12 impostor pairs say nothing about an FMR of 1e-3"
+    assert "too few impostor pairs" in sixpixels("evaluate", work / "linear.onnx", "--pairs", work / "people").stdout
+
+
+def test_wrong_words_are_usage_errors_with_the_nearest_right_one(work: Path) -> None:
+    refused(sixpixels(*audit(work), "--attacks", "gausian"), "did you mean 'gaussian'", 4)
+    refused(sixpixels(*audit(work), "--profiles", "mean"), "did you mean 'mean3'", 4)
+    refused(sixpixels(*audit(work), "--knowledge", "some"), "unknown knowledge", 4)
+    refused(sixpixels(*audit(work), "--limit", "0"), "limit", 4)
+    refused(sixpixels(*audit(work), "--folds", "x"), "--folds", 4)
+    refused(sixpixels("audit", "--no-such-option"), "no-such-option", 4)
+    refused(sixpixels(*audit(work), "--attacks", "fgsm"), "nothing to run", 4)
+
+
+def test_bad_input_is_one_line(work: Path) -> None:
+    people = work / "people"
+    refused(sixpixels("audit", work / "none.onnx", "--pairs", people), "no such model")
+    refused(sixpixels(*audit(work), "--pairs", work / "nowhere"), "no such folder")
+    refused(sixpixels(*audit(work), "--require-provider", "cuda"), "CUDAExecutionProvider is required")
+    (people / "pairs.csv").write_text("a/0.png,a/1.png,alike\n")
+    refused(sixpixels(*audit(work)), r"pairs\.csv:1: 'alike' is no label")
+    (people / "pairs.csv").write_text("")
+    refused(sixpixels(*audit(work)), "has no pairs", 3)
+    (people / "pairs.csv").unlink()
+    image = people / "a" / "0.png"
+    image.write_bytes(image.read_bytes()[:60])
+    refused(sixpixels(*audit(work)), r"0\.png: is no complete")
+    shutil.rmtree(work / "run", ignore_errors=True)
+    (work / "linear.onnx").write_bytes(b"junk")
+    refused(sixpixels(*audit(work)), r"linear\.onnx")
+    assert not (work / "run").exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(work: Path) -> None:
+    def small_files() -> None:
+        # A write past the limit fails as on a full disk, once the signal for it is ignored.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    done = sixpixels(*audit(work), preexec_fn=small_files)
+    refused(done, os.strerror(errno.EFBIG))
+    assert not list((work / "run").rglob("*.part"))
+    assert not list((work / "run").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_audit_continues_and_ends_the_same(work: Path, kill: signal.Signals) -> None:
+    whole = audit(work, "-q")
+    whole[whole.index("--run") + 1] = work / "whole" / "run"
+    assert sixpixels(*whole).returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "cli.py", *map(str, audit(work, "-q"))], stderr=subprocess.PIPE, text=True
+    )
+    probes = work / "run" / "probes"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not list(probes.glob("*.npz")):
+        time.sleep(0.005)
+    process.send_signal(kill)
+    _, errors = process.communicate(timeout=60)
+    if kill == signal.SIGINT and process.returncode != 0:
+        assert process.returncode == 130
+        assert "interrupted" in errors
+        assert "Traceback" not in errors
+    assert sixpixels(*audit(work)).returncode == 0
+    assert (work / "run" / "report.json").read_bytes() == (work / "whole" / "run" / "report.json").read_bytes()
+
+
+def test_lists_and_version() -> None:
+    assert "mean3" in sixpixels("profiles", "list").stdout
+    assert "size = 3" in sixpixels("profiles", "show", "mean3").stdout
+    assert "facenet-mini" in sixpixels("models", "list").stdout
+    assert re.match(r"sixpixels \d+\.\d+", sixpixels("--version").stdout)

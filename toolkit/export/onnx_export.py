@@ -1,0 +1,120 @@
+"""ONNX out: a checkpoint through tf2onnx to a checked, self-describing file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from toolkit import __version__
+from toolkit.errors import InputError, UnavailableError
+from toolkit.files import sha256, sha256_of, write_bytes
+from toolkit.verifiers.checkpoints import load_network
+from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.quiet import import_tensorflow
+
+# Constants below this are not worth a Cast.
+_SMALLEST_COMPACT = 1024
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written."""
+
+    path: Path
+    manifest: Path
+    sha256: str
+    opset: int
+
+
+def export_onnx(manifest: Manifest, output: Path, opset: int = 17) -> ExportResult:
+    """Export `manifest`'s checkpoint to `output`, with a manifest beside it.
+
+    The file takes what the checkpoint takes, in batches of any size. Manifest, hash of the checkpoint and tool
+    versions are in its metadata. Constants that float16 holds without loss are stored so, and cast in the graph.
+
+    Raises:
+        InputError: the checkpoint cannot be loaded or converted, or the output cannot be written.
+        UnavailableError: there is no checkpoint, or TensorFlow or tf2onnx is not installed.
+    """
+    if manifest.checkpoint is None:
+        raise UnavailableError(f"{manifest.path}: names no [checkpoint] to export")
+    if output.suffix != ".onnx":
+        raise InputError(f"{output}: the name of an exported model must end in .onnx")
+    tf = import_tensorflow()
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise UnavailableError('tf2onnx is not installed: pip install "sixpixels[tensorflow]"') from error
+
+    network = load_network(manifest.checkpoint, manifest.output.normalize)
+    spec = manifest.input
+    sides = (spec.height, spec.width)
+    shape = (None, *sides, 3) if spec.layout == "NHWC" else (None, 3, *sides)
+    signature = [tf.TensorSpec(shape, tf.float32, name=spec.name)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def exported(x: Any) -> Any:
+        return {manifest.output.name: network(x)}
+
+    try:
+        model, _ = tf2onnx.convert.from_function(exported, input_signature=signature, opset=opset)
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"{manifest.checkpoint.path}: tf2onnx cannot convert it ({error})") from error
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    _compact(model.graph)
+    for key, text in {
+        "sixpixels.manifest": manifest.path.read_text(encoding="utf-8"),
+        "sixpixels.checkpoint_sha256": sha256_of(manifest.checkpoint.path),
+        "sixpixels.version": __version__,
+        "tensorflow.version": tf.__version__,
+        "tf2onnx.version": version("tf2onnx"),
+        "onnx.version": onnx.__version__,
+    }.items():
+        model.metadata_props.add(key=key, value=text)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    write_bytes(output, model.SerializeToString())
+    return ExportResult(output, _write_manifest(manifest, output), sha256(output), opset)
+
+
+def _compact(graph: onnx.GraphProto) -> None:
+    """Store float32 constants that float16 holds exactly as float16 with a Cast; ONNX Runtime folds it away."""
+    casts = []
+    for tensor in graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor)
+        if value.dtype != np.float32 or value.size < _SMALLEST_COMPACT:
+            continue
+        with np.errstate(over="ignore"):
+            half = value.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), value):
+            name, stored = tensor.name, f"{tensor.name}_half"
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, stored))
+            casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+
+
+def _write_manifest(manifest: Manifest, output: Path) -> Path:
+    """A manifest for the exported file; it keeps the checkpoint only where that lies below the file's folder."""
+    import tomlkit
+
+    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    document["model"]["file"] = output.name
+    document["model"]["sha256"] = sha256(output)
+    if manifest.checkpoint is not None:
+        checkpoint, folder = manifest.checkpoint.path.resolve(), output.parent.resolve()
+        if checkpoint.is_relative_to(folder):
+            document["checkpoint"]["file"] = checkpoint.relative_to(folder).as_posix()
+        else:
+            del document["checkpoint"]
+    in_place = manifest.model.resolve() == output.resolve()
+    beside = manifest.path if in_place else output.with_suffix(".toml")
+    write_bytes(beside, tomlkit.dumps(document).encode())
+    return beside
