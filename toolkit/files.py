@@ -13,6 +13,8 @@ from typing import IO
 from toolkit.errors import InputError
 
 _BLOCK = 1 << 20
+# The longest name of a file that common file systems take, in bytes.
+_LONGEST_NAME = 255
 
 
 def sha256(path: Path) -> str:
@@ -97,6 +99,8 @@ def inside(folder: Path, relative: str, what: str) -> Path:
     Raises:
         InputError: the path is absolute or leaves the folder; `what` names it in the message.
     """
+    if "\0" in relative or any(len(part.encode()) > _LONGEST_NAME for part in Path(relative).parts):
+        raise InputError(f"{what}: {relative[:40]!r} is no path")
     path = (folder / relative).resolve()
     if Path(relative).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise InputError(f"{what}: {relative!r} leaves the folder {folder}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_jpeg_is_read_and_orientation_is_applied(tmp_path: Path) -> None:
     assert turned[:14].mean() > 250
 
 
+def test_a_jpeg_may_be_followed_by_a_trailer(tmp_path: Path, color: np.ndarray) -> None:
+    path = save(tmp_path / "a.jpg", color)
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes() + b"a phone's trailer" * 20)
+    np.testing.assert_array_equal(read_image(path), whole)
+
+
+def test_an_lfw_list_must_mean_what_it_says(people: Path) -> None:
+    (people / "pairs.txt").write_text("1\nann\t0\t1\nann\t0\tann\t1\n")
+    with pytest.raises(InputError, match=r"pairs\.txt:3: .* both are 'ann'"):
+        load_pairs(people)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -69,6 +83,7 @@ def test_jpeg_is_read_and_orientation_is_applied(tmp_path: Path) -> None:
         (lambda p, c: _write(p / "x.jpg", b""), "no complete JPEG or PNG"),
         (lambda p, c: p / "nothing.png", "cannot be read"),
         (lambda p, c: _announce(save(p / "x.png", c), 60_000), "megapixels"),
+        (lambda p, c: _transparent(save(p / "x.png", c)), "four channels"),
     ],
 )  # fmt: skip
 def test_images_that_are_refused(tmp_path: Path, color: np.ndarray, make, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -85,6 +100,15 @@ def _cut(path: Path) -> Path:
 
 def _write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
+    return path
+
+
+def _transparent(path: Path) -> Path:
+    """A PNG in RGB that declares one color transparent."""
+    data = path.read_bytes()
+    chunk = b"tRNS" + b"\0" * 6
+    chunk = (6).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    path.write_bytes(data[:33] + chunk + data[33:])
     return path
 
 
@@ -129,6 +153,12 @@ def test_csv_labels_folds_and_header(people: Path) -> None:
         ("ann/0.png,ann/9.png,same", "ann/9.png: no such image"),
         ("ann/0.png,ann/1.png,same,first", "fold must be a number"),
         (",ann/1.png,same", "empty"),
+        ("ann/0.png,ann/1.png,same,0", "fold must be a number"),
+        ("ann/0.png,ann/1.png,same," + "9" * 5000, "fold must be a number"),
+        ("ann/0.png,ann/0.png,same", "with itself"),
+        ("ann/0.png,ann/1.png,same\nann/0.png,ann/1.png,different", "labeled same and different"),
+        ("a" * 300 + ",ann/1.png,same", "is no path"),
+        ("ann/0.png,ann/1.png,label", "is no label"),
     ],
 )
 def test_broken_csv_lines_are_named(people: Path, text: str, message: str) -> None:
@@ -236,9 +266,10 @@ def test_crops_put_landmarks_on_the_template_and_faceless_pairs_are_counted(tmp_
 
 
 def test_no_pair_left_is_an_error(tmp_path: Path, color: np.ndarray) -> None:
-    save(tmp_path / "a/1.png", color)
-    write_landmarks(tmp_path, {"a/1.png": (0.0, TEMPLATE)})
-    (tmp_path / "pairs.csv").write_text("a/1.png,a/1.png,same\n")
+    for name in ("a/1.png", "a/2.png"):
+        save(tmp_path / name, color)
+    write_landmarks(tmp_path, {"a/1.png": (0.0, TEMPLATE), "a/2.png": (0.9, TEMPLATE)})
+    (tmp_path / "pairs.csv").write_text("a/1.png,a/2.png,same\n")
     with pytest.raises(InsufficientError, match="no face found"):
         crop_pairs(load_pairs(tmp_path), 150, 150, tuple(map(tuple, TEMPLATE)))
 

@@ -24,6 +24,7 @@ Points = NDArray[np.float64]
 PARTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _DETECTOR = "mtcnn-1"
 _LARGEST_FILE = 256 << 20
+_DETECTED_SIDE = 1024
 
 
 def similarity_transform(points: Points, template: Points) -> Points | None:
@@ -108,6 +109,8 @@ class LandmarkFinder:
         try:
             stored = json.loads(cached.read_text())["points"]
             points = None if stored is None else np.array(stored, np.float64).reshape(5, 2)
+            if points is not None and not np.isfinite(points).all():
+                raise ValueError  # noqa: TRY301 - damaged like any other
         except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: detected anew
             points = self._detect(image)
             content = {"points": None if points is None else points.tolist()}
@@ -128,6 +131,9 @@ class LandmarkFinder:
                 ) from error
             self._detector = MTCNN()
         image = read_image(path)
+        scale = min(1.0, _DETECTED_SIDE / max(image.shape))
+        if scale < 1:  # the pyramid of a huge image would take gigabytes
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
         center = np.array(image.shape[1::-1]) / 2
 
         def prominence(face: dict[str, Any]) -> float:
@@ -139,4 +145,4 @@ class LandmarkFinder:
         if not faces:
             return None
         keypoints = max(faces, key=prominence)["keypoints"]
-        return np.array([keypoints[part] for part in PARTS], np.float64)
+        return np.array([keypoints[part] for part in PARTS], np.float64) / scale

@@ -67,8 +67,9 @@ def _png_header(content: bytes) -> tuple[int, int, int, int]:
     if b"IEND" not in content[-16:]:
         raise _BadHeaderError("truncated: no IEND at the end")
     width, height, bits, color = struct.unpack(">IIBB", content[16:26])
-    # A palette is RGB once decoded, unless some of it is transparent.
-    channels = {0: 1, 2: 3, 3: 4 if b"tRNS" in content else 3, 4: 2, 6: 4}.get(color)
+    # RGB, or a palette of it, is transparent if a chunk before the image data says so.
+    transparent = b"tRNS" in content[: content.find(b"IDAT")]
+    channels = {0: 1, 2: 3 + transparent, 3: 3 + transparent, 4: 2, 6: 4}.get(color)
     if channels is None:
         raise _BadHeaderError(f"color type {color}")
     return width, height, channels, 8 if color == 3 else bits
@@ -78,7 +79,8 @@ def _jpeg_header(content: bytes) -> tuple[int, int, int, int]:
     if content[:2] != b"\xff\xd8":
         raise _BadHeaderError("unknown format")
     # Decoders fill the missing rest of a truncated file with gray, so its end is looked for here.
-    if b"\xff\xd9" not in content[-64:]:
+    # It may be followed by other things, and a thumbnail before the scan has an end of its own.
+    if content.find(b"\xff\xd9", content.rfind(b"\xff\xda") + 2) < 0:
         raise _BadHeaderError("truncated: no end-of-image marker")
     at = 2
     while True:

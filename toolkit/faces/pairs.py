@@ -17,6 +17,8 @@ from toolkit.faces.images import SUFFIXES
 from toolkit.files import inside
 
 _LARGEST_LIST = 64 << 20
+_LONGEST_NUMBER = 6
+_HEADERS = (["probe", "reference", "label"], ["probe", "reference", "label", "fold"])
 _LABELS = {
     **dict.fromkeys(("same", "genuine", "1", "true", "match"), True),
     **dict.fromkeys(("different", "impostor", "0", "false", "mismatch"), False),
@@ -89,10 +91,19 @@ def load_pairs(path: Path, limit: int | None = None, seed: int = 0, folds: Seque
     if limit is not None and limit < len(pairs):
         total, pairs = len(pairs), _balanced(pairs, limit, np.random.default_rng(seed))
         source += f" ({len(pairs)} of {total} pairs, seed {seed})"
-    missing_image = next((n for p in pairs for n in (p.probe, p.reference) if not (root / n).is_file()), None)
-    if missing_image is not None:
-        raise InputError(f"{root / missing_image}: no such image (named in the pairs of {path})")
+    _check(pairs, root, path)
     return PairSet(root, tuple(pairs), source)
+
+
+def _check(pairs: Sequence[Pair], root: Path, path: Path) -> None:
+    """Refuse contradictory labels and images that are not there."""
+    labels: dict[tuple[str, str], bool] = {}
+    for pair in pairs:
+        if labels.setdefault((pair.probe, pair.reference), pair.genuine) != pair.genuine:
+            raise InputError(f"{path}: {pair.probe} and {pair.reference} are labeled same and different")
+        for name in (pair.probe, pair.reference):
+            if not (root / name).is_file():
+                raise InputError(f"{root / name}: no such image (named in the pairs of {path})")
 
 
 def read_people(path: Path) -> list[dict[str, int]]:
@@ -129,11 +140,16 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number that is not absurdly long."""
+    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
+
+
 def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
     path = folder / "pairs.txt"
     lines = _read_text(path).splitlines()
     header = lines[0].split() if lines else []
-    if len(header) not in (1, 2) or not all(n.isdecimal() and 0 < int(n) < 10**6 for n in header):
+    if len(header) not in (1, 2) or not all(_is_number(n) and int(n) for n in header):
         raise InputError(f"{path}:1: must be the number of folds and of pairs per kind, not {' '.join(header)[:40]!r}")
     half = int(header[-1])
     n_folds = int(header[0]) if len(header) == 2 else 1
@@ -144,13 +160,15 @@ def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
     pairs = []
     for index, (number, fields) in enumerate(rows):
         numbers = [fields[1], fields[-1]] if len(fields) in (3, 4) else []
-        if not numbers or not all(n.isdecimal() and len(n) < 6 for n in numbers):
+        if not numbers or not all(map(_is_number, numbers)):
             raise InputError(f"{path}:{number}: must be 'name n n' or 'name n name n', separated by tabs")
         people = (fields[0], fields[0]) if len(fields) == 3 else (fields[0], fields[2])
+        if len(fields) == 4 and people[0] == people[1]:
+            raise InputError(f"{path}:{number}: is written as a pair of different people, but both are {people[0]!r}")
         names = [f"{who}/{who}_{int(n):04d}.jpg" for who, n in zip(people, numbers, strict=True)]
         for name in names:
             inside(root, name, f"{path}:{number}")
-        fold = index // (2 * half) + 1 if n_folds > 1 else None
+        fold = index // (2 * half) + 1 if len(header) == 2 else None
         pairs.append(Pair(names[0], names[1], len(fields) == 3, fold, people[0], people[1]))
     return root, pairs
 
@@ -170,7 +188,7 @@ def _read_csv(path: Path, root: Path) -> list[Pair]:
         raise InputError(f"{path}: is not a CSV file ({error})") from error
     for number, row in rows:
         fields = [field.strip() for field in row]
-        if not any(fields) or (number == 1 and len(fields) > 2 and fields[2].lower() == "label"):
+        if not any(fields) or (number == 1 and [f.lower() for f in fields] in _HEADERS):
             continue
         if len(fields) not in (3, 4):
             raise InputError(
@@ -178,11 +196,13 @@ def _read_csv(path: Path, root: Path) -> list[Pair]:
             )
         if fields[2].lower() not in _LABELS:
             raise InputError(f"{path}:{number}: {fields[2]!r} is no label; write same or different (or 1 or 0)")
-        if len(fields) == 4 and not fields[3].isdecimal():
-            raise InputError(f"{path}:{number}: fold must be a number from 1, not {fields[3]!r}")
+        if len(fields) == 4 and not (_is_number(fields[3]) and int(fields[3]) > 0):
+            raise InputError(f"{path}:{number}: fold must be a number from 1, not {fields[3][:20]!r}")
+        if fields[0] == fields[1]:
+            raise InputError(f"{path}:{number}: pairs {fields[0]!r} with itself, which tests nothing")
         for name in fields[:2]:
-            if not name or "\0" in name:
-                raise InputError(f"{path}:{number}: an image path is empty or not a path")
+            if not name:
+                raise InputError(f"{path}:{number}: an image path is empty")
             inside(root, name, f"{path}:{number}")
         pairs.append(
             Pair(fields[0], fields[1], _LABELS[fields[2].lower()], int(fields[3]) if len(fields) == 4 else None)
