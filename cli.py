@@ -106,6 +106,7 @@ def audit(
     from toolkit.registry import choose, discover
     from toolkit.report.jsonable import to_json
     from toolkit.report.terminal import print_assessment
+    from toolkit.verifiers.runtime import RuntimeVerifier
 
     known_attacks = discover(toolkit.attacks, "ATTACK")
     chosen_attacks = choose("attack", _names(attacks) if attacks is not None else known_attacks, known_attacks)
@@ -114,6 +115,7 @@ def audit(
         raise UsageError("no profile chosen; 'none' is the empty one")
     chosen_knowledge = choose("knowledge", _names(knowledge), {"zero": "zero", "perfect": "perfect"})
     manifest, execution = _manifest(model), _execution(provider, require_provider, threads)
+    RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
     with _progress(quiet or as_json) as progress:
         pair_set = _load_pairs(pairs, folds, limit, seed)
         crops = _crop(pair_set, manifest, progress)
