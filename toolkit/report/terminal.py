@@ -137,12 +137,19 @@ def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
             _whole_percent(s.asr),
             "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
             "-" if within.value is None else f"{100 * within.value:.0f}",
-            "-" if s.median_rms is None else f"{s.median_rms:.3g}",
-            "-" if s.median_l2 is None else f"{s.median_l2:.3g}",
+            _norm(s.median_rms),
+            _norm(s.median_l2),
             style="bold" if s.asr.value and s.asr.value >= _ALARMING else None,
         )
         previous = s.attack
     return table
+
+
+def _norm(value: float | None) -> str:
+    """A norm in at most four characters, so that no column is cut off at 80."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def _whole_percent(rate: Rate) -> str:
