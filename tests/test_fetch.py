@@ -150,8 +150,9 @@ def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
 def test_lfw_is_unpacked_to_what_pairs_are_read_from(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = archive(*[(tarfile.TarInfo(f"lfw/Ann/Ann_000{i}.jpg"), b"jpeg") for i in (1, 2)])
-    pairs = b"1\nAnn\t1\t2\nAnn\t2\tAnn\t1\n"
+    names = ("Ann/Ann_0001", "Ann/Ann_0002", "Bob/Bob_0001")
+    images = archive(*[(tarfile.TarInfo(f"lfw/{name}.jpg"), b"jpeg") for name in names])
+    pairs = b"1\nAnn\t1\t2\nAnn\t1\tBob\t1\n"
     server.files |= {"lfw.tgz": images, "pairs.txt": pairs}
     for name, content in (("lfw.tgz", images), ("pairs.txt", pairs)):
         known = Download("", name, hashlib.sha256(content).hexdigest(), 1 << 20)
