@@ -12,7 +12,6 @@ continues from its last checkpoint, so the same script serves two cores for hour
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import queue
 import sys
@@ -26,7 +25,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from toolkit.faces.alignment import similarity_transform
+from toolkit.faces.alignment import read_landmarks, similarity_transform
+from toolkit.faces.crops import CropSet, crop_pairs
+from toolkit.faces.pairs import load_pairs, read_people
+from toolkit.statistics.verification import best_threshold
+from toolkit.verifiers.scores import distances, normalized
 
 # Five-point template of the teacher's 150 x 150 crop.
 TEMPLATE_150 = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3], [97.0, 104.5]])
@@ -46,39 +49,13 @@ def to_unit_frame(points: np.ndarray, template: np.ndarray) -> np.ndarray | None
     return None if matrix is None else matrix / 150.0
 
 
-def read_sets(people: Path) -> list[dict[str, int]]:
-    """The sets of people.txt: a dictionary of name -> number of images for each."""
-    lines = people.read_text().split("\n")
-    sets, at = [], 1
-    for _ in range(int(lines[0])):
-        count = int(lines[at])
-        rows = [line.split("\t") for line in lines[at + 1 : at + 1 + count]]
-        sets.append({name: int(images) for name, images in rows})
-        at += 1 + count
-    return sets
-
-
-def read_landmarks(path: Path) -> dict[str, np.ndarray]:
-    with path.open() as stream:
-        return {
-            row["image"]: np.array(
-                [
-                    [float(row[f"{part}_x"]), float(row[f"{part}_y"])]
-                    for part in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-                ]
-            )
-            for row in csv.DictReader(stream)
-            if float(row["confidence"]) > 0
-        }
-
-
 def load_faces(lfw: Path, faces: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Training images (BGR uint8) and their matrices to the unit frame."""
     landmarks = read_landmarks(lfw / "landmarks.csv")
-    training_people = {name for people in read_sets(lfw / "people.txt")[:6] for name in people}
+    training_people = {name for people in read_people(lfw / "people.txt")[:6] for name in people}
     images, matrices = [], []
     for name, points in landmarks.items():
-        if name.split("/")[0] in training_people:
+        if points is not None and name.split("/")[0] in training_people:
             matrix = to_unit_frame(points, TEMPLATE_150)
             image = cv2.imread(str(lfw / "images" / name))
             if matrix is not None and image is not None:
@@ -161,7 +138,7 @@ class Views:
             h, w = (rng.uniform(0.1, 0.35, 2) * x.shape[1]).astype(int)
             top, left = rng.integers(x.shape[1] - h), rng.integers(x.shape[2] - w)
             x[i, top : top + h, left : left + w] = rng.uniform(0, 255)
-        return (np.clip(x, 0, 255) - 127.5) / 128.0
+        return standardized(np.clip(x, 0, 255))
 
     def _produce(self) -> None:
         while True:
@@ -178,33 +155,27 @@ class Views:
                     self.ready.put((self.photometric(student[chosen]), target[chosen]))
 
 
-def lfw_test_pairs(lfw: Path, side: int = 160):
-    """Crops (RGB, standardized) and index pairs with labels of sets 7 and 8."""
-    landmarks = read_landmarks(lfw / "landmarks.csv")
-    lines = (lfw / "pairs.txt").read_text().strip().split("\n")[1:]
-    names: dict[str, int] = {}
-    pairs = []
-    for line in lines[6 * 600 : 8 * 600]:
-        f = line.split("\t")
-        a, b = ((f[0], f[1]), (f[0], f[2])) if len(f) == 3 else ((f[0], f[1]), (f[2], f[3]))
-        keys = [f"{n}/{n}_{int(k):04d}.jpg" for n, k in (a, b)]
-        if all(k in landmarks for k in keys):
-            pairs.append((*[names.setdefault(k, len(names)) for k in keys], len(f) == 3))
-    crops = []
-    for name in names:
-        matrix = to_unit_frame(landmarks[name], TEMPLATE_150) * side
-        image = cv2.imread(str(lfw / "images" / name))
-        crops.append(cv2.warpAffine(image, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101)[..., ::-1])
-    return np.stack(crops), np.array(pairs)
+def lfw_test_crops(lfw: Path, side: int) -> CropSet:
+    """The pairs of sets 7 and 8, which the training only looks at."""
+    template = tuple(map(tuple, TEMPLATE_150 * side / 150))
+    return crop_pairs(load_pairs(lfw, folds=(7, 8)), side, side, template)
 
 
-def best_accuracy(embeddings: np.ndarray, pairs: np.ndarray) -> float:
-    e = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    d = np.sum((e[pairs[:, 0]] - e[pairs[:, 1]]) ** 2, axis=1)
-    order = np.argsort(d)
-    same = pairs[order, 2].astype(bool)
-    correct = np.concatenate([[0], np.cumsum(same)]) + np.concatenate([np.cumsum(~same[::-1])[::-1], [0]])
-    return float(correct.max() / len(d))
+def side_at(progress: float) -> int:
+    """Side of the training crops at a share of the time."""
+    return next((side for share, side in STAGES if progress < share), STAGES[-1][1])
+
+
+def standardized(crops: np.ndarray) -> np.ndarray:
+    return (crops.astype(np.float32) - 127.5) / 128.0
+
+
+def best_accuracy(embeddings: np.ndarray, crops: CropSet) -> float:
+    """Accuracy at the threshold that fits these pairs best: too optimistic to quote, good enough to watch."""
+    e = normalized(embeddings)
+    d = distances("squared-euclidean", e[crops.index[:, 0]], e[crops.index[:, 1]])
+    genuine = np.array([pair.genuine for pair in crops.pairs])
+    return float(np.mean((d < best_threshold(d, genuine)) == genuine))
 
 
 def main() -> None:
@@ -243,9 +214,9 @@ def main() -> None:
         print(f"continuing from minute {spent:.1f}, step {step}", flush=True)
 
     views = Views(images, matrices, args.teacher, mean, args.seed + step)
+    views.side = side_at(spent / args.minutes)
     views.start()
-    test_crops, test_pairs = lfw_test_pairs(args.lfw, STAGES[0][1])
-    test_crops = (test_crops.astype(np.float32) - 127.5) / 128.0
+    test = lfw_test_crops(args.lfw, STAGES[0][1])
 
     @tf.function(reduce_retracing=True)
     def train_step(x: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -275,7 +246,7 @@ def main() -> None:
     started, last_report, sums, count = time.monotonic() - spent * 60, spent, np.zeros(2), 0
     while spent < args.minutes:
         progress = spent / args.minutes
-        views.side = next(side for share, side in STAGES if progress < share)
+        views.side = side_at(progress)
         optimizer.learning_rate.assign(
             args.rate * min(1.0, (step + 1) / 300) * max(0.005, 0.5 * (1 + np.cos(np.pi * progress)))
         )
@@ -284,12 +255,13 @@ def main() -> None:
         step, count = step + 1, count + 1
         spent = (time.monotonic() - started) / 60
         if spent - last_report > 5 or spent >= args.minutes:
-            if x.shape[1] != test_crops.shape[1]:
-                test_crops = (lfw_test_pairs(args.lfw, x.shape[1])[0].astype(np.float32) - 127.5) / 128.0
-            e = np.concatenate([embed(test_crops[i : i + 64]).numpy() for i in range(0, len(test_crops), 64)])
+            if x.shape[1] != test.images.shape[1]:
+                test = lfw_test_crops(args.lfw, x.shape[1])
+            parts = [embed(standardized(test.images[i : i + 64])) for i in range(0, len(test.images), 64)]
+            accuracy = best_accuracy(np.concatenate([part.numpy() for part in parts]), test)
             print(
                 f"minute {spent:6.1f} step {step} side {x.shape[1]} cosine {sums[0] / count:.4f} "
-                f"relation {sums[1] / count:.5f} sets 7-8 best accuracy {best_accuracy(e, test_pairs):.4f}",
+                f"relation {sums[1] / count:.5f} sets 7-8 best accuracy {accuracy:.4f}",
                 flush=True,
             )
             save()
