@@ -16,6 +16,9 @@ _ARGUMENTS: dict[str, dict[str, tuple[type, float, float]]] = {
         "input_side": (int, 75, 4096),
         "folded": (bool, 0, 1),
     },
+    "unet": {"width": (float, 0.05, 4.0)},
+    "red30": {"width": (int, 4, 256)},
+    "dncnn": {"width": (int, 4, 256), "depth": (int, 3, 64), "folded": (bool, 0, 1)},
 }
 # A manifest states the crop's sides itself, so that the network takes any unless it is told otherwise.
 _DEFAULTS: dict[str, dict[str, Any]] = {"inception_resnet_v1": {"input_side": None}}
@@ -42,4 +45,4 @@ def build(name: str, **arguments: Any) -> Any:
         if not of_kind or not low <= value <= high:
             raise InputError(f"network {name}: {key} must be {kind.__name__} from {low} to {high}, not {value!r}")
     module = importlib.import_module(f"{__name__}.{name}")
-    return getattr(module, name)(**{**_DEFAULTS[name], **arguments})
+    return getattr(module, name)(**{**_DEFAULTS.get(name, {}), **arguments})

@@ -1,0 +1,193 @@
+"""Train a denoiser (unet, red30 or dncnn) on aligned crops of LFW sets 1-6.
+
+Blind noise of a random deviation, Gaussian and uniform, and probes of gradient attacks on a verifier: a denoiser that
+was trained on Gaussian noise alone leaves many of those alive (paper, table 2). The schedule is in wall-clock time, and
+a run continues from its last checkpoint.
+
+    python models/denoising/train.py unet --lfw LFW --work build/unet --minutes 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "models")]
+
+from training_faces import Photographs, jitter, lfw_photographs
+
+# What is shipped of each network: full width is out of reach of a CPU, in training and in front of a verifier.
+NETWORKS = {"unet": {"width": 0.375}, "red30": {"width": 16}, "dncnn": {"width": 16}}
+# The largest deviation; half of the noise attacks on facenet-mini succeed below 30 / 255.
+LARGEST_SIGMA = 60 / 255
+PROBES = 600
+SIDE = 160
+# Share of the newest weights in their moving average.
+AVERAGING = 0.005
+
+
+def attack_deltas(photographs: Photographs, verifier: str, rng: np.random.Generator) -> np.ndarray:
+    """Perturbations (PROBES, SIDE, SIDE, 3) of FGSM (unit sign) and DeepFool (float), and whose faces they are for."""
+    from toolkit.attacks.base import Task, to_unit
+    from toolkit.attacks.deepfool import DeepFool
+    from toolkit.verifiers.manifest import find_manifest
+    from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+    manifest = find_manifest(verifier)
+    model = TensorFlowVerifier(manifest)
+    faces = rng.choice(len(photographs), (PROBES, 2))
+    probes, others = (np.stack([photographs.crop(i, SIDE)[..., ::-1] for i in column]) for column in faces.T)
+    # Half dodge from a turned view of themselves, half impersonate somebody else.
+    dodging = np.arange(PROBES) % 2 == 0
+    others[dodging] = np.stack([photographs.crop(i, SIDE, jitter(rng))[..., ::-1] for i in faces[dodging, 0]])
+    task = Task(
+        to_unit(probes),
+        model.embed(to_unit(others)),
+        dodging,
+        manifest.decision,
+        tuple(np.random.default_rng(i) for i in range(PROBES)),
+    )
+    deltas = DeepFool().craft(model, task).probes - task.probes
+    _, gradients = model.distances_and_gradients(task.probes, task.references)
+    signs = rng.random(PROBES) < 0.5
+    deltas[signs] = np.sign(gradients[signs]) * np.where(dodging[signs], 1, -1)[:, None, None, None]
+    return task.probes, deltas, signs
+
+
+class Batches:
+    """Endless batches (noisy, clean), float32 in [0, 1], RGB."""
+
+    def __init__(self, photographs: Photographs, attacks: tuple, side: int, size: int, seed: int) -> None:
+        self.photographs, self.side, self.size = photographs, side, size
+        self.probes, self.deltas, self.signs = attacks
+        self.rng = np.random.default_rng(seed)
+
+    def window(self) -> np.ndarray:
+        """A random window of an aligned crop at its own scale, in the unit square."""
+        share = self.side / SIDE
+        shift = np.eye(3)
+        shift[:2, 2] = -self.rng.uniform(0, 1 - share, 2)
+        return np.diag([1 / share, 1 / share, 1.0]) @ shift @ jitter(self.rng)
+
+    def attacked(self) -> tuple[np.ndarray, np.ndarray]:
+        rng = self.rng
+        i = rng.integers(len(self.probes))
+        top, left = rng.integers(SIDE - self.side + 1, size=2)
+        cut = np.s_[i, top : top + self.side, left : left + self.side]
+        scale = rng.uniform(0.5, 8) / 255 if self.signs[i] else rng.uniform(0.7, 5)
+        clean = self.probes[cut]
+        return clean + scale * self.deltas[cut], clean
+
+    def noised(self) -> tuple[np.ndarray, np.ndarray]:
+        rng = self.rng
+        index = int(rng.integers(len(self.photographs)))
+        clean = self.photographs.crop(index, self.side, self.window())[..., ::-1].astype(np.float32) / 255
+        sigma = rng.uniform(0, LARGEST_SIGMA)
+        if rng.random() < 0.5:
+            noise = rng.standard_normal(clean.shape, np.float32) * sigma
+        else:
+            noise = (rng.random(clean.shape, np.float32) * 2 - 1) * np.sqrt(3) * sigma
+        return clean + noise, clean
+
+    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
+        made = [self.attacked() if self.rng.random() < 0.2 else self.noised() for _ in range(self.size)]
+        noisy, clean = (np.stack(part).astype(np.float32) for part in zip(*made, strict=True))
+        return np.clip(noisy, 0, 1), clean
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio (N,) in dB of images (N, H, W, 3) in [0, 1]."""
+    return -10 * np.log10(np.mean(np.square(a.astype(np.float64) - b), axis=(1, 2, 3)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", choices=sorted(NETWORKS))
+    parser.add_argument("--lfw", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--verifier", default="facenet-mini", help="whose attacks to learn to undo")
+    parser.add_argument("--consistency", type=float, default=0.0, help="weight of 1 - cosine of the embeddings")
+    parser.add_argument("--side", type=int, default=96, help="of the training crops; 160 with --consistency")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    side = SIDE if args.consistency else args.side
+
+    import keras
+    import tensorflow as tf
+
+    from toolkit.networks import build
+    from toolkit.verifiers.checkpoints import load_network
+    from toolkit.verifiers.manifest import find_manifest
+    from toolkit.verifiers.tensorflow import tensorflow_model_input
+
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    keras.utils.set_random_seed(args.seed)
+    args.work.mkdir(parents=True, exist_ok=True)
+    photographs = lfw_photographs(args.lfw)
+    test = lfw_photographs(args.lfw, range(7, 8))
+    rng = np.random.default_rng(args.seed)
+    clean = np.stack([test.crop(i, SIDE)[..., ::-1] for i in range(0, len(test), len(test) // 48)][:48]) / np.float32(255)
+    noisy = np.clip(clean + rng.standard_normal(clean.shape, np.float32) * np.float32(25 / 255), 0, 1)
+    attacks = attack_deltas(photographs, args.verifier, rng)
+    print(f"{len(photographs)} photographs, {PROBES} attacked; test PSNR {psnr(noisy, clean).mean():.2f} dB", flush=True)
+
+    model, average = (build(args.network, **NETWORKS[args.network]) for _ in range(2))
+    average.set_weights(model.get_weights())
+    optimizer = keras.optimizers.Adam(args.rate, beta_2=0.99, clipnorm=1.0)
+    optimizer.build(model.trainable_variables)
+    checkpoint = tf.train.Checkpoint(model=model, average=average, optimizer=optimizer)
+    state_path = args.work / "state.json"
+    spent, step = 0.0, 0
+    if state_path.exists():
+        state = json.loads(state_path.read_text())
+        spent, step = state["minutes"], state["step"]
+        checkpoint.restore(state["checkpoint"]).expect_partial()
+    manifest = find_manifest(args.verifier)
+    verifier = load_network(manifest.checkpoint, True) if args.consistency else None
+
+    @tf.function(reduce_retracing=True)
+    def train_step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            denoised = model(x, training=True)
+            # The logarithm is the PSNR's: without it the noisiest crops would drown the others.
+            loss = tf.reduce_mean(tf.math.log(tf.reduce_mean(tf.square(denoised - y), axis=(1, 2, 3)) + 1e-5))
+            if verifier is not None:
+                seen, wanted = (verifier(tensorflow_model_input(v, manifest.input)) for v in (denoised, y))
+                loss += args.consistency * tf.reduce_mean(1 - tf.reduce_sum(seen * wanted, axis=-1))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        for slow, fast in zip(average.variables, model.variables, strict=True):
+            slow.assign(slow + AVERAGING * (fast - slow))
+        return loss
+
+    denoise = tf.function(lambda x: average(x, training=False))
+    batches = Batches(photographs, attacks, side, args.batch, args.seed + step)
+    started, reported, total, count = time.monotonic() - spent * 60, spent, 0.0, 0
+    while spent < args.minutes:
+        progress = spent / args.minutes
+        rate = args.rate * min(1.0, (step + 1) / 100) * max(0.005, 0.5 * (1 + np.cos(np.pi * progress)))
+        optimizer.learning_rate.assign(rate)
+        total += float(train_step(*next(batches)))
+        step, count = step + 1, count + 1
+        spent = (time.monotonic() - started) / 60
+        if spent - reported > 2 or spent >= args.minutes:
+            dB = psnr(np.concatenate([denoise(noisy[i : i + 8]).numpy() for i in range(0, len(noisy), 8)]), clean).mean()
+            print(f"minute {spent:5.1f} step {step} loss {total / count:.4f} PSNR at sigma 25 {dB:.2f} dB", flush=True)
+            path = checkpoint.write(str(args.work / "checkpoint"))
+            average.save_weights(args.work / "average.weights.h5")
+            state_path.write_text(json.dumps({"minutes": spent, "step": step, "checkpoint": path, "side": side}))
+            reported, total, count = spent, 0.0, 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The photographs that the training scripts of this folder share: LFW sets 1-6, and face chips without names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from toolkit.faces.alignment import read_landmarks, similarity_transform
+from toolkit.faces.pairs import read_people
+
+# Five-point template of a 150 x 150 crop, dlib's; every model here is trained on it, scaled to its own side.
+TEMPLATE_150 = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3], [97.0, 104.5]])
+# Median landmarks of the chips, measured in a 150 x 150 frame.
+_CHIPS_150 = np.array([[45.0, 42.8], [102.8, 42.8], [73.5, 78.0], [47.2, 102.0], [100.9, 101.2]])
+
+
+@dataclass
+class Photographs:
+    """Images (BGR uint8, any size), their people ("" where unknown), and 2 x 3 matrices to the aligned unit square."""
+
+    images: list[np.ndarray]
+    people: list[str]
+    matrices: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def crop(self, index: int, side: int, placed: np.ndarray | None = None) -> np.ndarray:
+        """One aligned crop (side, side, 3), BGR uint8; `placed` (3, 3) moves it within the unit square first."""
+        matrix = np.vstack([self.matrices[index], [0, 0, 1]])
+        if placed is not None:
+            matrix = placed @ matrix
+        return cv2.warpAffine(
+            self.images[index],
+            (np.diag([side, side, 1.0]) @ matrix)[:2],
+            (side, side),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+
+    def add(self, path: Path, person: str, points: np.ndarray, frame: float | None = None) -> None:
+        """Read one photograph, left out if it cannot be decoded; `points` are in its pixels, or in a square frame."""
+        image = cv2.imread(str(path))
+        if image is None:
+            return
+        matrix = similarity_transform(points if frame is None else points * image.shape[0] / frame, TEMPLATE_150)
+        if matrix is not None:
+            self.images.append(image)
+            self.people.append(person)
+            self.matrices.append(matrix / 150.0)
+
+
+def jitter(rng: np.random.Generator, turn: float = 4, scale: float = 0.04, shift: float = 0.02) -> np.ndarray:
+    """A random small turn (degrees), scaling and shift of the unit square, mirrored half of the time: (3, 3)."""
+    angle, size = np.radians(rng.normal(0, turn)), np.exp(rng.normal(0, scale))
+    cos, sin = size * np.cos(angle), size * np.sin(angle)
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    matrix = np.array([[mirror * cos, -sin, 0.0], [mirror * sin, cos, 0.0], [0, 0, 1.0]])
+    matrix[:2, 2] = 0.5 - matrix[:2, :2] @ [0.5, 0.5] + rng.normal(0, shift, 2)
+    return matrix
+
+
+def lfw_photographs(lfw: Path, sets: range = range(1, 7)) -> Photographs:
+    """Every photograph of the people of these LFW sets in which a face was found."""
+    found = Photographs([], [], [])
+    listed = read_people(lfw / "people.txt")
+    people = {name for i in sets for name in listed[i - 1]}
+    for name, points in read_landmarks(lfw / "landmarks.csv").items():
+        person = name.split("/")[0]
+        if points is not None and person in people:
+            found.add(lfw / "images" / name, person, points)
+    return found
+
+
+def chip_photographs(faces: Path) -> Photographs:
+    """The aligned chips of a folder."""
+    found = Photographs([], [], [])
+    for path in sorted(faces.glob("*.jpg")):
+        found.add(path, "", _CHIPS_150, frame=150.0)
+    return found

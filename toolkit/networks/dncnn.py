@@ -1,0 +1,29 @@
+"""DnCNN-B, blind and in color (Zhang et al. 2017, arXiv:1608.03981, section III)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+
+def dncnn(width: int = 64, depth: int = 20, folded: bool = False, name: str = "dncnn") -> keras.Model:  # noqa: FBT001, FBT002 - also set from a manifest
+    """Build the network, which predicts the noise and takes it off.
+
+    Args:
+        width: channels of the hidden layers. At 64 and depth 20: 0.67 M parameters.
+        depth: number of convolutions.
+        folded: leave the normalizations out and give the convolutions a bias in their place, see `fold`.
+        name: name of the model.
+
+    Returns:
+        A model from float32 (N, H, W, 3), RGB in [0, 1], to the denoised crops.
+    """
+    inputs = keras.Input((None, None, 3), name="input")
+    x = layers.Conv2D(width, 3, padding="same", activation="relu", name="conv1")(inputs)
+    for i in range(2, depth):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=folded, name=f"conv{i}")(x)
+        if not folded:
+            x = layers.BatchNormalization(scale=False, momentum=0.95, name=f"conv{i}_BatchNorm")(x)
+        x = layers.Activation("relu", name=f"conv{i}_Activation")(x)
+    noise = layers.Conv2D(3, 3, padding="same", name=f"conv{depth}")(x)
+    return keras.Model(inputs, layers.Subtract(name="Denoised")([inputs, noise]), name=name)

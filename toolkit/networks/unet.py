@@ -1,0 +1,51 @@
+"""The Noise2Noise U-Net (Lehtinen et al. 2018, arXiv:1803.04189, appendix), the paper's "Noise2Clean" network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+from keras import layers
+
+if TYPE_CHECKING:
+    from keras import KerasTensor
+
+# Five poolings halve the sides; `denoise.padded` brings any side to a multiple of this.
+MULTIPLE = 32
+
+
+def unet(width: float = 1.0, name: str = "unet") -> keras.Model:
+    """Build the network.
+
+    Args:
+        width: multiplier of every channel count, rounded to a multiple of 4. At 1.0: 0.99 M parameters.
+        name: name of the model.
+
+    Returns:
+        A model from float32 (N, H, W, 3), RGB in [0, 1], H and W multiples of 32, to the denoised crops.
+    """
+
+    def channels(full_width: int) -> int:
+        return max(4, round(full_width * width / 4) * 4)
+
+    def conv(x: KerasTensor, filters: int, name: str) -> KerasTensor:
+        x = layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", name=name)(x)
+        return layers.LeakyReLU(0.1, name=f"{name}_Activation")(x)
+
+    narrow, wide = channels(48), channels(96)
+    inputs = keras.Input((None, None, 3), name="input")
+    x = layers.Rescaling(1.0, -0.5, name="Center")(inputs)
+    skips = [x]
+    x = conv(x, narrow, "enc_conv0")
+    for level in range(1, 6):
+        x = layers.MaxPooling2D(2, name=f"pool{level}")(conv(x, narrow, f"enc_conv{level}"))
+        skips.append(x)
+    x = conv(x, narrow, "enc_conv6")
+    skips.pop()  # the deepest level is what is decoded
+    for level in range(5, 0, -1):
+        x = layers.UpSampling2D(2, name=f"up{level}")(x)
+        x = layers.Concatenate(name=f"skip{level}")([x, skips.pop()])
+        x = conv(x, wide if level > 1 else channels(64), f"dec_conv{level}a")
+        x = conv(x, wide if level > 1 else channels(32), f"dec_conv{level}b")
+    x = layers.Conv2D(3, 3, padding="same", name="dec_conv0")(x)
+    return keras.Model(inputs, layers.Rescaling(1.0, 0.5, name="Restore")(x), name=name)
