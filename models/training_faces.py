@@ -28,6 +28,12 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.images)
 
+    def extend(self, others: Photographs) -> None:
+        """Append all of `others`."""
+        self.images += others.images
+        self.people += others.people
+        self.matrices += others.matrices
+
     def crop(self, index: int, side: int, placed: np.ndarray | None = None) -> np.ndarray:
         """One aligned crop (side, side, 3), BGR uint8; `placed` (3, 3) moves it within the unit square first."""
         matrix = np.vstack([self.matrices[index], [0, 0, 1]])

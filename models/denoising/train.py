@@ -136,10 +136,11 @@ def main() -> None:
     photographs = lfw_photographs(args.lfw)
     test = lfw_photographs(args.lfw, range(7, 8))
     rng = np.random.default_rng(args.seed)
-    clean = np.stack([test.crop(i, SIDE)[..., ::-1] for i in range(0, len(test), len(test) // 48)][:48]) / np.float32(255)
+    chosen = rng.choice(len(test), 48, replace=False)
+    clean = np.stack([test.crop(i, SIDE)[..., ::-1] for i in chosen]) / np.float32(255)
     noisy = np.clip(clean + rng.standard_normal(clean.shape, np.float32) * np.float32(25 / 255), 0, 1)
     attacks = attack_deltas(photographs, args.verifier, rng)
-    print(f"{len(photographs)} photographs, {PROBES} attacked; test PSNR {psnr(noisy, clean).mean():.2f} dB", flush=True)
+    print(f"{len(photographs)} photographs; test PSNR before denoising {psnr(noisy, clean).mean():.2f} dB", flush=True)
 
     model, average = (build(args.network, **NETWORKS[args.network]) for _ in range(2))
     average.set_weights(model.get_weights())
@@ -181,8 +182,9 @@ def main() -> None:
         step, count = step + 1, count + 1
         spent = (time.monotonic() - started) / 60
         if spent - reported > 2 or spent >= args.minutes:
-            dB = psnr(np.concatenate([denoise(noisy[i : i + 8]).numpy() for i in range(0, len(noisy), 8)]), clean).mean()
-            print(f"minute {spent:5.1f} step {step} loss {total / count:.4f} PSNR at sigma 25 {dB:.2f} dB", flush=True)
+            denoised = np.concatenate([denoise(noisy[i : i + 8]).numpy() for i in range(0, len(noisy), 8)])
+            quality = psnr(denoised, clean).mean()
+            print(f"minute {spent:5.1f} step {step} loss {total / count:.4f} PSNR {quality:.2f} dB", flush=True)
             path = checkpoint.write(str(args.work / "checkpoint"))
             average.save_weights(args.work / "average.weights.h5")
             state_path.write_text(json.dumps({"minutes": spent, "step": step, "checkpoint": path, "side": side}))

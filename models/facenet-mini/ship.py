@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
-from train import EMBEDDING_SIZE, TEMPLATE_150, WIDTH
+from train import EMBEDDING_SIZE, WIDTH
+from training_faces import TEMPLATE_150
 
 from toolkit.audit.evaluate import evaluate
 from toolkit.audit.replay import run_clean
@@ -23,7 +24,8 @@ from toolkit.export.onnx_export import export_onnx
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.files import sha256
-from toolkit.networks.inception_resnet_v1 import fold, inception_resnet_v1
+from toolkit.networks.folding import fold
+from toolkit.networks.inception_resnet_v1 import inception_resnet_v1
 from toolkit.networks.weights import save_weights
 from toolkit.report.terminal import percent
 from toolkit.statistics.verification import best_threshold

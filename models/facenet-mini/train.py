@@ -23,18 +23,15 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
-from toolkit.faces.alignment import read_landmarks, similarity_transform
+from training_faces import TEMPLATE_150, Photographs, chip_photographs, jitter, lfw_photographs
+
 from toolkit.faces.crops import CropSet, crop_pairs
-from toolkit.faces.pairs import load_pairs, read_people
+from toolkit.faces.pairs import load_pairs
 from toolkit.statistics.verification import best_threshold
 from toolkit.verifiers.scores import distances, normalized
 
-# Five-point template of the teacher's 150 x 150 crop.
-TEMPLATE_150 = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3], [97.0, 104.5]])
-# Median landmarks of the unlabeled chips, measured in a 150 x 150 frame.
-CHIPS_150 = np.array([[45.0, 42.8], [102.8, 42.8], [73.5, 78.0], [47.2, 102.0], [100.9, 101.2]])
 EMBEDDING_SIZE = 128
 # Share of the newest weights in their moving average: a horizon of 100 steps.
 AVERAGING = 0.01
@@ -43,42 +40,16 @@ WIDTH = 0.375
 STAGES = ((0.5, 112), (1.0, 160))
 
 
-def to_unit_frame(points: np.ndarray, template: np.ndarray) -> np.ndarray | None:
-    """2 x 3 matrix from image pixels to the aligned frame scaled to [0, 1]."""
-    matrix = similarity_transform(points, template)
-    return None if matrix is None else matrix / 150.0
-
-
-def load_faces(lfw: Path, faces: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Training images (BGR uint8) and their matrices to the unit frame."""
-    landmarks = read_landmarks(lfw / "landmarks.csv")
-    training_people = {name for people in read_people(lfw / "people.txt")[:6] for name in people}
-    images, matrices = [], []
-    for name, points in landmarks.items():
-        if points is not None and name.split("/")[0] in training_people:
-            matrix = to_unit_frame(points, TEMPLATE_150)
-            image = cv2.imread(str(lfw / "images" / name))
-            if matrix is not None and image is not None:
-                images.append(image)
-                matrices.append(matrix)
-    for path in sorted(faces.glob("*.jpg")):
-        image = cv2.imread(str(path))
-        if image is not None:
-            images.append(image)
-            matrices.append(to_unit_frame(CHIPS_150 * image.shape[0] / 150.0, TEMPLATE_150))
-    return images, matrices
-
-
 class Views:
     """A thread that makes batches of (crops, teacher embeddings) from random views of the faces."""
 
-    def __init__(self, images, matrices, teacher: Path, mean: np.ndarray | None, seed: int) -> None:
+    def __init__(self, photographs: Photographs, teacher: Path, mean: np.ndarray | None, seed: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         self.session = onnxruntime.InferenceSession(str(teacher), options, providers=["CPUExecutionProvider"])
-        self.images, self.matrices = images, matrices
+        self.photographs = photographs
         self.rng = np.random.default_rng(seed)
         self.side = STAGES[0][1]
         self.mean = self.teacher_mean() if mean is None else mean
@@ -92,38 +63,22 @@ class Views:
         return self.session.run(None, {"input": batch})[0]
 
     def teacher_mean(self, count: int = 4000) -> np.ndarray:
-        chosen = self.rng.choice(len(self.images), min(count, len(self.images)), replace=False)
+        chosen = self.rng.choice(len(self.photographs), min(count, len(self.photographs)), replace=False)
         parts = []
         for at in range(0, len(chosen), 64):
-            crops = [self.crop(i, np.eye(3), 150) for i in chosen[at : at + 64]]
+            crops = [self.photographs.crop(i, 150) for i in chosen[at : at + 64]]
             parts.append(self.teacher_embeddings(crops))
         return np.concatenate(parts).mean(axis=0)
 
-    def crop(self, index: int, jitter: np.ndarray, side: int) -> np.ndarray:
-        to_pixels = np.diag([side, side, 1.0])
-        matrix = (to_pixels @ jitter @ np.vstack([self.matrices[index], [0, 0, 1]]))[:2]
-        return cv2.warpAffine(
-            self.images[index], matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-        )
-
-    def jitter(self) -> np.ndarray:
-        rng = self.rng
-        angle, scale = np.radians(rng.normal(0, 4)), np.exp(rng.normal(0, 0.04))
-        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-        mirror = -1.0 if rng.random() < 0.5 else 1.0
-        matrix = np.array([[mirror * cos, -sin, 0.0], [mirror * sin, cos, 0.0], [0, 0, 1.0]])
-        matrix[:2, 2] = 0.5 - matrix[:2, :2] @ [0.5, 0.5] + rng.normal(0, 0.02, 2)
-        return matrix
-
     def view(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """One view at the student's side and at the teacher's, BGR uint8."""
-        rng = self.rng
-        index, jitter = int(rng.integers(len(self.images))), self.jitter()
-        student, teacher = self.crop(index, jitter, side), self.crop(index, jitter, 150)
+        rng, crop, count = self.rng, self.photographs.crop, len(self.photographs)
+        index, placed = int(rng.integers(count)), jitter(rng)
+        student, teacher = crop(index, side, placed), crop(index, 150, placed)
         if rng.random() < 0.5:  # a blend of two aligned faces is a face that nobody has
-            other, jitter, share = int(rng.integers(len(self.images))), self.jitter(), rng.uniform(0.5, 0.9)
-            student = cv2.addWeighted(student, share, self.crop(other, jitter, side), 1 - share, 0)
-            teacher = cv2.addWeighted(teacher, share, self.crop(other, jitter, 150), 1 - share, 0)
+            other, placed, share = int(rng.integers(count)), jitter(rng), rng.uniform(0.5, 0.9)
+            student = cv2.addWeighted(student, share, crop(other, side, placed), 1 - share, 0)
+            teacher = cv2.addWeighted(teacher, share, crop(other, 150, placed), 1 - share, 0)
         return student, teacher
 
     def photometric(self, crops: np.ndarray) -> np.ndarray:
@@ -196,8 +151,9 @@ def main() -> None:
 
     keras.utils.set_random_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
-    images, matrices = load_faces(args.lfw, args.faces)
-    print(f"{len(images)} training faces", flush=True)
+    photographs = lfw_photographs(args.lfw)
+    photographs.extend(chip_photographs(args.faces))
+    print(f"{len(photographs)} training faces", flush=True)
 
     model = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
     average = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
@@ -213,7 +169,7 @@ def main() -> None:
         checkpoint.restore(state["checkpoint"]).expect_partial()
         print(f"continuing from minute {spent:.1f}, step {step}", flush=True)
 
-    views = Views(images, matrices, args.teacher, mean, args.seed + step)
+    views = Views(photographs, args.teacher, mean, args.seed + step)
     views.side = side_at(spent / args.minutes)
     views.start()
     test = lfw_test_crops(args.lfw, STAGES[0][1])
@@ -239,8 +195,8 @@ def main() -> None:
 
     def save() -> None:
         path = checkpoint.save(str(args.work / "checkpoint"))
-        state = {"minutes": spent, "step": step, "checkpoint": path, "mean": views.mean.tolist(), "faces": len(images)}
-        state_path.write_text(json.dumps(state))
+        state = {"minutes": spent, "step": step, "checkpoint": path, "mean": views.mean.tolist()}
+        state_path.write_text(json.dumps({**state, "faces": len(photographs)}))
         average.save_weights(args.work / "average.weights.h5")
 
     started, last_report, sums, count = time.monotonic() - spent * 60, spent, np.zeros(2), 0

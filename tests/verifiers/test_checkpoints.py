@@ -19,7 +19,8 @@ from toolkit.export.onnx_export import export_onnx
 from toolkit.export.parity import Parity, check_flips, compare
 from toolkit.files import sha256
 from toolkit.networks import build
-from toolkit.networks.inception_resnet_v1 import fold, inception_resnet_v1
+from toolkit.networks.folding import fold
+from toolkit.networks.inception_resnet_v1 import inception_resnet_v1
 from toolkit.networks.weights import load_weights, save_weights
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.frozen_graph import read_frozen_graph

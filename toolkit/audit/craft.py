@@ -96,7 +96,7 @@ def _key(
     content = {
         "attack": attack.name,
         "parameters": attack_parameters(attack),
-        "known": [[d.name, asdict(d)] for d in known.defenses],  # type: ignore[call-overload]
+        "known": [[d.name, asdict(d), getattr(d, "sha256", "")] for d in known.defenses],  # type: ignore[call-overload]
         "model": attacker_model,
         "decision": asdict(decision),
         "seed": seed,

@@ -46,11 +46,6 @@ def export_onnx(manifest: Manifest, output: Path, opset: int = 17) -> ExportResu
     if output.suffix != ".onnx":
         raise InputError(f"{output}: the name of an exported model must end in .onnx")
     tf = import_tensorflow()
-    try:
-        import tf2onnx
-    except ImportError as error:
-        raise UnavailableError('tf2onnx is not installed: pip install "sixpixels[tensorflow]"') from error
-
     network = load_network(manifest.checkpoint, manifest.output.normalize)
     spec = manifest.input
     sides = (spec.height, spec.width)
@@ -61,16 +56,55 @@ def export_onnx(manifest: Manifest, output: Path, opset: int = 17) -> ExportResu
     def exported(x: Any) -> Any:
         return {manifest.output.name: network(x)}
 
-    try:
-        model, _ = tf2onnx.convert.from_function(exported, input_signature=signature, opset=opset)
-    except (ValueError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{manifest.checkpoint.path}: tf2onnx cannot convert it ({error})") from error
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    _compact(model.graph)
-    for key, text in {
+    origin = {
         "sixpixels.manifest": manifest.path.read_text(encoding="utf-8"),
         "sixpixels.checkpoint_sha256": sha256_of(manifest.checkpoint.path),
+    }
+    write_bytes(output, convert(exported, signature, opset, origin, manifest.checkpoint.path))
+    return ExportResult(output, _write_manifest(manifest, output), sha256(output), opset)
+
+
+def convert(
+    function: Any,
+    signature: list[Any],
+    opset: int,
+    origin: dict[str, str],
+    source: Path,
+    *,
+    channels_first: bool = False,
+) -> bytes:
+    """Convert a `tf.function` that returns a dict of outputs; check, compact and serialize the model.
+
+    Args:
+        function: compiled for `signature`, with one output.
+        signature: one `tf.TensorSpec`, whose first dimension is the batch.
+        opset: ONNX operator set.
+        origin: metadata of where the weights come from, beside the versions of the tools.
+        source: what is converted, for messages.
+        channels_first: images go in and come out as (N, C, H, W), though the function has channels last.
+
+    Raises:
+        InputError: tf2onnx cannot convert it.
+        UnavailableError: tf2onnx is not installed.
+    """
+    tf = import_tensorflow()
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise UnavailableError('tf2onnx is not installed: pip install "sixpixels[tensorflow]"') from error
+    turned = {"inputs_as_nchw": [signature[0].name], "outputs_as_nchw": ["output"]} if channels_first else {}
+    try:
+        model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset, **turned)
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"{source}: tf2onnx cannot convert it ({error})") from error
+    for value in (*model.graph.input, *model.graph.output):
+        names = ("batch", "", "height", "width") if channels_first else ("batch",)
+        for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+            if name:
+                dimension.dim_param = name
+    _compact(model.graph)
+    for key, text in {
+        **origin,
         "sixpixels.version": __version__,
         "tensorflow.version": tf.__version__,
         "tf2onnx.version": version("tf2onnx"),
@@ -79,8 +113,7 @@ def export_onnx(manifest: Manifest, output: Path, opset: int = 17) -> ExportResu
         model.metadata_props.add(key=key, value=text)
     onnx.checker.check_model(model, full_check=True)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    write_bytes(output, model.SerializeToString())
-    return ExportResult(output, _write_manifest(manifest, output), sha256(output), opset)
+    return bytes(model.SerializeToString())
 
 
 def _compact(graph: onnx.GraphProto) -> None:

@@ -46,3 +46,8 @@ def build(name: str, **arguments: Any) -> Any:
             raise InputError(f"network {name}: {key} must be {kind.__name__} from {low} to {high}, not {value!r}")
     module = importlib.import_module(f"{__name__}.{name}")
     return getattr(module, name)(**{**_DEFAULTS.get(name, {}), **arguments})
+
+
+def multiple_of(name: str) -> int:
+    """What the sides of the network's input must be multiples of."""
+    return int(getattr(importlib.import_module(f"{__name__}.{name}"), "MULTIPLE", 1))

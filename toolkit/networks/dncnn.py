@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from toolkit.networks.folding import NORMALIZATION_EPSILON
+
 
 def dncnn(width: int = 64, depth: int = 20, folded: bool = False, name: str = "dncnn") -> keras.Model:  # noqa: FBT001, FBT002 - also set from a manifest
     """Build the network, which predicts the noise and takes it off.
@@ -23,7 +25,9 @@ def dncnn(width: int = 64, depth: int = 20, folded: bool = False, name: str = "d
     for i in range(2, depth):
         x = layers.Conv2D(width, 3, padding="same", use_bias=folded, name=f"conv{i}")(x)
         if not folded:
-            x = layers.BatchNormalization(scale=False, momentum=0.95, name=f"conv{i}_BatchNorm")(x)
+            x = layers.BatchNormalization(
+                scale=False, epsilon=NORMALIZATION_EPSILON, momentum=0.95, name=f"conv{i}_BatchNorm"
+            )(x)
         x = layers.Activation("relu", name=f"conv{i}_Activation")(x)
     noise = layers.Conv2D(3, 3, padding="same", name=f"conv{depth}")(x)
     return keras.Model(inputs, layers.Subtract(name="Denoised")([inputs, noise]), name=name)

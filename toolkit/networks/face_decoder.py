@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from keras import KerasTensor
 
 # Channels at 5, 10, 20, 40 and 80 pixels. The last doubling to 160 only reorders channels into pixels.
-_CHANNELS = (256, 192, 128, 80, 48)
+_CHANNELS = (256, 160, 96, 64, 32)
 
 
 def face_decoder(identity_size: int = 128, style_size: int = 32, name: str = "face_decoder") -> keras.Model:

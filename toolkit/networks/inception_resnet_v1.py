@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 from keras import layers
+
+from toolkit.networks.folding import NORMALIZATION_EPSILON
 
 if TYPE_CHECKING:
     from keras import KerasTensor
 
-_BATCH_NORM_EPSILON = 1e-3
 _BATCH_NORM_MOMENTUM = 0.99
 
 
@@ -58,7 +58,7 @@ def inception_resnet_v1(  # noqa: C901, PLR0915 - a network is a list of layers
         if folded:
             return x
         return layers.BatchNormalization(
-            scale=False, epsilon=_BATCH_NORM_EPSILON, momentum=_BATCH_NORM_MOMENTUM, name=f"{name}_BatchNorm"
+            scale=False, epsilon=NORMALIZATION_EPSILON, momentum=_BATCH_NORM_MOMENTUM, name=f"{name}_BatchNorm"
         )(x)
 
     def conv(
@@ -140,28 +140,3 @@ def inception_resnet_v1(  # noqa: C901, PLR0915 - a network is a list of layers
         x = layers.Dropout(dropout, name="Dropout")(x)
     x = layers.Dense(embedding_size, use_bias=folded, name="Bottleneck")(x)
     return keras.Model(inputs, normalize(x, "Bottleneck"), name=name)
-
-
-def fold(model: keras.Model, folded: keras.Model) -> None:
-    """Set the weights of `folded` so that it computes what `model` does in inference.
-
-    A normalization behind a convolution is a scale of its kernel and a bias; without it the network is smaller,
-    and what is stored is what is run.
-
-    Args:
-        model: built with ``folded=False``.
-        folded: built with the same arguments but ``folded=True``.
-    """
-    for target in folded.layers:
-        if not target.weights:
-            continue
-        source = model.get_layer(target.name)
-        weights = source.get_weights()
-        try:
-            normalization = model.get_layer(f"{target.name}_BatchNorm")
-        except ValueError:  # the projections of the residual blocks have a bias and no normalization
-            target.set_weights(weights)
-            continue
-        beta, mean, variance = normalization.get_weights()
-        scale = 1.0 / np.sqrt(variance + _BATCH_NORM_EPSILON)
-        target.set_weights([weights[0] * scale, beta - mean * scale])

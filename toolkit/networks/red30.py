@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import keras
 from keras import layers
+
+if TYPE_CHECKING:
+    from keras import KerasTensor
 
 _HALF = 15
 
@@ -21,17 +26,20 @@ def red30(width: int = 64, name: str = "red30") -> keras.Model:
     Returns:
         A model from float32 (N, H, W, 3), RGB in [0, 1], to the denoised crops.
     """
+
+    def conv(x: KerasTensor, filters: int, name: str) -> KerasTensor:
+        return layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", name=name)(x)
+
     inputs = keras.Input((None, None, 3), name="input")
     x, skips = inputs, [inputs]
     for i in range(1, _HALF + 1):
-        x = layers.Conv2D(width, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=f"conv{i}")(x)
+        x = layers.Activation("relu", name=f"conv{i}_Activation")(conv(x, width, f"conv{i}"))
         if i % 2 == 0:
             skips.append(x)
     for i in range(1, _HALF + 1):
-        last = i == _HALF
-        x = layers.Conv2D(3 if last else width, 3, padding="same", kernel_initializer="he_normal", name=f"deconv{i}")(x)
+        x = conv(x, width if i < _HALF else 3, f"deconv{i}")
         if i % 2 == 1:
             x = layers.Add(name=f"skip{i}")([x, skips.pop()])
-        if not last:
+        if i < _HALF:
             x = layers.Activation("relu", name=f"deconv{i}_Activation")(x)
     return keras.Model(inputs, x, name=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 if TYPE_CHECKING:
@@ -12,6 +13,19 @@ if TYPE_CHECKING:
 
 # Five poolings halve the sides; `denoise.padded` brings any side to a multiple of this.
 MULTIPLE = 32
+
+
+class Doubling(layers.Layer):
+    """Nearest-neighbor enlargement by 2; unlike Keras's own, it is exported without a computation of shapes."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """(N, H, W, C) to (N, 2 H, 2 W, C)."""
+        return tf.nn.depth_to_space(tf.concat([x] * 4, axis=-1), 2)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Sides twice as long, where they are known."""
+        n, height, width, c = shape
+        return n, height and 2 * height, width and 2 * width, c
 
 
 def unet(width: float = 1.0, name: str = "unet") -> keras.Model:
@@ -34,7 +48,7 @@ def unet(width: float = 1.0, name: str = "unet") -> keras.Model:
 
     narrow, wide = channels(48), channels(96)
     inputs = keras.Input((None, None, 3), name="input")
-    x = layers.Rescaling(1.0, -0.5, name="Center")(inputs)
+    x = layers.Rescaling(1.0, [-0.5] * 3, name="Center")(inputs)
     skips = [x]
     x = conv(x, narrow, "enc_conv0")
     for level in range(1, 6):
@@ -43,9 +57,9 @@ def unet(width: float = 1.0, name: str = "unet") -> keras.Model:
     x = conv(x, narrow, "enc_conv6")
     skips.pop()  # the deepest level is what is decoded
     for level in range(5, 0, -1):
-        x = layers.UpSampling2D(2, name=f"up{level}")(x)
+        x = Doubling(name=f"up{level}")(x)
         x = layers.Concatenate(name=f"skip{level}")([x, skips.pop()])
         x = conv(x, wide if level > 1 else channels(64), f"dec_conv{level}a")
         x = conv(x, wide if level > 1 else channels(32), f"dec_conv{level}b")
     x = layers.Conv2D(3, 3, padding="same", name="dec_conv0")(x)
-    return keras.Model(inputs, layers.Rescaling(1.0, 0.5, name="Restore")(x), name=name)
+    return keras.Model(inputs, layers.Rescaling(1.0, [0.5] * 3, name="Restore")(x), name=name)

@@ -47,7 +47,7 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
         for i, name in enumerate(node.input):
             if name == spec.name:
                 node.input[i] = defended_input
-    builder = _defended(spec, profile, defended_input)
+    builder = _defended(spec, profile, defended_input, opset)
     original = list(graph.graph.node)
     del graph.graph.node[:]
     graph.graph.node.extend([*builder.nodes, *original])
@@ -55,9 +55,9 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     return bytes(graph.SerializeToString())
 
 
-def _defended(spec: Input, profile: Profile, output: str) -> GraphBuilder:
+def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBuilder:
     """Nodes from the verifier's input to `output`: to (N, 3, H, W) RGB in [0, 1], through the defenses, and back."""
-    builder = GraphBuilder(_PREFIX)
+    builder = GraphBuilder(_PREFIX, opset)
     scale, offset = (a.reshape(1, 3, 1, 1) for a in unit_affine(spec))
     affine = bool(np.any(scale != 1) or np.any(offset != 0))
     value = spec.name

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import toolkit.defenses
 from toolkit.defenses.base import Defense
 from toolkit.errors import InputError, UsageError
-from toolkit.files import bundled
+from toolkit.files import bundled, inside
 from toolkit.registry import discover, unknown
 
 SCHEMA_VERSION = 1
@@ -92,11 +92,13 @@ def read_profile(path: Path) -> Profile:
     steps = content.get("defense", [])
     if not isinstance(steps, list):
         raise InputError(f"{path}: defenses are written as [[defense]] tables")
-    defenses = tuple(_read_defense(step, f"{path}: defense {i}") for i, step in enumerate(steps, 1))
-    return Profile(name, description, defenses, hashlib.sha256(text.encode()).hexdigest())
+    defenses = tuple(_read_defense(step, path.parent, f"{path}: defense {i}") for i, step in enumerate(steps, 1))
+    # A defense that reads files of its own is another one with other files.
+    files = "".join(getattr(defense, "sha256", "") for defense in defenses)
+    return Profile(name, description, defenses, hashlib.sha256((text + files).encode()).hexdigest())
 
 
-def _read_defense(step: object, where: str) -> Defense:
+def _read_defense(step: object, folder: Path, where: str) -> Defense:
     known = discover(toolkit.defenses, "DEFENSE")
     if not isinstance(step, dict) or not isinstance(step.get("name"), str):
         raise InputError(f"{where}: needs a name; known: {', '.join(known)}")
@@ -113,6 +115,10 @@ def _read_defense(step: object, where: str) -> Defense:
             parameters[key] = float(value)
         elif type(value) is not kind:
             raise InputError(f"{where} ({name}): {key} must be of type {kind.__name__}, not {value!r}")
+        if fields[key].metadata.get("file") and value.endswith(".toml"):
+            parameters[key] = str(inside(folder, value, f"{where} ({name}): {key}"))
+        elif fields[key].metadata.get("file") and not value.replace("-", "").isalnum():
+            raise InputError(f"{where} ({name}): {key} must be a shipped name or the path of a .toml, not {value!r}")
     try:
         defense: Defense = known[name](**parameters)
     except ValueError as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from toolkit.errors import InputError
 from toolkit.files import bundled, inside, sha256
+from toolkit.tables import Table, read_table
 
 Layout = Literal["NHWC", "NCHW"]
 Channels = Literal["RGB", "BGR"]
@@ -18,7 +17,6 @@ Metric = Literal["squared-euclidean", "euclidean", "cosine"]
 CheckpointFormat = Literal["keras", "keras-weights", "frozen-graph", "saved-model"]
 
 SCHEMA_VERSION = 1
-_LARGEST_MANIFEST = 1 << 20
 _LARGEST_SIDE = 4096
 
 
@@ -95,57 +93,6 @@ class Manifest:
     checkpoint: Checkpoint | None
 
 
-class _Table:
-    """A TOML table that is read key by key, so that wrong types and left-over keys are named."""
-
-    def __init__(self, source: Path, name: str, content: Any) -> None:
-        if not isinstance(content, dict):
-            raise InputError(f"{source}: [{name}] must be a table")
-        self.source, self.name, self.rest = source, name, dict(content)
-
-    def fail(self, key: str, problem: str) -> InputError:
-        return InputError(f"{self.source}: {self.name + '.' if self.name else ''}{key} {problem}")
-
-    def take(self, key: str, kind: type, default: Any = ...) -> Any:
-        if key not in self.rest:
-            if default is ...:
-                raise self.fail(key, "is missing")
-            return default
-        value = self.rest.pop(key)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.fail(key, f"must be of type {kind.__name__}, not {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.fail(key, f"must be finite, not {value!r}")
-        return value
-
-    def choice(self, key: str, allowed: Any, default: Any = ...) -> Any:
-        value = self.take(key, str, default)
-        if value not in get_args(allowed):
-            raise self.fail(key, f"must be one of {', '.join(get_args(allowed))}, not {value!r}")
-        return value
-
-    def numbers(self, key: str, count: int, default: Any = ...) -> tuple[float, ...]:
-        """A list of `count` finite numbers; one number alone stands for all of them."""
-        if key not in self.rest and default is not ...:
-            return tuple(default)
-        value = self.rest.pop(key, None)
-        values = value if isinstance(value, list) else [value] * count
-        if len(values) != count or not all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values
-        ):
-            raise self.fail(key, f"must be {count} finite numbers, not {value!r}")
-        return tuple(float(v) for v in values)
-
-    def table(self, key: str) -> _Table:
-        return _Table(self.source, key, self.rest.pop(key, {}))
-
-    def done(self) -> None:
-        if self.rest:
-            raise self.fail(min(self.rest), "is not a known key")
-
-
 def find_manifest(name: str) -> Manifest:
     """The manifest of what a user names: a shipped model, or anything that `read_manifest` takes.
 
@@ -178,18 +125,7 @@ def read_manifest(path: Path) -> Manifest:
         InputError: there is no manifest, or it is not valid; the message names the key.
     """
     source = _locate(path)
-    try:
-        if source.stat().st_size > _LARGEST_MANIFEST:
-            raise InputError(f"{source}: larger than {_LARGEST_MANIFEST} bytes; this is no manifest")
-        top = _Table(source, "", tomllib.loads(source.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: is not valid TOML ({error})") from error
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
-
-    schema = top.take("schema", int)
-    if schema != SCHEMA_VERSION:
-        raise top.fail("schema", f"is {schema}; this version reads {SCHEMA_VERSION}")
+    top = read_table(source, SCHEMA_VERSION)
     name = top.take("name", str)
     folder = source.parent
 
@@ -235,7 +171,7 @@ def _locate(path: Path) -> Path:
     raise InputError(f"{path}: no manifest found (looked for {', '.join(str(c) for c in _candidates(path))})")
 
 
-def _read_input(table: _Table) -> Input:
+def _read_input(table: Table) -> Input:
     low, high = table.numbers("range", 2)
     if high <= low:
         raise table.fail("range", f"must rise, not go from {low} to {high}")
@@ -259,14 +195,14 @@ def _read_input(table: _Table) -> Input:
     return result
 
 
-def _side(table: _Table, key: str) -> int:
+def _side(table: Table, key: str) -> int:
     side: int = table.take(key, int)
     if not 8 <= side <= _LARGEST_SIDE:
         raise table.fail(key, f"must be from 8 to {_LARGEST_SIDE}, not {side}")
     return side
 
 
-def _read_output(table: _Table) -> Output:
+def _read_output(table: Table) -> Output:
     result = Output(table.take("name", str), table.take("size", int), table.take("normalize", bool))
     if result.size < 1:
         raise table.fail("size", f"must be at least 1, not {result.size}")
@@ -274,7 +210,7 @@ def _read_output(table: _Table) -> Output:
     return result
 
 
-def _read_decision(table: _Table) -> Decision:
+def _read_decision(table: Table) -> Decision:
     result = Decision(table.choice("metric", Metric), table.take("threshold", float), table.take("maximum", float))
     if not 0 < result.threshold < result.maximum:
         raise table.fail("threshold", f"must lie between 0 and the maximum {result.maximum}, not {result.threshold}")
@@ -282,7 +218,7 @@ def _read_decision(table: _Table) -> Decision:
     return result
 
 
-def _read_alignment(table: _Table) -> Alignment | None:
+def _read_alignment(table: Table) -> Alignment | None:
     if not table.rest:
         return None
     rows = table.take("template", list)
@@ -294,7 +230,7 @@ def _read_alignment(table: _Table) -> Alignment | None:
     return Alignment(tuple((float(x), float(y)) for x, y in rows))
 
 
-def _read_checkpoint(table: _Table, folder: Path) -> Checkpoint | None:
+def _read_checkpoint(table: Table, folder: Path) -> Checkpoint | None:
     if not table.rest:
         return None
     result = Checkpoint(

@@ -61,26 +61,15 @@ def load_onnx(path: Path) -> Callable[[Any], Any]:
         A function from the input tensor to the first output; it can be called inside a `tf.function`.
 
     Raises:
-        InputError: the file is no ONNX file, has data outside it, several inputs, or an operator without a gradient here.
+        InputError: the file is no ONNX file, has data outside it or several inputs, or an operator is not known.
         UnavailableError: TensorFlow is not installed.
     """
-    import_tensorflow()
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes")
-        graph = onnx.load_model_from_string(path.read_bytes()).graph
-    except InputError:
-        raise
-    except Exception as error:  # protobuf raises its own family
-        raise InputError(f"{path}: is not an ONNX file") from error
-    outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise InputError(f"{path}: has data in other files ({outside[0]}); save it as one file")
+    operators = _operators()
+    graph = _read_graph(path)
     constants = {t.name: _Value(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
     inputs = [i.name for i in graph.input if i.name not in constants]
     if len(inputs) != 1:
         raise InputError(f"{path}: has {len(inputs)} inputs ({', '.join(inputs)}); a verifier has one")
-    operators = _operators()
     for node in graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in operators:
             raise InputError(f"{path}: node {node.name!r}: there is no gradient for the operator {node.op_type}")
@@ -98,6 +87,19 @@ def load_onnx(path: Path) -> Callable[[Any], Any]:
         return values[output].first()
 
     return run
+
+
+def _read_graph(path: Path) -> onnx.GraphProto:
+    if path.stat().st_size > _LARGEST_FILE:
+        raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes")
+    try:
+        graph = onnx.load_model_from_string(path.read_bytes()).graph
+    except Exception as error:  # protobuf raises its own family
+        raise InputError(f"{path}: is not an ONNX file") from error
+    outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise InputError(f"{path}: has data in other files ({outside[0]}); save it as one file")
+    return graph
 
 
 def _operators() -> dict[str, _Operator]:
@@ -129,7 +131,7 @@ def _operators() -> dict[str, _Operator]:
         "BatchNormalization": _batch_normalization,
         "MaxPool": _pool(tf.nn.max_pool2d, -np.inf),
         "AveragePool": _average_pool,
-        "GlobalAveragePool": lambda v, _: _Value(tf.reduce_mean(v[0].channels_last(), (1, 2), keepdims=True), last=True),
+        "GlobalAveragePool": _global_average_pool,
         "Pad": _pad,
         "Concat": _concat,
         "Flatten": _flatten,
@@ -213,7 +215,9 @@ def _conv(values: list[_Value], attributes: dict[str, Any]) -> _Value:
     x, kernel = values[0].channels_last(), values[1].data
     if np.ndim(kernel) != 4:
         raise ValueError("only convolutions of images are known")
-    kernel = np.transpose(kernel, (2, 3, 1, 0)) if isinstance(kernel, np.ndarray) else tf.transpose(kernel, (2, 3, 1, 0))
+    kernel = (
+        np.transpose(kernel, (2, 3, 1, 0)) if isinstance(kernel, np.ndarray) else tf.transpose(kernel, (2, 3, 1, 0))
+    )
     group, dilations = attributes.get("group", 1), list(attributes.get("dilations", [1, 1]))
     strides, pads = _window(x, attributes, list(kernel.shape[:2]))
     x = _padded(x, pads, 0.0)
@@ -245,6 +249,10 @@ def _pool(function: Callable[..., Any], fill: float) -> _Operator:
         return _Value(function(_padded(x, pads, fill), kernel, strides, "VALID"), last=True)
 
     return run
+
+
+def _global_average_pool(values: list[_Value], _: dict[str, Any]) -> _Value:
+    return _Value(import_tensorflow().reduce_mean(values[0].channels_last(), (1, 2), keepdims=True), last=True)
 
 
 def _average_pool(values: list[_Value], attributes: dict[str, Any]) -> _Value:

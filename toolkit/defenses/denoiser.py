@@ -1,0 +1,193 @@
+"""A denoising network before the verifier (paper, section 4: "Noise2Clean")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from toolkit.defenses.base import GraphBuilder
+from toolkit.errors import InputError
+from toolkit.files import bundled, check_sha256, inside
+from toolkit.networks import build, multiple_of
+from toolkit.networks.padding import on_any_side
+from toolkit.networks.weights import load_weights
+from toolkit.tables import Table, read_table
+
+_SCHEMA_VERSION = 1
+_LARGEST_MODEL = 256 << 20
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class DenoiserManifest:
+    """What `denoiser.toml` says: an ONNX file (N, 3, H, W) to the same, RGB in [0, 1], and its Keras weights."""
+
+    path: Path
+    name: str
+    model: Path
+    sha256: str
+    license: str
+    provenance: str
+    weights: Path
+    weights_sha256: str
+    network: dict[str, Any]
+
+
+def read_denoiser(path: Path) -> DenoiserManifest:
+    """Read and check a denoiser's manifest, its two files' hashes, and the shapes of its ONNX file.
+
+    Raises:
+        InputError: something is missing, damaged or of another kind; the message names it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such denoiser; shipped: {', '.join(shipped_denoisers())}")
+    top = read_table(path, _SCHEMA_VERSION)
+    model, checkpoint, image = top.table("model"), top.table("checkpoint"), top.table("input")
+    manifest = DenoiserManifest(
+        path=path,
+        name=top.take("name", str),
+        model=inside(path.parent, model.take("file", str), f"{path}: model.file"),
+        sha256=model.take("sha256", str),
+        license=model.take("license", str),
+        provenance=model.take("provenance", str),
+        weights=inside(path.parent, checkpoint.take("file", str), f"{path}: checkpoint.file"),
+        weights_sha256=checkpoint.take("sha256", str),
+        network=checkpoint.take("network", dict),
+    )
+    _check_input(image)
+    for table in (model, checkpoint, image, top):
+        table.done()
+    for file, expected in ((manifest.model, manifest.sha256), (manifest.weights, manifest.weights_sha256)):
+        if not file.is_file() or file.stat().st_size > _LARGEST_MODEL:
+            raise InputError(f"{file}: is missing or larger than {_LARGEST_MODEL >> 20} MB (named in {path})")
+        check_sha256(file, expected)
+    _check_shapes(_load(manifest.model), manifest.model)
+    return manifest
+
+
+def shipped_denoisers() -> list[str]:
+    """Names of the denoisers that come with the toolkit."""
+    return sorted(path.parent.name for path in bundled("models").glob("*/denoiser.toml"))
+
+
+def _check_input(table: Table) -> None:
+    """A denoiser works on what defenses pass on, and on nothing else."""
+    wanted = {"layout": "NCHW", "channels": "RGB"}
+    for key, value in wanted.items():
+        if (found := table.take(key, str)) != value:
+            raise table.fail(key, f"must be {value!r}, not {found!r}")
+    if (found := table.numbers("range", 2)) != (0.0, 1.0):
+        raise table.fail("range", f"must be [0, 1], not {list(found)}; export the denoiser with its scaling inside")
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf raises its own family
+        raise InputError(f"{path}: is not an ONNX file") from error
+
+
+def _check_shapes(model: onnx.ModelProto, path: Path) -> None:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for kind, values in (
+        ("input", [v for v in model.graph.input if v.name not in constants]),
+        ("output", list(model.graph.output)),
+    ):
+        if len(values) != 1:
+            raise InputError(f"{path}: has {len(values)} {kind}s; a denoiser has one")
+        tensor = values[0].type.tensor_type
+        sides = [d.dim_value or None for d in tensor.shape.dim]
+        if tensor.elem_type != onnx.TensorProto.FLOAT or len(sides) != 4 or sides[1] not in (3, None):
+            raise InputError(
+                f"{path}: {kind} {values[0].name!r} has shape {sides}; a denoiser takes float (N, 3, H, W)"
+            )
+
+
+@lru_cache(maxsize=8)
+def _cached(path: Path) -> DenoiserManifest:
+    return read_denoiser(path)
+
+
+@lru_cache(maxsize=8)
+def _session(manifest_path: Path, sha256: str) -> Any:  # noqa: ARG001 - another file is another session
+    import onnxruntime
+
+    model = _cached(manifest_path).model
+    return onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=8)
+def _network(manifest_path: Path, sha256: str) -> Callable[[Any], Any]:  # noqa: ARG001
+    return tensorflow_denoiser(_cached(manifest_path))
+
+
+def tensorflow_denoiser(manifest: DenoiserManifest) -> Callable[[Any], Any]:
+    """The Keras network behind `manifest`, for crops (N, H, W, 3) in [0, 1] of any sides.
+
+    Raises:
+        InputError: the network is not known, or the weights do not fit it.
+    """
+    from toolkit.verifiers.quiet import import_tensorflow
+
+    import_tensorflow()
+    network = build(**manifest.network)
+    load_weights(network, manifest.weights)
+    return on_any_side(lambda x: network(x, training=False), multiple_of(manifest.network["name"]))
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """Runs every crop through a denoising network; its output is cut off at 0 and 1.
+
+    `model` is the name of a shipped denoiser, or the path of a `denoiser.toml` inside the profile's folder.
+    The constructor checks the network's files, so that nothing begins with a wrong one.
+    """
+
+    name: ClassVar[str] = "denoiser"
+    model: str = field(default="unet", metadata={"file": True})
+
+    def __post_init__(self) -> None:
+        _ = self.manifest
+
+    @property
+    def manifest(self) -> DenoiserManifest:
+        """The checked manifest."""
+        path = Path(self.model) if self.model.endswith(".toml") else bundled("models") / self.model / "denoiser.toml"
+        return _cached(path)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the network's file: a profile with other weights is another profile."""
+        return self.manifest.sha256
+
+    def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The ONNX file in ONNX Runtime, on the CPU."""
+        session = _session(self.manifest.path, self.sha256)
+        name = session.get_inputs()[0].name
+        parts = [np.empty((0, *crops.shape[1:]), np.float32)]
+        for start in range(0, len(crops), _BATCH):
+            batch = np.ascontiguousarray(crops[start : start + _BATCH].transpose(0, 3, 1, 2))
+            parts.append(session.run(None, {name: batch})[0].transpose(0, 2, 3, 1))
+        return np.clip(np.concatenate(parts), 0, 1)
+
+    def tensorflow(self, crops: Any) -> Any:
+        """The Keras network; differentiable all through, but for what is cut off."""
+        import tensorflow as tf
+
+        return tf.clip_by_value(_network(self.manifest.path, self.sha256)(crops), 0.0, 1.0)
+
+    def onnx(self, graph: GraphBuilder, value: str) -> str:
+        """The ONNX file's own nodes."""
+        denoised = graph.include(_load(self.manifest.model), value)
+        zero, one = (graph.constant(np.array(limit, np.float32)) for limit in (0, 1))
+        return graph.add("Clip", [denoised, zero, one])
+
+
+DEFENSE = Denoiser
