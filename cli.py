@@ -41,10 +41,10 @@ Model = Annotated[
     str, typer.Argument(help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.")
 ]
 Pairs = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         help="Labeled pairs: an LFW folder with pairs.txt, a CSV of two paths and a label, "
-        "or a folder with one folder per person."
+        "or a folder with one folder per person. Default: the generated faces that come with the toolkit."
     ),
 ]
 Folds = Annotated[str | None, typer.Option(help="Only these folds of the pair list, for example 7,8.")]
@@ -65,8 +65,9 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
     [bold]Examples[/bold]
 
-      sixpixels evaluate facenet-mini --pairs LFW
+      sixpixels audit
       sixpixels audit facenet-mini --pairs LFW --limit 100
+      sixpixels evaluate facenet-mini --pairs LFW
       sixpixels export facenet-mini -o out.onnx
     """
     if version:
@@ -76,15 +77,15 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 @app.command()
 def audit(
-    pairs: Pairs,
     model: Model = "facenet-mini",
+    pairs: Pairs = None,
     folds: Folds = None,
     limit: Limit = 100,
     seed: Seed = 0,
     attacks: Annotated[str | None, typer.Option(help="Attacks, separated by commas. Default: all.")] = None,
     profiles: Annotated[
         str, typer.Option(help="Profiles: shipped names or .toml files, separated by commas.")
-    ] = "none,mean3",
+    ] = "none,mean3,n2c",
     knowledge: Annotated[str, typer.Option(help="What the attacker knows: zero, perfect, or both.")] = "zero,perfect",
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: runs/ and a hash of what is asked.")
@@ -142,8 +143,8 @@ def audit(
 
 @app.command()
 def evaluate(
-    pairs: Pairs,
     model: Model = "facenet-mini",
+    pairs: Pairs = None,
     folds: Folds = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -277,15 +278,15 @@ def _execution(provider: str, required: str | None, threads: int) -> Execution:
     return Execution(provider, required, threads)
 
 
-def _load_pairs(path: Path, folds: str | None, limit: int | None, seed: int) -> PairSet:
-    from toolkit.faces.pairs import load_pairs
+def _load_pairs(path: Path | None, folds: str | None, limit: int | None, seed: int) -> PairSet:
+    from toolkit.faces.pairs import embedded_pairs, load_pairs
 
     chosen = None
     if folds is not None:
         if not all(fold.isdecimal() for fold in _names(folds)):
             raise UsageError(f"--folds {folds!r}: give fold numbers separated by commas, for example 7,8")
         chosen = [int(fold) for fold in _names(folds)]
-    return load_pairs(path, limit=limit, seed=seed, folds=chosen)
+    return load_pairs(path or embedded_pairs(), limit=limit, seed=seed, folds=chosen)
 
 
 def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress) -> CropSet:

@@ -16,9 +16,11 @@ Images = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Needs = Literal["runtime", "gradient"]
 
-# Scales tried, in order, to carry a float perturbation over to 8 bits: 7 % apart, up to about 30.
-_SCALES = 1.07 ** np.arange(51)
-_SCALES_AT_ONCE = 6
+# Scales tried to carry a float perturbation over to 8 bits: 5 % apart, up to about 70.
+_SCALES = 1.05 ** np.arange(88)
+_SCALES_STRIDE = 6
+# Rungs of a ladder that go into one batch.
+_AT_ONCE = 5
 
 
 class Runtime(Protocol):
@@ -114,10 +116,15 @@ def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools
     return np.where(dodging, ~same, same)
 
 
-def succeeds(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> Bools:
-    """Whether images (M, H, W, 3), tried for the pairs `rows` (M,), reach their goals."""
+def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
+    """How far images (M, H, W, 3), tried for the pairs `rows` (M,), are beyond the threshold in the goal's direction."""
     d = distances(task.decision.metric, model.embed(images), task.references[rows])
-    return flipped(d, task.dodging[rows], task.decision)
+    return np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold)
+
+
+def reaches(margin: NDArray[np.float64], dodging: Bools) -> Bools:
+    """Whether margins are successes: dodging succeeds at the threshold itself, impersonation only below it."""
+    return np.where(dodging, margin >= 0, margin > 0)
 
 
 def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images) -> tuple[NDArray[np.float64], Images]:
@@ -136,10 +143,33 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
     return sign * (d - task.decision.threshold), gradient * sign.astype(np.float32)[:, None, None, None]
 
 
+class CandidateMaker(Protocol):
+    """Images (M, H, W, 3) of the pairs `rows` (M,), each at its own rung (M,) of a ladder."""
+
+    def __call__(self, rows: NDArray[np.intp], rungs: NDArray[np.intp], /) -> Images:
+        """Make them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Climb:
+    """What a climb found, for each pair.
+
+    Attributes:
+        rung: (M,), the first rung that reached the goal, -1 where none did.
+        nearest: (M,), the rung that came nearest to the goal.
+        runs: (M,), the number of images run.
+    """
+
+    rung: NDArray[np.intp]
+    nearest: NDArray[np.intp]
+    runs: NDArray[np.int64]
+
+
 def first_success(
-    model: Runtime, task: Task, rows: NDArray[np.intp], candidates: int, at_once: int, make: CandidateMaker
-) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Find, for each pair of `rows`, the first of a ladder of candidates that reaches the goal.
+    model: Runtime, task: Task, rows: NDArray[np.intp], ladders: NDArray[np.intp], at_once: int, make: CandidateMaker
+) -> Climb:
+    """Find, for each pair of `rows`, the first rung of its ladder that reaches the goal.
 
     Several rungs are tried in one batch, and pairs leave as they are solved.
 
@@ -147,35 +177,53 @@ def first_success(
         model: what is attacked.
         task: the pairs.
         rows: (M,), the pairs to look at.
-        candidates: the number of rungs.
+        ladders: (M, K), the rungs to try for each pair, in order; negative ones are not tried.
         at_once: how many rungs go into one batch.
-        make: gives the images of some pairs at one rung.
+        make: gives the images of some pairs at their rungs.
+    """
+    rung, nearest = np.full((2, len(rows)), -1, np.intp)
+    best = np.full(len(rows), -np.inf)
+    runs = np.zeros(len(rows), np.int64)
+    for start in range(0, ladders.shape[1], at_once):
+        who, column = np.nonzero(ladders[:, start : start + at_once] >= 0)
+        open_ = rung[who] < 0
+        who, column = who[open_], column[open_] + start
+        if not len(who):
+            continue
+        tried = ladders[who, column]
+        margin = margins(model, task, rows[who], make(rows[who], tried))
+        hit = reaches(margin, task.dodging[rows[who]])
+        runs += np.bincount(who, minlength=len(rows))
+        # From the last rung to the first, so that the first of several hits remains.
+        rung[who[hit][::-1]] = tried[hit][::-1]
+        for pair in np.unique(who):
+            at = np.flatnonzero(who == pair)
+            top = at[np.argmax(margin[at])]
+            if margin[top] > best[pair]:
+                best[pair], nearest[pair] = margin[top], tried[top]
+    return Climb(rung, nearest, runs)
+
+
+def smallest_success(
+    model: Runtime, task: Task, rows: NDArray[np.intp], rungs: int, stride: int, make: CandidateMaker
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Find the smallest of a ladder's rungs that reaches the goal, from coarse to fine.
+
+    Every `stride`-th rung first; then those below the first success. Where no coarse rung succeeds, the rungs around
+    the nearest one are tried: a goal that is reached at some strengths only is not missed. As long as success lasts
+    for `stride` rungs once it begins, the result is that of trying every rung.
 
     Returns:
-        The rung of each pair (M,), -1 where none succeeds, and the number of images run for it (M,).
+        The rung of each pair (M,), -1 where none was found, and the number of images run for it (M,).
     """
-    rungs = np.full(len(rows), -1, np.intp)
-    runs = np.zeros(len(rows), np.int64)
-    open_ = np.arange(len(rows))
-    for start in range(0, candidates, at_once):
-        if not len(open_):
-            break
-        block = range(start, min(start + at_once, candidates))
-        images = np.concatenate([make(rows[open_], rung) for rung in block])
-        hits = succeeds(model, task, np.tile(rows[open_], len(block)), images).reshape(len(block), len(open_))
-        runs[open_] += len(block)
-        solved = hits.any(axis=0)
-        rungs[open_[solved]] = start + hits.argmax(axis=0)[solved]
-        open_ = open_[~solved]
-    return rungs, runs
-
-
-class CandidateMaker(Protocol):
-    """Images (M, H, W, 3) of the pairs `rows` (M,) at one rung of a ladder."""
-
-    def __call__(self, rows: NDArray[np.intp], rung: int, /) -> Images:
-        """Make them."""
-        ...
+    coarse = np.unique([*range(0, rungs, stride), rungs - 1])
+    climb = first_success(model, task, rows, np.tile(coarse, (len(rows), 1)), _AT_ONCE, make)
+    solved = climb.rung >= 0
+    around = np.where(solved, climb.rung, climb.nearest)[:, None] + np.arange(1 - stride, stride)
+    tried = (around < 0) | (around >= rungs) | np.isin(around, coarse)
+    fine = np.where(tried | (solved[:, None] & (around >= climb.rung[:, None])), -1, around)
+    finer = first_success(model, task, rows, fine, 2 * stride, make)
+    return np.where(finer.rung >= 0, finer.rung, climb.rung), climb.runs + finer.runs
 
 
 def carry_to_8bit(
@@ -192,14 +240,15 @@ def carry_to_8bit(
     rows = np.flatnonzero(success)
     delta = probes - task.probes
 
-    def scaled(rows: NDArray[np.intp], rung: int) -> Images:
-        return to_unit(to_8bit(np.clip(task.probes[rows] + np.float32(_SCALES[rung]) * delta[rows], 0, 1)))
+    def scaled(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:
+        scales = _SCALES[rungs].astype(np.float32)[:, None, None, None]
+        return to_unit(to_8bit(np.clip(task.probes[rows] + scales * delta[rows], 0, 1)))
 
-    rungs, runs = first_success(model, task, rows, len(_SCALES), _SCALES_AT_ONCE, scaled)
+    rungs, runs = smallest_success(model, task, rows, len(_SCALES), _SCALES_STRIDE, scaled)
     probes8 = to_8bit(task.probes)
-    for row, rung in zip(rows, rungs, strict=True):
-        if rung >= 0:
-            probes8[row] = to_8bit(scaled(np.array([row]), rung))[0]
+    found = rungs >= 0
+    if found.any():
+        probes8[rows[found]] = to_8bit(scaled(rows[found], rungs[found]))
     success8 = np.zeros(len(task), np.bool_)
     success8[rows] = rungs >= 0
     evaluations = np.zeros(len(task), np.int64)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Gradients, Needs, Task, ascent, carry_to_8bit
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, ascent, carry_to_8bit, reaches
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class DeepFool:
         for _ in range(self.steps + 1):
             margin, gradient = ascent(model, task, open_, probes[open_])
             evaluations[open_] += 1
-            # Dodging succeeds at the threshold itself, impersonation only below it.
-            reached = np.where(task.dodging[open_], margin >= 0, margin > 0)
+            reached = reaches(margin, task.dodging[open_])
             success[open_[reached]] = True
             norm = np.sqrt(np.sum(np.square(gradient, dtype=np.float64), axis=(1, 2, 3)))
             going = ~reached & (norm > 0)

@@ -23,11 +23,12 @@ class Gaussian:
     needs: ClassVar[Needs] = "runtime"
     levels: int = 20
     largest: float = 0.5
-    draws: int = 3
+    draws: int = 1
+    squared: bool = False
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_noise`."""
-        return craft_noise(model, task, self.levels, self.largest, self.draws, _standard_normal)
+        return craft_noise(model, task, self.levels, self.largest, self.draws, self.squared, _standard_normal)
 
 
 ATTACK = Gaussian()

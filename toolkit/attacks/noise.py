@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Images, Runtime, Task, first_success, to_8bit, to_unit
 
@@ -17,32 +18,40 @@ def craft_noise(
     levels: int,
     largest: float,
     draws: int,
+    squared: bool,  # noqa: FBT001 - a parameter of both attacks
     draw: Callable[[np.random.Generator, tuple[int, ...]], Images],
 ) -> Crafted:
-    """Raise the standard deviation in equal steps until the 8-bit probe reaches its goal.
+    """Raise the standard deviation, step by step, until the 8-bit probe reaches its goal.
 
     Args:
         model: what is attacked; only its embeddings are used.
         task: the pairs.
-        levels: number of standard deviations, equally spaced up to `largest`.
+        levels: number of standard deviations up to `largest`.
         largest: the last standard deviation, before clipping, in units of the pixel range.
         draws: fresh draws of noise at each level.
+        squared: the deviations rise with the square of the level instead of equally.
         draw: gives noise of unit standard deviation.
     """
-    deviations = np.repeat(np.linspace(largest / levels, largest, levels), draws)
+    share = np.arange(1, levels + 1) / levels
+    deviations = np.repeat(largest * (share**2 if squared else share), draws)
     # A pair's noise at a rung must not depend on when or with whom it is tried.
     seeds = [generator.integers(1 << 63, size=len(deviations)) for generator in task.generators]
 
-    def noisy(rows: np.ndarray[tuple[int], np.dtype[np.intp]], rung: int) -> Images:
-        noise = [draw(np.random.default_rng(seeds[row][rung]), task.probes[row].shape) for row in rows]
-        return np.clip(task.probes[rows] + np.float32(deviations[rung]) * np.stack(noise), 0, 1)
+    def noisy(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:
+        noise = [
+            draw(np.random.default_rng(seeds[row][rung]), task.probes[row].shape)
+            for row, rung in zip(rows, rungs, strict=True)
+        ]
+        strength = deviations[rungs].astype(np.float32)[:, None, None, None]
+        return np.clip(task.probes[rows] + strength * np.stack(noise), 0, 1)
 
     everyone = np.arange(len(task))
-    rungs, runs = first_success(
-        model, task, everyone, len(deviations), _AT_ONCE, lambda rows, rung: to_unit(to_8bit(noisy(rows, rung)))
+    ladders = np.tile(np.arange(len(deviations)), (len(task), 1))
+    climb = first_success(
+        model, task, everyone, ladders, _AT_ONCE, lambda rows, rungs: to_unit(to_8bit(noisy(rows, rungs)))
     )
-    success = rungs >= 0
+    success = climb.rung >= 0
     probes = task.probes.copy()
-    for row in np.flatnonzero(success):
-        probes[row] = noisy(np.array([row]), rungs[row])[0]
-    return Crafted(probes, success, to_8bit(probes), success, runs)
+    if success.any():
+        probes[success] = noisy(everyone[success], climb.rung[success])
+    return Crafted(probes, success, to_8bit(probes), success, climb.runs)

@@ -24,11 +24,12 @@ class Uniform:
     needs: ClassVar[Needs] = "runtime"
     levels: int = 20
     largest: float = 0.5
-    draws: int = 3
+    draws: int = 1
+    squared: bool = False
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_noise`."""
-        return craft_noise(model, task, self.levels, self.largest, self.draws, _unit_uniform)
+        return craft_noise(model, task, self.levels, self.largest, self.draws, self.squared, _unit_uniform)
 
 
 ATTACK = Uniform()

@@ -65,10 +65,12 @@ class ScenarioResult:
     asr: Rate
     asr_float: Rate
     asr_at_l2: tuple[tuple[float, Rate], ...]
+    asr_float_at_l2: tuple[tuple[float, Rate], ...]
     mean_l2: float | None
     median_l2: float | None
     median_linf: float | None
     median_rms: float | None
+    mean_l2_float: float | None
     median_l2_float: float | None
     mean_l2_defended: float | None
     mean_evaluations: float
@@ -125,6 +127,7 @@ def _scenario_result(
 ) -> ScenarioResult:
     eligible = of_goal & clean.correct
     success = eligible & replay.success
+    in_float = eligible & replay.success_float
     total = int(eligible.sum())
 
     def over(values: NDArray[np.float64], summary: str, chosen: NDArray[np.bool_] = success) -> float | None:
@@ -141,13 +144,15 @@ def _scenario_result(
         crafted=int((eligible & replay.crafted).sum()),
         replayed=int((eligible & replay.crafted).sum()),
         asr=Rate(int(success.sum()), total),
-        asr_float=Rate(int((eligible & replay.success_float).sum()), total),
+        asr_float=Rate(int(in_float.sum()), total),
         asr_at_l2=tuple((b, Rate(int((success & (replay.l2 <= b)).sum()), total)) for b in BUDGETS),
+        asr_float_at_l2=tuple((b, Rate(int((in_float & (replay.l2_float <= b)).sum()), total)) for b in BUDGETS),
         mean_l2=over(replay.l2, "mean"),
         median_l2=over(replay.l2, "median"),
         median_linf=over(replay.linf, "median"),
         median_rms=over(replay.rms, "median"),
-        median_l2_float=over(replay.l2_float, "median", eligible & replay.success_float),
+        mean_l2_float=over(replay.l2_float, "mean", in_float),
+        median_l2_float=over(replay.l2_float, "median", in_float),
         mean_l2_defended=over(replay.l2_defended, "mean"),
         mean_evaluations=float(replay.evaluations[of_goal].mean()),
     )

@@ -58,12 +58,9 @@ def craft(
         folder: where the artifacts are.
         progress: called with the number of pairs done.
     """
-    for start in range(0, len(crops.pairs), CHUNK):
-        rows = np.arange(start, min(start + CHUNK, len(crops.pairs)))
+    for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder):
         probes8 = crops.images[crops.index[rows, 0]]
         ids = [crops.pairs[row].id for row in rows]
-        key = _key(attack, known, attacker_model, decision, seed, ids, crops.images[crops.index[rows]])
-        path = folder / f"{key}.npz"
         crafted = _read(path, probes8)
         if crafted is None:
             task = Task(
@@ -77,6 +74,28 @@ def craft(
             _write(path, crafted)
         progress(len(rows))
         yield Chunk(rows, crafted)
+
+
+def read_crafted(
+    attack: Attack, known: Profile, attacker_model: str, crops: CropSet, decision: Decision, seed: int, folder: Path
+) -> list[Chunk]:
+    """What `craft` left in `folder`; chunks that are missing or damaged are left out. Arguments as there."""
+    return [
+        Chunk(rows, crafted)
+        for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder)
+        if (crafted := _read(path, crops.images[crops.index[rows, 0]])) is not None
+    ]
+
+
+def _artifacts(
+    attack: Attack, known: Profile, attacker_model: str, crops: CropSet, decision: Decision, seed: int, folder: Path
+) -> Iterator[tuple[NDArray[np.intp], Path]]:
+    """The rows of each chunk and the file of its probes."""
+    for start in range(0, len(crops.pairs), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(crops.pairs)))
+        ids = [crops.pairs[row].id for row in rows]
+        key = _key(attack, known, attacker_model, decision, seed, ids, crops.images[crops.index[rows]])
+        yield rows, folder / f"{key}.npz"
 
 
 def attack_parameters(attack: Attack) -> dict[str, object]:

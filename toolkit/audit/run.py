@@ -37,6 +37,7 @@ from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 
 if TYPE_CHECKING:
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
+    from toolkit.verifiers.white_box import WhiteBox
 
 
 # Parity is checked again at every audit, on few pairs; `sixpixels export` checks it on many.
@@ -148,10 +149,16 @@ def _craft_and_replay(
 ) -> list[Replay]:
     """Craft each distinct set of probes once, replay it wherever a scenario says; in the plan's order."""
     manifest, crops = request.manifest, request.crops
+
+    def white_box(profile: Profile) -> WhiteBox:
+        from toolkit.verifiers.white_box import WhiteBox
+
+        return WhiteBox(runtime(profile), gradients(profile))
+
     parts: dict[Scenario, list[Replay]] = {scenario: [] for scenario in plan.scenarios}
     for attack, known in plan.crafts:
-        side: Callable[[Profile], RuntimeVerifier | TensorFlowVerifier]
-        side = gradients if attack.needs == "gradient" else runtime
+        side: Callable[[Profile], RuntimeVerifier | WhiteBox]
+        side = white_box if attack.needs == "gradient" else runtime
         replayed = [s for s in plan.scenarios if (s.attack, s.known) == (attack, known)]
         for chunk in craft(
             attack,
@@ -172,10 +179,11 @@ def _craft_and_replay(
 
 
 def _attacked_model(manifest: Manifest, attack: Attack) -> str:
-    """Hash of the file that the attack works on, for naming its probes."""
+    """Hashes of the files that the attack works on, for naming its probes."""
+    deployed = sha256(manifest.model)
     if attack.needs == "gradient" and manifest.checkpoint is not None:
-        return sha256_of(manifest.checkpoint.path)
-    return sha256(manifest.model)
+        return f"{sha256_of(manifest.checkpoint.path)}+{deployed}"
+    return deployed
 
 
 def _why_no_gradients(manifest: Manifest) -> str | None:

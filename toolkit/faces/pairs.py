@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.images import SUFFIXES
-from toolkit.files import inside
+from toolkit.files import bundled, inside
 
 _LARGEST_LIST = 64 << 20
 _LONGEST_NUMBER = 6
@@ -52,6 +52,18 @@ class PairSet:
     root: Path
     pairs: tuple[Pair, ...]
     source: str
+
+
+def embedded_pairs() -> Path:
+    """Folder of the generated faces that come with the toolkit, with their pairs.
+
+    Raises:
+        InputError: this installation does not have them.
+    """
+    folder = bundled("models") / "nobody" / "faces"
+    if not (folder / "pairs.csv").is_file():
+        raise InputError(f"{folder}: the embedded faces are missing; install the package again, or give --pairs")
+    return folder
 
 
 def load_pairs(path: Path, limit: int | None = None, seed: int = 0, folds: Sequence[int] | None = None) -> PairSet:
