@@ -80,9 +80,17 @@ def audit(
     model: Model = "facenet-mini",
     pairs: Pairs = None,
     folds: Folds = None,
-    limit: Limit = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 100; paper: 50.")
+    ] = None,
     seed: Seed = 0,
-    attacks: Annotated[str | None, typer.Option(help="Attacks, separated by commas. Default: all.")] = None,
+    suite: Annotated[
+        str,
+        typer.Option(help="standard; or paper: the paper's attacks and, on all of LFW, its pairs, tables, figures."),
+    ] = "standard",
+    attacks: Annotated[
+        str | None, typer.Option(help="Attacks, separated by commas. Default: those of the suite; see `attacks`.")
+    ] = None,
     profiles: Annotated[
         str, typer.Option(help="Profiles: shipped names or .toml files, separated by commas.")
     ] = "none,mean3,n2c",
@@ -102,15 +110,19 @@ def audit(
     """
     import toolkit.attacks
     from toolkit.audit.run import Request, run_audit, run_name
+    from toolkit.audit.suites import SUITES, paper_pairs
+    from toolkit.faces.pairs import embedded_pairs
     from toolkit.files import write_bytes
     from toolkit.profiles.profile import find_profile
     from toolkit.registry import choose, discover
     from toolkit.report.jsonable import to_json
+    from toolkit.report.paper import print_paper_tables
     from toolkit.report.terminal import print_assessment
     from toolkit.verifiers.runtime import RuntimeVerifier
 
-    known_attacks = discover(toolkit.attacks, "ATTACK")
-    chosen_attacks = choose("attack", _names(attacks) if attacks is not None else known_attacks, known_attacks)
+    of_suite = choose("suite", [suite], SUITES)[0]()
+    known_attacks = {**discover(toolkit.attacks, "ATTACK"), **{attack.name: attack for attack in of_suite}}
+    chosen_attacks = choose("attack", _names(attacks), known_attacks) if attacks is not None else of_suite
     chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
     if not chosen_profiles:
         raise UsageError("no profile chosen; 'none' is the empty one")
@@ -118,7 +130,10 @@ def audit(
     manifest, execution = _manifest(model), _execution(provider, require_provider, threads)
     RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
     with _progress(quiet or as_json) as progress:
-        pair_set = _load_pairs(pairs, folds, limit, seed)
+        if suite == "paper":
+            pair_set, which_pairs = paper_pairs(pairs or embedded_pairs(), limit, _folds(folds), seed)
+        else:
+            pair_set, which_pairs = _load_pairs(pairs, folds, limit or 100, seed), ""
         crops = _crop(pair_set, manifest, progress)
         request = Request(
             manifest=manifest,
@@ -138,7 +153,15 @@ def audit(
     if as_json:
         print(text, end="")
     else:
-        print_assessment(assessment, Console(highlight=False), [report, folder / "probes"])
+        console, files = Console(highlight=False), [report, folder / "probes"]
+        if suite == "paper":
+            from toolkit.audit.evidence import gather
+            from toolkit.report.figures import write_figures
+
+            files += write_figures(gather(request, folder), folder)
+        print_assessment(assessment, console, files)
+        if suite == "paper":
+            print_paper_tables(assessment, which_pairs, console)
 
 
 @app.command()
@@ -278,15 +301,18 @@ def _execution(provider: str, required: str | None, threads: int) -> Execution:
     return Execution(provider, required, threads)
 
 
+def _folds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    if not all(fold.isdecimal() for fold in _names(text)):
+        raise UsageError(f"--folds {text!r}: give fold numbers separated by commas, for example 7,8")
+    return [int(fold) for fold in _names(text)]
+
+
 def _load_pairs(path: Path | None, folds: str | None, limit: int | None, seed: int) -> PairSet:
     from toolkit.faces.pairs import embedded_pairs, load_pairs
 
-    chosen = None
-    if folds is not None:
-        if not all(fold.isdecimal() for fold in _names(folds)):
-            raise UsageError(f"--folds {folds!r}: give fold numbers separated by commas, for example 7,8")
-        chosen = [int(fold) for fold in _names(folds)]
-    return load_pairs(path or embedded_pairs(), limit=limit, seed=seed, folds=chosen)
+    return load_pairs(path or embedded_pairs(), limit=limit, seed=seed, folds=_folds(folds))
 
 
 def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress) -> CropSet:

@@ -51,14 +51,19 @@ def write_linear(
     threshold: float = 1.0,
     name: str = "linear",
     batch: str | int = "batch",
+    opaque: bool = False,
     **text: object,
 ) -> Path:
-    """An ONNX file whose embedding is its flattened input times `weights` (H*W*3, D); returns its path."""
+    """An ONNX file whose embedding is its flattened input times `weights` (H*W*3, D); returns its path.
+
+    With `opaque`, an operator stands in it that has no translation to TensorFlow, so that there are no gradients.
+    """
     shape = [batch, side, side, 3] if layout == "NHWC" else [batch, 3, side, side]
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["input"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "weights"], ["embedding"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["product" if opaque else "embedding"]),
+            *([helper.make_node("Einsum", ["product"], ["embedding"], equation="ij->ij")] if opaque else []),
         ],
         "linear",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],

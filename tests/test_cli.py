@@ -86,11 +86,27 @@ def test_json_on_standard_output_is_pure_and_the_same_file(work: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_gradient_attack_without_checkpoint_is_incomplete_not_silent(work: Path) -> None:
+def make_opaque(work: Path) -> None:
+    """The verifier again, but with an operator that gives no gradients."""
+    weights = np.stack([np.full(SIDE * SIDE * 3, 1 / (SIDE * SIDE * 3))] * 2, 1)
+    write_linear(work, weights=weights, side=SIDE, threshold=0.12, opaque=True)
+
+
+def test_a_gradient_attack_without_gradients_is_incomplete_not_silent(work: Path) -> None:
+    make_opaque(work)
     done = sixpixels(*audit(work), "--attacks", "gaussian,fgsm")
     assert done.returncode == 0
     assert "INCOMPLETE" in done.stdout
     assert "fgsm was not run" in done.stdout
+    assert "Einsum" in done.stdout
+    refused(sixpixels(*audit(work), "--attacks", "fgsm"), "nothing to run", 4)
+
+
+def test_without_a_checkpoint_gradients_come_from_the_onnx_file(work: Path) -> None:
+    done = sixpixels(*audit(work), "--attacks", "deepfool")
+    assert done.returncode == 0, done.stderr
+    assert "gradients from the ONNX file itself" in " ".join(done.stdout.split())
+    assert "INCOMPLETE" not in done.stdout
 
 
 def test_evaluate(work: Path) -> None:
@@ -107,8 +123,8 @@ def test_wrong_words_are_usage_errors_with_the_nearest_right_one(work: Path) -> 
     refused(sixpixels(*audit(work), "--knowledge", "some"), "unknown knowledge", 4)
     refused(sixpixels(*audit(work), "--limit", "0"), "limit", 4)
     refused(sixpixels(*audit(work), "--folds", "x"), "--folds", 4)
+    refused(sixpixels(*audit(work), "--suite", "papers"), "did you mean 'paper'", 4)
     refused(sixpixels("audit", "--no-such-option"), "no-such-option", 4)
-    refused(sixpixels(*audit(work), "--attacks", "fgsm"), "nothing to run", 4)
 
 
 def test_bad_input_is_one_line(work: Path) -> None:

@@ -56,12 +56,14 @@ def training_model(lfw: Path, work: Path) -> tuple[MorphableModel, np.ndarray]:
     photographs = lfw_photographs(lfw)
     faces = np.stack([photographs.crop(i, SIDE)[..., ::-1] for i in range(len(photographs))])
     stored = work / "model.npz"
-    names = [field for field in MorphableModel.__dataclass_fields__]
+    names = list(MorphableModel.__dataclass_fields__)
     if stored.exists():
         with np.load(stored) as file:
             return MorphableModel(**{name: file[name] for name in names}), faces
     people = {name for listed in read_people(lfw / "people.txt")[:6] for name in listed}
-    points = [p for n, p in read_landmarks(lfw / "landmarks.csv").items() if p is not None and n.split("/")[0] in people]
+    points = [
+        p for n, p in read_landmarks(lfw / "landmarks.csv").items() if p is not None and n.split("/")[0] in people
+    ]
     if len(points) != len(faces):
         sys.exit("a photograph could not be read; its landmarks would belong to another")
     kept = np.array([frontal(p) for p in points])
@@ -117,9 +119,7 @@ def judge(manifest: Manifest, training: np.ndarray, person: np.ndarray):
     return unmet
 
 
-def optimized(
-    model: MorphableModel, judges: list, identities: int, steps: int, rng: np.random.Generator
-) -> np.ndarray:
+def optimized(model: MorphableModel, judges: list, identities: int, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Images (identities * IMAGES, SIDE, SIDE, 3), uint8."""
     import keras
     import tensorflow as tf
@@ -246,7 +246,8 @@ def main() -> None:
     np.save(args.work / "images.npy", images)
     decoded = np.stack([cv2.imdecode(np.frombuffer(stored_jpeg(i), np.uint8), 1)[..., ::-1] for i in images])
     cv2.imwrite(
-        str(args.work / "all.png"), np.concatenate([np.concatenate(list(r), 1) for r in decoded.reshape(-1, 12, SIDE, SIDE, 3)])[..., ::-1]
+        str(args.work / "all.png"),
+        np.concatenate([np.concatenate(list(r), 1) for r in decoded.reshape(-1, 12, SIDE, SIDE, 3)])[..., ::-1],
     )
     keep = accepted(decoded, manifests, training, ("dlib-resnet", "facenet-mini"))
     print(f"{len(keep)} of {args.identities} identities accepted")

@@ -42,7 +42,7 @@ class MorphableModel:
 
 
 def frontal(points: np.ndarray) -> bool:
-    """Whether five points are of a face that looks into the camera: the nose lies between the eyes and mouth corners."""
+    """Whether five points are of a face that looks into the camera: its nose lies midway between the eyes."""
     (left, right, nose, mouth_left, mouth_right) = points
     along = (nose - (left + right) / 2) @ (right - left) / np.sum((right - left) ** 2)
     level = abs(mouth_left[1] - mouth_right[1]) / np.linalg.norm(right - left)
@@ -109,9 +109,7 @@ def learn(faces: np.ndarray, people: np.ndarray, textures: int = 160, flows: int
         # What the components keep of a flow is what faces have in common; the rest is mistakes.
         flow_mean, flow_basis, flow_codes = principal(small.reshape(len(small), -1), flows)
         kept = (flow_mean + np.clip(flow_codes, -3, 3) @ flow_basis).reshape(small.shape)
-        shape_free = np.stack(
-            [warped(face, cv2.resize(f, (SIDE, SIDE))) for face, f in zip(faces, kept, strict=True)]
-        )
+        shape_free = np.stack([warped(face, cv2.resize(f, (SIDE, SIDE))) for face, f in zip(faces, kept, strict=True)])
         mean = shape_free.mean(axis=0, dtype=np.float64).astype(np.float32) / 255
     backdrop = cv2.GaussianBlur(mean, (0, 0), 20)
     rows = (shape_free.astype(np.float32) / 255 * mask + backdrop * (1 - mask)).reshape(len(faces), -1)

@@ -192,7 +192,14 @@ def test_small_numbers_and_missing_attacks_are_said_in_words(request_: Request, 
 
     from toolkit.attacks.fgsm import Fgsm
 
-    request = dataclasses.replace(request_, attacks=(Gaussian(levels=3, draws=1), Fgsm()), knowledge=("zero",))
+    weights = np.ones((SIDE * SIDE * 3, 2), np.float32) / (SIDE * SIDE * 3)
+    opaque = write_linear(tmp_path, weights=weights, side=SIDE, threshold=0.12, name="opaque", opaque=True)
+    request = dataclasses.replace(
+        request_,
+        manifest=read_manifest(opaque),
+        attacks=(Gaussian(levels=3, draws=1), Fgsm()),
+        knowledge=("zero",),
+    )
     assessment: Assessment = run_audit(request, tmp_path / "run", Silent())
     text = " | ".join(assessment.caveats)
     assert not assessment.complete

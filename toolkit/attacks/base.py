@@ -117,7 +117,7 @@ def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools
 
 
 def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
-    """How far images (M, H, W, 3), tried for the pairs `rows` (M,), are beyond the threshold in the goal's direction."""
+    """How far images (M, H, W, 3), tried for the pairs `rows` (M,), are beyond the threshold, towards the goal."""
     d = distances(task.decision.metric, model.embed(images), task.references[rows])
     return np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold)
 

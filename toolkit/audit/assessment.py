@@ -30,6 +30,7 @@ class Target:
     metric: str
     threshold: float
     maximum: float
+    gradients_from: str | None
     onnxruntime: str
     tensorflow: str | None
 

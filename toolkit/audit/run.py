@@ -27,6 +27,7 @@ from toolkit.audit.assessment import (
 from toolkit.audit.craft import attack_parameters, craft
 from toolkit.audit.plan import Knowledge, Plan, Scenario, make_plan
 from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
+from toolkit.errors import InputError
 from toolkit.export.parity import Parity, compare
 from toolkit.faces.crops import CropSet
 from toolkit.files import sha256, sha256_of
@@ -164,7 +165,7 @@ def _craft_and_replay(
             attack,
             known,
             partial(side, known),
-            _attacked_model(manifest, attack),
+            attacked_model(manifest, attack),
             crops,
             clean[known].embeddings[crops.index[:, 1]],
             manifest.decision,
@@ -178,21 +179,25 @@ def _craft_and_replay(
     return [join(parts[scenario]) for scenario in plan.scenarios]
 
 
-def _attacked_model(manifest: Manifest, attack: Attack) -> str:
+def attacked_model(manifest: Manifest, attack: Attack) -> str:
     """Hashes of the files that the attack works on, for naming its probes."""
     deployed = sha256(manifest.model)
-    if attack.needs == "gradient" and manifest.checkpoint is not None:
+    if attack.needs == "gradient" and manifest.checkpoint is not None and manifest.checkpoint.path.exists():
         return f"{sha256_of(manifest.checkpoint.path)}+{deployed}"
     return deployed
 
 
 def _why_no_gradients(manifest: Manifest) -> str | None:
-    if manifest.checkpoint is None:
-        return f"{manifest.path.name} names no checkpoint of the original model, so there are no gradients"
-    if not manifest.checkpoint.path.exists():
-        return f"the checkpoint {manifest.checkpoint.path.name} is not there, so there are no gradients"
     if importlib.util.find_spec("tensorflow") is None:
         return 'TensorFlow is not installed, so there are no gradients (pip install "sixpixels[tensorflow]")'
+    if manifest.checkpoint is not None and manifest.checkpoint.path.exists():
+        return None
+    from toolkit.verifiers.onnx_graph import load_onnx
+
+    try:
+        load_onnx(manifest.model)
+    except InputError as error:
+        return f"there is no checkpoint of the original model, and the ONNX file gives no gradients: {error}"
     return None
 
 
@@ -204,6 +209,11 @@ def _parity(verifier: RuntimeVerifier, original: TensorFlowVerifier, crops: Crop
     return compare(
         verifier.embed(images), original.embed(images), index.reshape(pairs.shape), manifest.decision, verifier.provider
     )
+
+
+def _gradients_from(manifest: Manifest) -> str:
+    checkpoint = manifest.checkpoint
+    return checkpoint.path.name if checkpoint is not None and checkpoint.path.exists() else "the ONNX file itself"
 
 
 def _target(request: Request, verifier: RuntimeVerifier, *, uses_gradients: bool) -> Target:
@@ -219,6 +229,7 @@ def _target(request: Request, verifier: RuntimeVerifier, *, uses_gradients: bool
         metric=manifest.decision.metric,
         threshold=manifest.decision.threshold,
         maximum=manifest.decision.maximum,
+        gradients_from=_gradients_from(manifest) if uses_gradients else None,
         onnxruntime=onnxruntime.__version__,
         tensorflow=version("tensorflow-cpu") if uses_gradients else None,
     )

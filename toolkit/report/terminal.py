@@ -53,7 +53,8 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     if a.parity is not None:
         facts.add_row(
             "parity",
-            f"ONNX Runtime vs TensorFlow {target.tensorflow or ''}: largest embedding difference "
+            f"ONNX Runtime vs TensorFlow {target.tensorflow or ''} (gradients from {target.gradients_from}): "
+            f"largest embedding difference "
             f"{a.parity.largest_embedding_difference:.1e}, flipped decisions {a.parity.flips}/{a.parity.pairs}",
         )
     console.print(facts)
@@ -111,7 +112,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 
 
 def _clean_table(a: Assessment, console: Console) -> Table:
-    table = _table("clean error, 95 % interval", console)
+    table = new_table("clean error, 95 % interval", console)
     for column in ("profile", "FNMR %", "FMR %", "EER %"):
         table.add_column(column, justify="left" if column == "profile" else "right")
     for c in a.clean:
@@ -120,7 +121,7 @@ def _clean_table(a: Assessment, console: Console) -> Table:
 
 
 def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
-    table = _table(f"attack success: {scenarios[0].goal}", console)
+    table = new_table(f"attack success: {scenarios[0].goal}", console)
     for column in ("attack", "profile", "knows"):
         table.add_column(column, no_wrap=True)
     for column in ("n", "crafted", "ASR % [95 %]", "float", "L2<1", "RMS", "L2"):
@@ -134,7 +135,7 @@ def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
             s.knowledge if s.profile != "none" else "",
             str(s.eligible),
             str(s.crafted),
-            _whole_percent(s.asr),
+            whole_percent(s.asr),
             "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
             "-" if within.value is None else f"{100 * within.value:.0f}",
             _norm(s.median_rms),
@@ -152,11 +153,12 @@ def _norm(value: float | None) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
-def _whole_percent(rate: Rate) -> str:
+def whole_percent(rate: Rate, *, interval: bool = True) -> str:
+    """A rate in whole percent, with its 95 % Wilson interval."""
     if rate.value is None:
         return "no pairs"
     low, high = rate.wilson()
-    return f"{100 * rate.value:.0f} [{100 * low:.0f},{100 * high:.0f}]"
+    return f"{100 * rate.value:.0f}" + (f" [{100 * low:.0f},{100 * high:.0f}]" if interval else "")
 
 
 def _counted(rate: Rate) -> str:
@@ -170,7 +172,8 @@ def _facts() -> Table:
     return table
 
 
-def _table(title: str, console: Console) -> Table:
+def new_table(title: str, console: Console) -> Table:
+    """A table without edges, in ASCII where the console knows nothing else."""
     rule = box.SIMPLE_HEAD if _unicode(console) else _ASCII_HEAD
     return Table(title=title, title_justify="left", title_style="bold", box=rule, padding=(0, 1, 0, 0), show_edge=False)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import UnavailableError
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.manifest import Input, Manifest
+from toolkit.verifiers.onnx_graph import load_onnx
 from toolkit.verifiers.quiet import import_tensorflow
 
 _BATCH = 32
@@ -30,24 +30,49 @@ def tensorflow_model_input(crops: Any, spec: Input) -> Any:
     return tf.transpose(x, (0, 3, 1, 2)) if spec.layout == "NCHW" else x
 
 
-class TensorFlowVerifier:
-    """The manifest's checkpoint, behind an optional differentiable defense; compiled, any batch size."""
+def has_checkpoint(manifest: Manifest) -> bool:
+    """Whether the original framework's model is there; without it, gradients come from the ONNX file."""
+    return manifest.checkpoint is not None and manifest.checkpoint.path.exists()
 
-    def __init__(self, manifest: Manifest, defense: Callable[[Any], Any] | None = None) -> None:
-        """Load the checkpoint.
+
+def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
+    """The verifier's network in TensorFlow: from its checkpoint, or from the ONNX file where there is none.
+
+    Raises:
+        InputError: it cannot be loaded, or the ONNX file has an operator that has no translation.
+        UnavailableError: TensorFlow is not installed.
+    """
+    tf = import_tensorflow()
+    if manifest.checkpoint is not None and has_checkpoint(manifest):
+        return load_network(manifest.checkpoint, manifest.output.normalize)
+    network = load_onnx(manifest.model)
+    if not manifest.output.normalize:
+        return network
+    return lambda x: tf.math.l2_normalize(network(x), axis=-1, epsilon=1e-24)
+
+
+class TensorFlowVerifier:
+    """The verifier in TensorFlow, behind an optional differentiable defense; compiled, any batch size."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        defense: Callable[[Any], Any] | None = None,
+        network: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Load the network.
 
         Args:
-            manifest: its `checkpoint` must be there.
+            manifest: what goes in and comes out.
             defense: maps crops (N, H, W, 3) in [0, 1] to crops, in TensorFlow.
+            network: from the model's input tensor to embeddings; by default `differentiable`.
 
         Raises:
-            UnavailableError: there is no checkpoint, or TensorFlow is not installed.
-            InputError: the checkpoint cannot be loaded.
+            UnavailableError: TensorFlow is not installed.
+            InputError: the network cannot be loaded.
         """
-        if manifest.checkpoint is None:
-            raise UnavailableError(f"{manifest.name}: no gradients, because {manifest.path.name} names no [checkpoint]")
         tf = import_tensorflow()
-        network = load_network(manifest.checkpoint, manifest.output.normalize)
+        network = network or differentiable(manifest)
         self.manifest = manifest
         metric = manifest.decision.metric
 

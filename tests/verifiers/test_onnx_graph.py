@@ -1,0 +1,159 @@
+"""ONNX files as TensorFlow functions: the same values as ONNX Runtime, and true gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+from onnx import TensorProto, helper, numpy_helper
+
+from toolkit.errors import InputError
+from toolkit.files import bundled
+from toolkit.verifiers.manifest import find_manifest
+from toolkit.verifiers.onnx_graph import load_onnx
+from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+RNG = np.random.default_rng(0)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def model_of(tmp_path: Path, nodes: list[Any], shape: list[Any], constants: dict[str, np.ndarray]) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path = tmp_path / "model.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def both(path: Path, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0], load_onnx(path)(tf.constant(x)).numpy()
+
+
+IMAGE = ["n", 6, 11, 9]
+CASES: dict[str, tuple[list[Any], dict[str, np.ndarray]]] = {
+    "conv with uneven pads": (
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1, 0, 2, 1], strides=[2, 1])],
+        {"w": weights(4, 6, 3, 3), "b": weights(4)},
+    ),
+    "conv same upper": (
+        [helper.make_node("Conv", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])],
+        {"w": weights(4, 6, 3, 3)},
+    ),
+    "conv dilated": (
+        [helper.make_node("Conv", ["x", "w"], ["y"], dilations=[2, 2])],
+        {"w": weights(4, 6, 3, 3)},
+    ),
+    "conv in groups": ([helper.make_node("Conv", ["x", "w"], ["y"], group=2)], {"w": weights(4, 3, 3, 3)}),
+    "conv depthwise": ([helper.make_node("Conv", ["x", "w"], ["y"], group=6)], {"w": weights(6, 1, 3, 3)}),
+    "max pool with pads": (
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])],
+        {},
+    ),
+    "average pool without its pads": (
+        [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])],
+        {},
+    ),
+    "average pool with its pads": (
+        [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)],
+        {},
+    ),
+    "normalization, leaky ReLU, flatten, Gemm": (
+        [
+            helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["n"]),
+            helper.make_node("LeakyRelu", ["n"], ["r"], alpha=0.2),
+            helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("Gemm", ["f", "w", "c"], ["g"], transB=1, alpha=0.5),
+            helper.make_node("LpNormalization", ["g"], ["y"], axis=1),
+        ],
+        {"s": weights(6), "b": weights(6), "m": weights(6), "v": weights(6) ** 2, "w": weights(5, 6), "c": weights(5)},
+    ),
+    "scale per channel behind a convolution": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("Mul", ["c", "s"], ["m"]),
+            helper.make_node("PRelu", ["m", "p"], ["y"]),
+        ],
+        {"w": weights(4, 6, 1, 1), "s": weights(4, 1, 1), "p": weights(4, 1, 1)},
+    ),
+    "concatenation, padded, flattened in ONNX's order": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("Concat", ["c", "x"], ["k"], axis=1),
+            helper.make_node("Pad", ["k", "pads"], ["p"], mode="reflect"),
+            helper.make_node("Flatten", ["p"], ["y"]),
+        ],
+        {"w": weights(4, 6, 1, 1), "pads": np.array([0, 0, 1, 2, 0, 0, 2, 0], np.int64)},
+    ),
+    "transposed and reduced": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1]),
+            helper.make_node("ReduceMean", ["t"], ["y"], axes=[1, 2], keepdims=0),
+        ],
+        {"w": weights(4, 6, 1, 1)},
+    ),
+    "clipped": (
+        [helper.make_node("Clip", ["x", "low", "high"], ["y"])],
+        {"low": np.float32(-0.5), "high": np.float32(0.25)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operators_agree_with_onnx_runtime(tmp_path: Path, name: str) -> None:
+    nodes, constants = CASES[name]
+    deployed, translated = both(model_of(tmp_path, nodes, IMAGE, constants), weights(2, 6, 11, 9))
+    np.testing.assert_allclose(translated, deployed, rtol=1e-4, atol=1e-5)
+
+
+def test_what_has_no_gradient_is_refused_by_name(tmp_path: Path) -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["y"], name="odd one")]
+    with pytest.raises(InputError, match="'odd one'.*NonZero"):
+        load_onnx(model_of(tmp_path, nodes, IMAGE, {}))
+    nodes = [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], ceil_mode=1, name="ceiled")]
+    with pytest.raises(InputError, match="'ceiled'.*ceil_mode"):
+        load_onnx(model_of(tmp_path, nodes, IMAGE, {}))(tf.zeros((1, 6, 11, 9)))
+
+
+def test_no_onnx_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\x08\xff nonsense")
+    with pytest.raises(InputError, match="is not an ONNX file"):
+        load_onnx(path)
+
+
+def test_gradients_of_the_shipped_file_are_those_of_its_checkpoint() -> None:
+    manifest = find_manifest("facenet-mini")
+    original = TensorFlowVerifier(manifest)
+    crops = np.random.default_rng(1).random((3, 160, 160, 3), np.float32)
+    references = original.embed(np.random.default_rng(2).random((3, 160, 160, 3), np.float32))
+    d, gradient = original.distances_and_gradients(crops, references)
+    imported = TensorFlowVerifier(manifest, network=load_onnx(bundled("models") / "facenet-mini" / "facenet-mini.onnx"))
+    d_file, gradient_file = imported.distances_and_gradients(crops, references)
+    np.testing.assert_allclose(d_file, d, rtol=1e-4)
+    difference = np.linalg.norm(gradient_file - gradient) / np.linalg.norm(gradient)
+    assert difference < 1e-2
+
+
+@pytest.mark.shared
+def test_dlib_has_gradients(shared: Path) -> None:
+    manifest = find_manifest(str(shared / "verifiers" / "dlib_resnet.onnx"))
+    session = onnxruntime.InferenceSession(str(manifest.model), providers=["CPUExecutionProvider"])
+    x = (255 * np.random.default_rng(3).random((2, 3, 150, 150))).astype(np.float32)
+    translated = load_onnx(manifest.model)(tf.constant(x)).numpy()
+    np.testing.assert_allclose(translated, session.run(None, {"input": x})[0], atol=1e-5)

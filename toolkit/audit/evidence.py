@@ -1,0 +1,99 @@
+"""Evidence: probes and norms taken from an audit's artifacts, for figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Attack, to_unit
+from toolkit.audit.craft import Chunk, read_crafted
+from toolkit.audit.replay import l2_norm, run_clean
+from toolkit.audit.run import Request, attacked_model
+from toolkit.profiles.harden import harden
+from toolkit.profiles.profile import Profile
+from toolkit.verifiers.runtime import RuntimeVerifier, read_model
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One genuine pair and what each attack on the bare verifier made of its probe, crops (H, W, 3) in [0, 1]."""
+
+    reference: Image
+    probe: Image
+    attacked: dict[str, Image]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the paper's figures show.
+
+    Attributes:
+        example: a pair that as many attacks as possible dodged.
+        corrected: its Gaussian probe as each deployed profile passes it on, by profile; empty without that attack.
+        norms: L2 norms of the float probes that succeeded on eligible pairs, by attack and profile, for an attacker
+            who knows the profile.
+    """
+
+    example: Example
+    corrected: dict[str, Image]
+    norms: dict[tuple[str, str], NDArray[np.float64]]
+
+
+def gather(request: Request, folder: Path) -> Evidence:
+    """Read what `run_audit` left in `folder` for the same request."""
+    crops, model = request.crops, read_model(request.manifest)
+    genuine = np.array([pair.genuine for pair in crops.pairs])
+    probes = to_unit(crops.images[crops.index[:, 0]])
+    norms: dict[tuple[str, str], NDArray[np.float64]] = {}
+    dodged: dict[str, NDArray[np.bool_]] = {}
+    for profile in request.profiles:
+        verifier = RuntimeVerifier(request.manifest, harden(model, request.manifest, profile), request.execution)
+        correct = run_clean(verifier, crops, request.manifest.decision).correct
+        for attack in request.attacks:
+            success, norm = np.zeros(len(probes), np.bool_), np.zeros(len(probes))
+            for chunk in _chunks(request, attack, profile, folder):
+                success[chunk.rows] = chunk.crafted.success
+                norm[chunk.rows] = l2_norm(chunk.crafted.probes - probes[chunk.rows])
+            success &= correct
+            norms[attack.name, profile.name] = norm[success]
+            if not profile.defenses:
+                dodged[attack.name] = success & genuine
+    shown = int(np.argmax(np.sum(list(dodged.values()), axis=0))) if dodged else 0
+    bare = next((p for p in request.profiles if not p.defenses), None)
+    attacked = {} if bare is None else _attacked(request, bare, shown, folder)
+    example = Example(to_unit(crops.images[crops.index[shown, 1]]), probes[shown], attacked)
+    corrected = {}
+    if "gaussian" in attacked:
+        corrected = {"probe": probes[shown], "attacked": attacked["gaussian"]}
+        for profile in request.profiles:
+            if profile.defenses:
+                corrected[profile.name] = profile.numpy(attacked["gaussian"][None])[0]
+    return Evidence(example, corrected, norms)
+
+
+def _chunks(request: Request, attack: Attack, profile: Profile, folder: Path) -> list[Chunk]:
+    return read_crafted(
+        attack,
+        profile,
+        attacked_model(request.manifest, attack),
+        request.crops,
+        request.manifest.decision,
+        request.seed,
+        folder / "probes",
+    )
+
+
+def _attacked(request: Request, profile: Profile, shown: int, folder: Path) -> dict[str, Image]:
+    """The probe of one pair after each attack that succeeded on it."""
+    found = {}
+    for attack in request.attacks:
+        for chunk in _chunks(request, attack, profile, folder):
+            at = np.flatnonzero(chunk.rows == shown)
+            if len(at) and chunk.crafted.success[at[0]]:
+                found[attack.name] = chunk.crafted.probes[at[0]]
+    return found
