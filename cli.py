@@ -227,6 +227,23 @@ def export(
     check_flips(result.parities, max_flips)
 
 
+@app.command()
+def harden(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    profile: Annotated[str, typer.Option(help="A shipped profile's name, or a .toml file.")] = "mean3",
+) -> None:
+    """Put a profile before a verifier, as one ONNX file that drops in place of the original."""
+    from toolkit.profiles.harden import write_hardened
+    from toolkit.profiles.profile import find_profile
+    from toolkit.verifiers.manifest import read_manifest
+    from toolkit.verifiers.runtime import RuntimeVerifier
+
+    written = write_hardened(_manifest(model), find_profile(profile), output)
+    RuntimeVerifier(read_manifest(written.path))  # what cannot be run is not called done
+    print(f"{written.path}   sha256 {written.sha256}\n{written.manifest}")
+
+
 @models_app.command("list")
 def models_list() -> None:
     """List the shipped models."""

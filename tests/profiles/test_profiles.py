@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from tests.models import checker_node, write_linear
 from toolkit.defenses.mean import Mean
 from toolkit.errors import InputError, UsageError
-from toolkit.profiles.harden import harden
+from toolkit.files import sha256
+from toolkit.profiles.harden import harden, write_hardened
 from toolkit.profiles.profile import find_profile, read_profile, shipped_profiles
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier, read_model
@@ -49,6 +54,67 @@ def test_hardened_file_needs_nothing_of_this_project(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(hardened, providers=["CPUExecutionProvider"])
     flat = np.full((2, SIDE, SIDE, 3), 0.5, np.float32)
     np.testing.assert_allclose(session.run(None, {"input": flat})[0], 0.5 * SIDE * SIDE * 3, rtol=1e-5)
+
+
+def test_a_hardened_file_runs_in_a_process_that_has_only_onnxruntime(tmp_path: Path) -> None:
+    weights = np.ones((SIDE * SIDE * 3, 2), np.float32)
+    manifest = read_manifest(write_linear(tmp_path, weights=weights, side=SIDE))
+    written = write_hardened(manifest, find_profile("mean3"), tmp_path / "out" / "hardened.onnx")
+    program = (
+        "import sys, numpy, onnxruntime\n"
+        f"s = onnxruntime.InferenceSession({str(written.path)!r}, providers=['CPUExecutionProvider'])\n"
+        f"y = s.run(None, {{'input': numpy.full((2, {SIDE}, {SIDE}, 3), 0.5, 'float32')}})[0]\n"
+        "assert 'toolkit' not in sys.modules\n"
+        "print(y[0, 0], s.get_modelmeta().custom_metadata_map['sixpixels.profile'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    value, profile = done.stdout.split(" ", 1)
+    assert float(value) == pytest.approx(0.5 * SIDE * SIDE * 3, rel=1e-5)
+    assert profile.strip() == find_profile("mean3").text.strip()
+
+
+def test_a_hardened_file_is_a_verifier_with_its_own_manifest(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).normal(size=(SIDE * SIDE * 3, 3)).astype(np.float32)
+    manifest = read_manifest(write_linear(tmp_path, weights=weights, side=SIDE))
+    profile = find_profile("mean3")
+    written = write_hardened(manifest, profile, tmp_path / "hardened.onnx")
+    own = read_manifest(written.path)
+    assert own.name == "linear+mean3"
+    assert (own.sha256, own.decision, own.input) == (written.sha256, manifest.decision, manifest.input)
+    crops = np.random.default_rng(2).random((2, SIDE, SIDE, 3), np.float32)
+    expected = RuntimeVerifier(manifest).embed(profile.numpy(crops))
+    np.testing.assert_allclose(RuntimeVerifier(own).embed(crops), expected, rtol=1e-3, atol=1e-3)
+    metadata = {p.key: p.value for p in checker_node(written.path.read_bytes()).metadata_props}
+    assert metadata["sixpixels.verifier_sha256"] == sha256(manifest.model)
+    with pytest.raises(UsageError, match="is the verifier itself"):
+        write_hardened(manifest, profile, manifest.model)
+
+
+def test_what_cannot_be_hardened_is_refused_with_the_place(tmp_path: Path) -> None:
+    weights = np.ones((SIDE * SIDE * 3, 2), np.float32)
+    manifest = read_manifest(write_linear(tmp_path, weights=weights, side=SIDE))
+    profile = find_profile("mean3")
+
+    def refused(change: Callable[[onnx.ModelProto], object], message: str) -> None:
+        proto = onnx.load_model_from_string(read_model(manifest))
+        change(proto)
+        with pytest.raises(InputError, match=message):
+            harden(proto.SerializeToString(), manifest, profile)
+
+    def external(proto: onnx.ModelProto) -> None:
+        tensor = proto.graph.initializer[0]
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="../../secret")
+
+    def custom(proto: onnx.ModelProto) -> None:
+        proto.graph.node[0].domain, proto.graph.node[0].name = "their.ops", "odd"
+
+    refused(lambda p: setattr(p.opset_import[0], "version", 9), "opset 9 is too old")
+    refused(lambda p: p.graph.input.add(name="mask"), r"inputs are \['input', 'mask'\]")
+    refused(external, "'weights' is kept in another file")
+    refused(custom, "'odd' is the custom operator their.ops.Flatten")
 
 
 def test_the_empty_profile_changes_nothing(tmp_path: Path) -> None:

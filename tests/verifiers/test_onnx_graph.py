@@ -123,10 +123,10 @@ def test_operators_agree_with_onnx_runtime(tmp_path: Path, name: str) -> None:
 
 def test_what_has_no_gradient_is_refused_by_name(tmp_path: Path) -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["y"], name="odd one")]
-    with pytest.raises(InputError, match="'odd one'.*NonZero"):
+    with pytest.raises(InputError, match=r"'odd one'.*NonZero"):
         load_onnx(model_of(tmp_path, nodes, IMAGE, {}))
     nodes = [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], ceil_mode=1, name="ceiled")]
-    with pytest.raises(InputError, match="'ceiled'.*ceil_mode"):
+    with pytest.raises(InputError, match=r"'ceiled'.*ceil_mode"):
         load_onnx(model_of(tmp_path, nodes, IMAGE, {}))(tf.zeros((1, 6, 11, 9)))
 
 

@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 
+from toolkit import __version__
 from toolkit.defenses.base import GraphBuilder
-from toolkit.errors import InputError
+from toolkit.errors import InputError, UsageError
+from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.edge import unit_affine
 from toolkit.verifiers.manifest import Input, Manifest
+from toolkit.verifiers.runtime import read_model
 
 _PREFIX = "sixpixels/"
 # Pad takes its amounts as an input from opset 11 on.
 _OLDEST_OPSET = 11
+_STANDARD = ("", "ai.onnx")
+_KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
+
+
+@dataclass(frozen=True)
+class HardenedFile:
+    """What `write_hardened` wrote."""
+
+    path: Path
+    manifest: Path
+    sha256: str
+
+
+def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> HardenedFile:
+    """Write the hardened verifier as one file that needs nothing of this project, with a manifest beside it.
+
+    Its metadata hold the new manifest, the hashes of the verifier and of the profile, and the profile's text. The
+    threshold stays what it was: calibrate it anew where the profile changes the clean error rates.
+
+    Raises:
+        InputError: the verifier cannot be hardened, or the output cannot be written.
+        UsageError: the output would overwrite the verifier, or does not end in .onnx.
+    """
+    import tomlkit
+
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: the name of a hardened verifier must end in .onnx")
+    if output.resolve() == manifest.model.resolve():
+        raise UsageError(f"{output}: is the verifier itself; write the hardened one elsewhere")
+    model = read_model(manifest)
+    proto = onnx.load_model_from_string(harden(model, manifest, profile))
+    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    document["name"] = f"{manifest.name}+{profile.name}"
+    document["model"]["file"] = output.name
+    document["model"].pop("sha256", None)
+    document["model"]["provenance"] = f"{manifest.provenance}; hardened by sixpixels with profile {profile.name}"
+    # The checkpoint is of the bare verifier.
+    document.pop("checkpoint", None)
+    for key, text in {
+        "sixpixels.manifest": tomlkit.dumps(document),
+        "sixpixels.verifier_sha256": hashlib.sha256(model).hexdigest(),
+        "sixpixels.profile_sha256": profile.sha256,
+        "sixpixels.profile": profile.text,
+        "sixpixels.version": __version__,
+    }.items():
+        for old in [p for p in proto.metadata_props if p.key == key]:
+            proto.metadata_props.remove(old)
+        proto.metadata_props.add(key=key, value=text)
+    content = proto.SerializeToString()
+    digest = hashlib.sha256(content).hexdigest()
+    document["model"]["sha256"] = digest
+    write_bytes(output, content)
+    beside = output.with_suffix(".toml")
+    write_bytes(beside, tomlkit.dumps(document).encode())
+    return HardenedFile(output, beside, digest)
 
 
 def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
@@ -29,19 +92,12 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     if not profile.defenses:
         return model
     where, spec = manifest.model, manifest.input
+    graph, opset = _checked(model, manifest)
     if spec.standardization == "per-image":
         raise InputError(
             f"{where}: cannot be hardened, because its input is standardized image by image before the graph, "
             "which loses the pixel values; export the model with the standardization inside"
         )
-    try:
-        graph = onnx.load_model_from_string(model)
-    except Exception as error:  # protobuf raises its own family
-        raise InputError(f"{where}: is not an ONNX file") from error
-    opset = next((o.version for o in graph.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if opset < _OLDEST_OPSET:
-        raise InputError(f"{where}: opset {opset} is too old to be hardened; convert it to {_OLDEST_OPSET} or later")
-
     defended_input = f"{_PREFIX}defended"
     for node in graph.graph.node:
         for i, name in enumerate(node.input):
@@ -53,6 +109,31 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     graph.graph.node.extend([*builder.nodes, *original])
     graph.graph.initializer.extend(builder.initializers)
     return bytes(graph.SerializeToString())
+
+
+def _checked(model: bytes, manifest: Manifest) -> tuple[onnx.ModelProto, int]:
+    """The model and its operator set; what cannot be hardened is refused with the place that says why."""
+    where, name = manifest.model, manifest.input.name
+    try:
+        proto = onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf raises its own family
+        raise InputError(f"{where}: is not an ONNX file") from error
+    opset = next((o.version for o in proto.opset_import if o.domain in _STANDARD), 0)
+    if opset < _OLDEST_OPSET:
+        raise InputError(f"{where}: opset {opset} is too old to be hardened; convert it to {_OLDEST_OPSET} or later")
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value.name for value in proto.graph.input if value.name not in constants]
+    if inputs != [name]:
+        raise InputError(f"{where}: inputs are {inputs}; a verifier that can be hardened has one, {name!r}")
+    outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise InputError(f"{where}: constant {outside[0]!r} is kept in another file; save the model as one file")
+    custom = [n for n in proto.graph.node if n.domain not in _KNOWN_DOMAINS]
+    if custom:
+        raise InputError(
+            f"{where}: node {custom[0].name!r} is the custom operator {custom[0].domain}.{custom[0].op_type}"
+        )
+    return proto, opset
 
 
 def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBuilder:

@@ -25,12 +25,13 @@ _KEYS = {"schema", "name", "description", "defense"}
 
 @dataclass(frozen=True)
 class Profile:
-    """An ordered list of defenses; `none` is the empty one. `sha256` is of the file's text."""
+    """An ordered list of defenses; `none` is the empty one. `sha256` is of the file's text and the files it names."""
 
     name: str
     description: str
     defenses: tuple[Defense, ...]
     sha256: str
+    text: str = ""
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """All defenses, in order, on crops (N, H, W, 3) in [0, 1]."""
@@ -95,7 +96,7 @@ def read_profile(path: Path) -> Profile:
     defenses = tuple(_read_defense(step, path.parent, f"{path}: defense {i}") for i, step in enumerate(steps, 1))
     # A defense that reads files of its own is another one with other files.
     files = "".join(getattr(defense, "sha256", "") for defense in defenses)
-    return Profile(name, description, defenses, hashlib.sha256((text + files).encode()).hexdigest())
+    return Profile(name, description, defenses, hashlib.sha256((text + files).encode()).hexdigest(), text)
 
 
 def _read_defense(step: object, folder: Path, where: str) -> Defense:

@@ -1,0 +1,118 @@
+"""The main job asks for nothing: no network, no photographs, no arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from toolkit.attacks.base import to_unit
+from toolkit.audit.replay import run_clean
+from toolkit.faces.crops import crop_pairs
+from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.report.jsonable import report_schema
+from toolkit.verifiers.manifest import Manifest, find_manifest
+from toolkit.verifiers.runtime import RuntimeVerifier
+from toolkit.verifiers.scores import distances
+
+ROOT = Path(__file__).resolve().parents[1]
+# Every way of Python to the network ends here.
+CUT_OFF = """
+import sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request"):
+        raise RuntimeError(f"the network was used: {event} {arguments}")
+sys.addaudithook(refuse)
+sys.argv = ["sixpixels", *sys.argv[1:]]
+import cli
+cli.main()
+"""
+
+
+def without_network() -> list[str]:
+    """A prefix that takes all network interfaces away, where this machine lets us."""
+    unshare = shutil.which("unshare")
+    if unshare and subprocess.run([unshare, "-rn", "true"], capture_output=True, check=False).returncode == 0:
+        return [unshare, "-rn"]
+    return []
+
+
+def test_an_audit_without_arguments_needs_neither_network_nor_photographs(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    done = subprocess.run(
+        [*without_network(), sys.executable, "-c", CUT_OFF, "audit", "--limit", "4"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "worst finding" in done.stdout
+    (path,) = tmp_path.glob("runs/*/report.json")
+    report = json.loads(path.read_text())
+    jsonschema.validate(report, report_schema())
+    assert report["complete"]
+    assert report["target"]["name"] == "facenet-mini"
+    assert {name for name, _ in report["profiles"]} == {"none", "mean3", "n2c"}
+    tested = {(s["profile"], s["knowledge"]) for s in report["scenarios"]}
+    assert tested >= {(p, k) for p in ("mean3", "n2c") for k in ("zero", "perfect")}
+
+
+def test_there_are_enough_faces_and_pairs_in_little_space() -> None:
+    pairs = load_pairs(embedded_pairs())
+    images = Counter(path.parent.name for path in (embedded_pairs() / "images").rglob("*.jpg"))
+    assert len(images) >= 32
+    assert min(images.values()) >= 3
+    assert sum(p.genuine for p in pairs.pairs) >= 60
+    assert sum(not p.genuine for p in pairs.pairs) >= 60
+    assert sum(p.stat().st_size for p in embedded_pairs().rglob("*") if p.is_file()) <= 5 << 20
+    for path in (embedded_pairs() / "images").rglob("*.jpg"):
+        assert cv2.imread(str(path)).shape == (160, 160, 3)
+
+
+def accuracy(manifest: Manifest) -> float:
+    assert manifest.alignment is not None
+    pairs = load_pairs(embedded_pairs())
+    crops = crop_pairs(pairs, manifest.input.width, manifest.input.height, manifest.alignment.template)
+    assert not crops.left_out
+    return float(run_clean(RuntimeVerifier(manifest), crops, manifest.decision).correct.mean())
+
+
+def test_facenet_mini_verifies_them() -> None:
+    assert accuracy(find_manifest("facenet-mini")) >= 0.95
+
+
+@pytest.mark.shared
+def test_dlib_verifies_them(shared: Path) -> None:
+    assert accuracy(find_manifest(str(shared / "verifiers" / "dlib_resnet.onnx"))) >= 0.95
+
+
+@pytest.mark.shared
+def test_nobody_is_somebody(shared: Path) -> None:
+    """By neither verifier is a generated face the same as any photograph that the model was learned from."""
+    sys.path.insert(0, str(ROOT / "models"))
+    from training_faces import lfw_photographs
+
+    photographs = lfw_photographs(shared / "lfw")
+    pairs = load_pairs(embedded_pairs())
+    for name in (str(shared / "verifiers" / "dlib_resnet.onnx"), "facenet-mini"):
+        manifest = find_manifest(name)
+        assert manifest.alignment is not None
+        side = manifest.input.width
+        verifier = RuntimeVerifier(manifest)
+        nobody = crop_pairs(pairs, side, side, manifest.alignment.template)
+        drawn = verifier.embed(to_unit(nobody.images))
+        nearest = np.full(len(drawn), np.inf)
+        for start in range(0, len(photographs), 64):
+            rows = range(start, min(start + 64, len(photographs)))
+            real = verifier.embed(to_unit(np.stack([photographs.crop(i, side)[..., ::-1] for i in rows])))
+            for embedding in real:
+                d = distances(manifest.decision.metric, drawn, np.broadcast_to(embedding, drawn.shape))
+                nearest = np.minimum(nearest, d)
+        assert nearest.min() > manifest.decision.threshold, name
