@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
+Backward = Literal["exact", "surrogate", "straight-through"]
 
 
 class GraphBuilder:
@@ -39,7 +41,15 @@ class Defense(Protocol):
 
     Its constructor raises ValueError for a parameter out of range. All forms take and give crops in [0, 1];
     `numpy` and `tensorflow` take (N, H, W, 3), `onnx` adds nodes that take (N, 3, H, W).
+
+    `backward` says what the gradient of the TensorFlow form is: the true one (`exact`), that of a smooth stand-in
+    (`surrogate`), or the identity's at the steps that have none (`straight-through`); the last two are the BPDA of
+    Athalye et al. 2018, and the forward value is the true defense in all cases. `exact` is false where the
+    TensorFlow and ONNX forms only come close to `numpy`.
     """
+
+    backward: ClassVar[Backward]
+    exact: ClassVar[bool]
 
     @property
     def name(self) -> str:
