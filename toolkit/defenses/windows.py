@@ -22,10 +22,5 @@ def tensorflow_window(padded: Any, size: int, row: int, column: int) -> Any:
 def onnx_window(graph: GraphBuilder, padded: str, size: int, row: int, column: int) -> str:
     """The same as Slice, of (N, C, H, W)."""
     ends = [(row - size + 1) or _END, (column - size + 1) or _END]
-    return onnx_slice(graph, padded, [row, column], ends)
-
-
-def onnx_slice(graph: GraphBuilder, value: str, starts: list[int], ends: list[int]) -> str:
-    """Rows and columns of (N, C, H, W) between constant bounds."""
-    bounds = [graph.constant(np.array(b, np.int64)) for b in (starts, ends, [2, 3])]
-    return graph.add("Slice", [value, *bounds])
+    bounds = [graph.constant(np.array(b, np.int64)) for b in ([row, column], ends, [2, 3])]
+    return graph.add("Slice", [padded, *bounds])
