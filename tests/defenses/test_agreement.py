@@ -17,9 +17,13 @@ from scipy import ndimage
 
 import toolkit.defenses
 from toolkit.defenses.base import Backward, Defense, GraphBuilder
+from toolkit.defenses.bilateral import Bilateral
+from toolkit.defenses.bit_depth import BitDepth
 from toolkit.defenses.gaussian import GaussianBlur
 from toolkit.defenses.mean import Mean
 from toolkit.defenses.median import Median
+from toolkit.defenses.total_variation import TotalVariation
+from toolkit.defenses.wiener import Wiener
 from toolkit.registry import discover
 
 # Every exact defense, at its extremes, and how closely its forms agree.
@@ -27,6 +31,10 @@ EXACT: list[tuple[Defense, float]] = [
     (Mean(2), 1e-6), (Mean(3), 1e-6), (Mean(5), 1e-6), (Mean(10), 1e-6),
     (GaussianBlur(0.3), 1e-6), (GaussianBlur(1.0), 1e-6), (GaussianBlur(2.6), 1e-6),
     (Median(3), 0), (Median(5), 0),
+    (BitDepth(1), 0), (BitDepth(4), 0), (BitDepth(7), 0),
+    (Bilateral(3, 0.01, 0.3), 2e-6), (Bilateral(), 2e-6), (Bilateral(9, 1.0, 3.0), 2e-6),
+    (Wiener(3, 1e-5), 3e-5), (Wiener(), 5e-6), (Wiener(9, 0.01), 5e-6),
+    (TotalVariation(1e-6, 1), 1e-6), (TotalVariation(), 1e-6), (TotalVariation(0.37, 100), 1e-6),
 ]  # fmt: skip
 exact = pytest.mark.parametrize(("defense", "tolerance"), EXACT, ids=str)
 REGISTERED = sorted(discover(toolkit.defenses, "DEFENSE").items())
