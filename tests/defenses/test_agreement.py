@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, get_args
+
 import cv2
 import numpy as np
 import onnx
@@ -13,16 +16,40 @@ from onnx import TensorProto, helper
 from scipy import ndimage
 
 import toolkit.defenses
-from toolkit.defenses.base import Defense, GraphBuilder
+from toolkit.defenses.base import Backward, Defense, GraphBuilder
+from toolkit.defenses.bilateral import Bilateral
+from toolkit.defenses.bit_depth import BitDepth
+from toolkit.defenses.denoiser import Denoiser
+from toolkit.defenses.gaussian import GaussianBlur
 from toolkit.defenses.mean import Mean
+from toolkit.defenses.median import Median
+from toolkit.defenses.total_variation import TotalVariation
+from toolkit.defenses.wiener import Wiener
 from toolkit.registry import discover
 
+# Every exact defense, at its extremes, and how closely its forms agree.
+EXACT: list[tuple[Defense, float]] = [
+    (Mean(2), 1e-6), (Mean(3), 1e-6), (Mean(5), 1e-6), (Mean(10), 1e-6),
+    (GaussianBlur(0.3), 1e-6), (GaussianBlur(1.0), 1e-6), (GaussianBlur(2.6), 1e-6),
+    (Median(3), 0), (Median(5), 0),
+    (BitDepth(1), 0), (BitDepth(4), 0), (BitDepth(7), 0),
+    (Bilateral(3, 0.01, 0.3), 2e-6), (Bilateral(), 2e-6), (Bilateral(9, 1.0, 3.0), 2e-6),
+    (Wiener(3, 1e-5), 3e-5), (Wiener(), 5e-6), (Wiener(9, 0.01), 5e-6),
+    (TotalVariation(1e-6, 1), 1e-6), (TotalVariation(), 1e-6), (TotalVariation(0.37, 100), 1e-6),
+    (Denoiser(), 1e-5),
+]  # fmt: skip
+# A network keeps nothing exactly; the others are filters, which keep what is flat.
+FILTERS = [defense for defense, _ in EXACT if not isinstance(defense, Denoiser)]
+exact = pytest.mark.parametrize(("defense", "tolerance"), EXACT, ids=str)
+REGISTERED = sorted(discover(toolkit.defenses, "DEFENSE").items())
+registered = pytest.mark.parametrize("defense", [cls() for _, cls in REGISTERED], ids=[name for name, _ in REGISTERED])
 
-def run_onnx(defense: Defense, crops: np.ndarray) -> np.ndarray:
-    """The ONNX form alone, between two transpositions made here."""
-    builder = GraphBuilder("test/")
+
+def run_onnx(defense: Defense, crops: np.ndarray, opset: int = 17) -> np.ndarray:
+    """The ONNX form alone, all sides unknown, between two transpositions made here."""
+    builder = GraphBuilder("test/", opset)
     value = defense.onnx(builder, "crops")
-    shape = ["n", 3, *crops.shape[1:3]]
+    shape = ["n", 3, "h", "w"]
     graph = helper.make_graph(
         builder.nodes,
         "defense",
@@ -30,27 +57,96 @@ def run_onnx(defense: Defense, crops: np.ndarray) -> np.ndarray:
         [helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)],
         builder.initializers,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"crops": crops.transpose(0, 3, 1, 2)})[0].transpose(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize("defense", [Mean(2), Mean(3), Mean(5), Mean(10)], ids=str)
-def test_the_three_forms_agree(defense: Defense) -> None:
-    crops = np.random.default_rng(0).random((3, 20, 24, 3), np.float32)
+def real_faces(shared: Path, count: int = 3) -> np.ndarray:
+    """Parts of real photographs, 61 x 47."""
+    paths = sorted((shared / "lfw" / "images").glob("A*/*.jpg"))[:count]
+    return np.stack([cv2.imread(str(path))[90:151, 100:147, ::-1] for path in paths]).astype(np.float32) / 255
+
+
+@exact
+@pytest.mark.parametrize("shape", [(1, 23, 30), (3, 21, 17)], ids=str)
+def test_the_three_forms_agree(defense: Defense, tolerance: float, shape: tuple[int, int, int]) -> None:
+    crops = np.random.default_rng(0).random((*shape, 3), np.float32)
     expected = defense.numpy(crops)
-    np.testing.assert_allclose(run_onnx(defense, crops), expected, atol=1e-6)
-    np.testing.assert_allclose(defense.tensorflow(crops).numpy(), expected, atol=1e-6)
+    assert expected.dtype == np.float32
+    np.testing.assert_allclose(run_onnx(defense, crops), expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(defense.tensorflow(crops).numpy(), expected, rtol=0, atol=tolerance)
 
 
+@exact
 @pytest.mark.shared
-def test_they_agree_on_real_faces(shared) -> None:  # type: ignore[no-untyped-def]
-    paths = sorted((shared / "lfw" / "images").glob("A*/*.jpg"))[:4]
-    crops = np.stack([cv2.imread(str(path))[..., ::-1] for path in paths]).astype(np.float32) / 255
-    defense = Mean(3)
-    np.testing.assert_allclose(run_onnx(defense, crops), defense.numpy(crops), atol=1e-6)
-    np.testing.assert_allclose(defense.tensorflow(crops).numpy(), defense.numpy(crops), atol=1e-6)
+def test_they_agree_on_real_faces(defense: Defense, tolerance: float, shared: Path) -> None:
+    crops = real_faces(shared)
+    expected = defense.numpy(crops)
+    np.testing.assert_allclose(run_onnx(defense, crops), expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(defense.tensorflow(crops).numpy(), expected, rtol=0, atol=tolerance)
+
+
+def test_every_registered_defense_is_covered() -> None:
+    covered = {defense.name for defense, _ in EXACT}
+    assert covered == {name for name, cls in REGISTERED if cls.exact}
+
+
+@registered
+def test_every_defense_declares_its_backward_pass_and_has_a_gradient(defense: Defense) -> None:
+    import tensorflow as tf
+
+    assert defense.backward in get_args(Backward)
+    rng = np.random.default_rng(3)
+    noisy = rng.random((2, 17, 19, 3), np.float32)
+    # Flat parts are where square roots and quotients go wrong.
+    noisy[0, :, :10] = 0.5
+    weights = rng.random(noisy.shape, np.float32)
+
+    # As the verifiers run it: compiled, and for any number and size of crops.
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)], autograph=False)
+    def value_and_gradient(crops: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(crops)
+            value = defense.tensorflow(crops)
+            total = tf.reduce_sum(value * weights)
+        return value, tape.gradient(total, crops)
+
+    value, gradient = (v.numpy() for v in value_and_gradient(noisy))
+    np.testing.assert_allclose(value, defense.tensorflow(noisy).numpy(), atol=1e-6 if defense.exact else 0.05)
+    assert gradient.shape == noisy.shape
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0.01
+
+
+@registered
+@pytest.mark.parametrize("opset", [11, 21])
+def test_the_nodes_suit_old_and_new_verifiers(defense: Defense, opset: int) -> None:
+    if isinstance(defense, Denoiser) and opset < 17:
+        pytest.skip("a verifier older than the network is brought to the network's operator set instead")
+    crops = np.random.default_rng(4).random((1, 18, 20, 3), np.float32)
+    np.testing.assert_array_equal(run_onnx(defense, crops, opset), run_onnx(defense, crops))
+
+
+@settings(max_examples=10, deadline=None)
+@given(level=st.floats(0, 1, width=32), index=st.integers(0, len(FILTERS) - 1))
+def test_flat_images_stay_flat(level: float, index: int) -> None:
+    defense = FILTERS[index]
+    value = defense.numpy(np.full((1, 18, 20, 3), level, np.float32))
+    assert np.ptp(value) <= 1e-6
+    # Only quantizing may move the level.
+    if defense.name != "bit-depth":
+        np.testing.assert_allclose(value, level, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), binary=st.booleans(), index=st.integers(0, len(FILTERS) - 1))
+def test_outputs_stay_in_the_range(seed: int, binary: bool, index: int) -> None:
+    crops = np.random.default_rng(seed).random((1, 18, 20, 3), np.float32)
+    value = FILTERS[index].numpy(np.round(crops) if binary else crops)
+    assert value.min() >= -1e-6
+    assert value.max() <= 1 + 1e-6
 
 
 def test_mean_is_scipys_filter_with_mirrored_borders() -> None:
@@ -88,4 +184,4 @@ def test_bad_sizes_are_refused() -> None:
 
 
 def test_the_registry_finds_the_defenses() -> None:
-    assert "mean" in discover(toolkit.defenses, "DEFENSE")
+    assert "mean" in dict(REGISTERED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -11,6 +11,27 @@ import onnx.version_converter
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError
+
+Backward = Literal["exact", "surrogate", "straight-through"]
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a model uses, 0 if it uses none."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def with_opset(model: onnx.ModelProto, opset: int, what: str) -> onnx.ModelProto:
+    """The model with another version of ONNX's operators; `what` names it in the message.
+
+    Raises:
+        InputError: it cannot be converted.
+    """
+    if opset_of(model) == opset:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, opset)
+    except Exception as error:  # the converter raises RuntimeError and worse
+        raise InputError(f"{what} of opset {opset_of(model)} cannot be brought to opset {opset}") from error
 
 
 class GraphBuilder:
@@ -43,15 +64,8 @@ class GraphBuilder:
         Raises:
             InputError: the model cannot be brought to this graph's operator set.
         """
-        own = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-        if own != self.opset:
-            try:
-                model = onnx.version_converter.convert_version(model, self.opset)
-            except Exception as error:  # the converter raises RuntimeError and worse
-                raise InputError(
-                    f"a network of opset {own} cannot be brought to the verifier's {self.opset}"
-                ) from error
-        copy = onnx.compose.add_prefix(model, f"{self._fresh('network')}/").graph
+        raised = with_opset(model, self.opset, "a defense's network")
+        copy = onnx.compose.add_prefix(raised, f"{self._fresh('network')}/").graph
         constants = {tensor.name for tensor in copy.initializer}
         entry = next(v.name for v in copy.input if v.name not in constants)
         self.initializers.extend(copy.initializer)
@@ -68,7 +82,15 @@ class Defense(Protocol):
 
     Its constructor raises ValueError for a parameter out of range. All forms take and give crops in [0, 1];
     `numpy` and `tensorflow` take (N, H, W, 3), `onnx` adds nodes that take (N, 3, H, W).
+
+    `backward` says what the gradient of the TensorFlow form is: the true one (`exact`), that of a smooth stand-in
+    (`surrogate`), or the identity's at the steps that have none (`straight-through`); the last two are the BPDA of
+    Athalye et al. 2018, and the forward value is the true defense in all cases. `exact` is false where the
+    TensorFlow and ONNX forms only come close to `numpy`.
     """
+
+    backward: ClassVar[Backward]
+    exact: ClassVar[bool]
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from toolkit.defenses.base import GraphBuilder
+from toolkit.defenses.base import Backward, GraphBuilder, opset_of
 from toolkit.errors import InputError
 from toolkit.files import bundled, check_sha256, inside
 from toolkit.networks import build, multiple_of
@@ -151,6 +151,8 @@ class Denoiser:
     """
 
     name: ClassVar[str] = "denoiser"
+    backward: ClassVar[Backward] = "exact"
+    exact: ClassVar[bool] = True
     model: str = field(default="unet", metadata={"file": True})
 
     def __post_init__(self) -> None:
@@ -166,6 +168,11 @@ class Denoiser:
     def sha256(self) -> str:
         """Hash of the network's file: a profile with other weights is another profile."""
         return self.manifest.sha256
+
+    @property
+    def opset(self) -> int:
+        """The operator set of the network's file: an older verifier is raised to it."""
+        return opset_of(_load(self.manifest.model))
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """The ONNX file in ONNX Runtime, on the CPU."""

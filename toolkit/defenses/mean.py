@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.defenses.base import GraphBuilder
+from toolkit.defenses.base import Backward, GraphBuilder
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Mean:
     """
 
     name: ClassVar[str] = "mean"
+    backward: ClassVar[Backward] = "exact"
+    exact: ClassVar[bool] = True
     size: int = 3
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from toolkit import __version__
-from toolkit.defenses.base import GraphBuilder
+from toolkit.defenses.base import GraphBuilder, opset_of, with_opset
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile
@@ -93,6 +93,9 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
         return model
     where, spec = manifest.model, manifest.input
     graph, opset = _checked(model, manifest)
+    newest = max(getattr(defense, "opset", 0) for defense in profile.defenses)
+    if opset < newest:
+        graph, opset = with_opset(graph, newest, str(where)), newest
     if spec.standardization == "per-image":
         raise InputError(
             f"{where}: cannot be hardened, because its input is standardized image by image before the graph, "
@@ -118,7 +121,7 @@ def _checked(model: bytes, manifest: Manifest) -> tuple[onnx.ModelProto, int]:
         proto = onnx.load_model_from_string(model)
     except Exception as error:  # protobuf raises its own family
         raise InputError(f"{where}: is not an ONNX file") from error
-    opset = next((o.version for o in proto.opset_import if o.domain in _STANDARD), 0)
+    opset = opset_of(proto)
     if opset < _OLDEST_OPSET:
         raise InputError(f"{where}: opset {opset} is too old to be hardened; convert it to {_OLDEST_OPSET} or later")
     constants = {tensor.name for tensor in proto.graph.initializer}

@@ -56,8 +56,8 @@ def calibrate(
     needed = math.ceil(_PAIRS_TIMES_FMR / fmr) if fmr > 0 else 0
     if len(impostors) < needed:
         raise InsufficientError(
-            f"an FMR of {fmr:g} needs at least {needed} impostor pairs (rule of three), and there are {len(impostors)}; "
-            f"these support an FMR of {_PAIRS_TIMES_FMR / max(len(impostors), 1):.2g} at best"
+            f"an FMR of {fmr:g} needs at least {needed} impostor pairs (rule of three), and there are "
+            f"{len(impostors)}; these support an FMR of {_PAIRS_TIMES_FMR / max(len(impostors), 1):.2g} at best"
         )
     point = fnmr_at_fmr(distances, genuine, fmr)
     if point is None:  # cannot be: it asks for 1 / fmr pairs, and there are three times as many

@@ -1,0 +1,215 @@
+"""The operations that JPEG is made of, in TensorFlow and as ONNX nodes, so that its steps are written once."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.defenses.base import GraphBuilder
+from toolkit.defenses.gradients import straight_through
+
+
+class Steps(Protocol):
+    """Operations on images; a value is a tensor (N, H, W, C) or the name of one (N, C, H, W)."""
+
+    def affine(self, value: Any, factor: float | NDArray[np.float32], offset: float = 0.0) -> Any:
+        """Multiply, with one factor for each channel or for all, and add."""
+        ...
+
+    def divide(self, value: Any, divisors: NDArray[np.float32]) -> Any:
+        """Divide each channel by its divisor: ties stay ties, which a product with the inverse would not keep."""
+        ...
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Sum."""
+        ...
+
+    def clip(self, value: Any, low: float, high: float) -> Any:
+        """Clip."""
+        ...
+
+    def floor(self, value: Any) -> Any:
+        """Round down, straight-through."""
+        ...
+
+    def round(self, value: Any) -> Any:
+        """Round, ties to even, straight-through."""
+        ...
+
+    def round_away(self, value: Any) -> Any:
+        """Round, ties away from zero, straight-through."""
+        ...
+
+    def convolve(self, value: Any, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> Any:
+        """Convolve with a kernel (out, in, height, width), without padding."""
+        ...
+
+    def unfold(self, value: Any, block: int) -> Any:
+        """Spread channels (row, column, channel) over squares of `block` x `block` pixels."""
+        ...
+
+    def channels(self, value: Any, first: int, end: int) -> Any:
+        """Some of the channels."""
+        ...
+
+    def pad(self, value: Any, rows: int, columns: int) -> Any:
+        """Repeat the last row and column until the sides are multiples."""
+        ...
+
+    def frame(self, value: Any) -> Any:
+        """Repeat the border once on each side."""
+        ...
+
+    def crop(self, value: Any, like: Any, divisor: int, *, columns: bool) -> Any:
+        """Keep the height, and if told the width, of `like` over `divisor`, rounded up."""
+        ...
+
+
+class TensorFlowSteps:
+    """On tensors (N, H, W, C)."""
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+
+    def affine(self, value: Any, factor: float | NDArray[np.float32], offset: float = 0.0) -> Any:
+        """Product and sum."""
+        return value * factor + offset
+
+    def divide(self, value: Any, divisors: NDArray[np.float32]) -> Any:
+        """Quotient."""
+        return value / divisors
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Sum."""
+        return a + b
+
+    def clip(self, value: Any, low: float, high: float) -> Any:
+        """Its gradient is zero outside."""
+        return self._tf.clip_by_value(value, low, high)
+
+    def floor(self, value: Any) -> Any:
+        """`tf.floor`."""
+        return straight_through(self._tf.floor, value)
+
+    def round(self, value: Any) -> Any:
+        """`tf.round`."""
+        return straight_through(self._tf.round, value)
+
+    def round_away(self, value: Any) -> Any:
+        """TensorFlow has no such rounding of its own."""
+        tf = self._tf
+        return straight_through(lambda x: tf.sign(x) * tf.floor(tf.abs(x) + 0.5), value)
+
+    def convolve(self, value: Any, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> Any:
+        """`conv2d`."""
+        return self._tf.nn.conv2d(value, kernel.transpose(2, 3, 1, 0), stride, "VALID") + bias
+
+    def unfold(self, value: Any, block: int) -> Any:
+        """`depth_to_space`."""
+        return self._tf.nn.depth_to_space(value, block)
+
+    def channels(self, value: Any, first: int, end: int) -> Any:
+        """A slice."""
+        return value[..., first:end]
+
+    def pad(self, value: Any, rows: int, columns: int) -> Any:
+        """TensorFlow has no such padding, hence a gather."""
+        tf = self._tf
+        for axis, multiple in ((1, rows), (2, columns)):
+            side = tf.shape(value)[axis]
+            padded = (side + multiple - 1) // multiple * multiple
+            value = tf.gather(value, tf.minimum(tf.range(padded), side - 1), axis=axis)
+        return value
+
+    def frame(self, value: Any) -> Any:
+        """A symmetric pad by one pixel repeats the border."""
+        return self._tf.pad(value, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="SYMMETRIC")
+
+    def crop(self, value: Any, like: Any, divisor: int, *, columns: bool) -> Any:
+        """A slice to a size that may be known only at run time."""
+        shape = (self._tf.shape(like) + divisor - 1) // divisor
+        return value[:, : shape[1], : shape[2]] if columns else value[:, : shape[1]]
+
+
+class OnnxSteps:
+    """As nodes on (N, C, H, W)."""
+
+    def __init__(self, graph: GraphBuilder) -> None:
+        self._graph = graph
+
+    def _constant(self, value: Any) -> str:
+        return self._graph.constant(np.array(value, np.float32))
+
+    def _integers(self, *values: int) -> str:
+        return self._graph.constant(np.array(values, np.int64))
+
+    def affine(self, value: str, factor: float | NDArray[np.float32], offset: float = 0.0) -> str:
+        """Mul and Add."""
+        factors = np.reshape(np.asarray(factor, np.float32), (1, -1, 1, 1))
+        scaled = self._graph.add("Mul", [value, self._graph.constant(factors)])
+        return self._graph.add("Add", [scaled, self._constant(offset)]) if offset else scaled
+
+    def divide(self, value: str, divisors: NDArray[np.float32]) -> str:
+        """Div."""
+        return self._graph.add("Div", [value, self._graph.constant(divisors.reshape(1, -1, 1, 1))])
+
+    def add(self, a: str, b: str) -> str:
+        """Add."""
+        return self._graph.add("Add", [a, b])
+
+    def clip(self, value: str, low: float, high: float) -> str:
+        """Clip."""
+        return self._graph.add("Clip", [value, self._constant(low), self._constant(high)])
+
+    def floor(self, value: str) -> str:
+        """Floor."""
+        return self._graph.add("Floor", [value])
+
+    def round(self, value: str) -> str:
+        """Round."""
+        return self._graph.add("Round", [value])
+
+    def round_away(self, value: str) -> str:
+        """Sign, Abs and Floor."""
+        magnitude = self._graph.add("Add", [self._graph.add("Abs", [value]), self._constant(0.5)])
+        return self._graph.add("Mul", [self._graph.add("Sign", [value]), self.floor(magnitude)])
+
+    def convolve(self, value: str, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> str:
+        """Conv."""
+        inputs = [value, self._graph.constant(kernel), self._graph.constant(bias)]
+        return self._graph.add("Conv", inputs, strides=[stride, stride])
+
+    def unfold(self, value: str, block: int) -> str:
+        """DepthToSpace."""
+        return self._graph.add("DepthToSpace", [value], blocksize=block, mode="DCR")
+
+    def channels(self, value: str, first: int, end: int) -> str:
+        """Slice."""
+        return self._graph.add("Slice", [value, *(self._integers(i) for i in (first, end, 1))])
+
+    def pad(self, value: str, rows: int, columns: int) -> str:
+        """Pad by what Shape says is missing."""
+        sides = self._graph.add("Shape", [value])
+        # The remainder has the sign of the multiple, so that this is what is missing.
+        negative = self._graph.add("Sub", [self._integers(0), sides])
+        missing = self._graph.add("Mod", [negative, self._integers(1, 1, rows, columns)])
+        pads = self._graph.add("Concat", [self._integers(0, 0, 0, 0), missing], axis=0)
+        return self._graph.add("Pad", [value, pads], mode="edge")
+
+    def frame(self, value: str) -> str:
+        """Pad."""
+        return self._graph.add("Pad", [value, self._integers(0, 0, 1, 1, 0, 0, 1, 1)], mode="edge")
+
+    def crop(self, value: str, like: str, divisor: int, *, columns: bool) -> str:
+        """Slice to what Shape says."""
+        shape = self._graph.add("Shape", [like])
+        rounded = self._graph.add("Add", [shape, self._integers(divisor - 1)])
+        shape = self._graph.add("Div", [rounded, self._integers(divisor)])
+        axes = (2, 3) if columns else (2,)
+        ends = self._graph.add("Gather", [shape, self._integers(*axes)], axis=0)
+        starts = self._integers(*(0 for _ in axes))
+        return self._graph.add("Slice", [value, starts, ends, self._integers(*axes)])
