@@ -302,6 +302,99 @@ def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's 
     print(shipped_profiles().get(name, Path(name)).read_text(encoding="utf-8"), end="")
 
 
+@profiles_app.command("check")
+def profiles_check(files: Annotated[list[Path], typer.Argument(help="Profile files.")]) -> None:
+    """Check profiles, and the files that they name."""
+    from toolkit.profiles.profile import read_profile
+
+    for path in files:
+        profile = read_profile(path)
+        print(f"{path}: {profile.name}, {len(profile.defenses)} defenses, sha256 {profile.sha256}")
+
+
+@profiles_app.command("new")
+def profiles_new(
+    output: Annotated[Path, typer.Argument(help="The .toml file to write; it must not exist.")],
+    defenses: Annotated[str, typer.Option(help="Defenses in their order, separated by commas.")] = "mean",
+) -> None:
+    """Write a profile with every parameter of its defenses at its default, to be edited."""
+    from toolkit.profiles.profile import write_new_profile
+
+    write_new_profile(output, _names(defenses))
+    print(output)
+
+
+@profiles_app.command("bench")
+def profiles_bench(
+    model: Model = "facenet-mini",
+    profiles: Annotated[str | None, typer.Option(help="Names or .toml files, by commas. Default: all shipped.")] = None,
+    pairs: Pairs = None,
+    folds: Folds = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    repeats: Annotated[int, typer.Option(min=2, help="Calls per profile and batch size.")] = 20,
+    provider: Provider = "auto",
+    require_provider: RequireProvider = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What profiles cost: clean errors, also at a recalibrated threshold, latency and memory, in one run."""
+    from toolkit.audit.cost import measure_costs
+    from toolkit.profiles.profile import find_profile, shipped_profiles
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_costs
+
+    names = _names(profiles) if profiles is not None else list(shipped_profiles())
+    chosen = [find_profile(name) for name in dict.fromkeys(["none", *names])]
+    manifest = _manifest(model)
+    with _progress(quiet or as_json) as progress:
+        pair_set = _load_pairs(pairs, folds, limit, seed)
+        crops = _crop(pair_set, manifest, progress)
+        execution = _execution(provider, require_provider, threads)
+        done = progress.stage("profiles", len(chosen))
+        costs = measure_costs(manifest, crops, chosen, execution, repeats, done)
+    if as_json:
+        print(to_json(costs), end="")
+    else:
+        print_costs(costs, pair_set.source, Console(highlight=False))
+
+
+@app.command()
+def calibrate(
+    model: Model = "facenet-mini",
+    fmr: Annotated[float, typer.Option(help="The false match rate to hold, for example 1e-3.")] = 1e-2,
+    profile: Annotated[str, typer.Option(help="The profile that is deployed before the verifier.")] = "none",
+    pairs: Pairs = None,
+    folds: Folds = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the threshold that holds a false match rate, with its interval; refuses where the pairs cannot show it."""
+    import numpy as np
+
+    from toolkit.audit.replay import run_clean
+    from toolkit.profiles.harden import harden as fuse
+    from toolkit.profiles.profile import find_profile
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_calibration
+    from toolkit.statistics.calibration import calibrate as choose_threshold
+    from toolkit.verifiers.runtime import RuntimeVerifier, read_model
+
+    manifest, chosen = _manifest(model), find_profile(profile)
+    verifier = RuntimeVerifier(manifest, fuse(read_model(manifest), manifest, chosen))
+    with _progress(quiet or as_json) as progress:
+        pair_set = _load_pairs(pairs, folds, None, seed)
+        crops = _crop(pair_set, manifest, progress)
+    distances = run_clean(verifier, crops, manifest.decision).distances
+    result = choose_threshold(distances, np.array([pair.genuine for pair in crops.pairs]), fmr)
+    if as_json:
+        print(to_json(result), end="")
+    else:
+        print_calibration(result, f"{manifest.name} behind {chosen.name}", pair_set.source, Console(highlight=False))
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 

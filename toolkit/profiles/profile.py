@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 import toolkit.defenses
 from toolkit.defenses.base import Defense
 from toolkit.errors import InputError, UsageError
-from toolkit.files import bundled, inside
-from toolkit.registry import discover, unknown
+from toolkit.files import bundled, inside, write_bytes
+from toolkit.registry import choose, discover, unknown
 
 SCHEMA_VERSION = 1
 _LARGEST_PROFILE = 1 << 20
@@ -97,6 +99,31 @@ def read_profile(path: Path) -> Profile:
     # A defense that reads files of its own is another one with other files.
     files = "".join(getattr(defense, "sha256", "") for defense in defenses)
     return Profile(name, description, defenses, hashlib.sha256((text + files).encode()).hexdigest(), text)
+
+
+def write_new_profile(path: Path, names: Sequence[str]) -> None:
+    """Write a profile of some defenses with all their parameters, each at its default.
+
+    Raises:
+        UsageError: there is no such defense, or the file exists or does not end in .toml.
+    """
+    import tomlkit
+
+    if path.suffix != ".toml" or path.exists():
+        raise UsageError(f"{path}: must be a .toml file that does not exist yet")
+    document = tomlkit.document()
+    document.update({"schema": SCHEMA_VERSION, "name": path.stem, "description": ""})
+    steps = tomlkit.aot()
+    for defense in choose("defense", names, discover(toolkit.defenses, "DEFENSE")):
+        step = tomlkit.table()
+        step.add("name", defense.name)
+        doc = inspect.getdoc(defense) or ""
+        step.comment(doc.splitlines()[0])
+        for field in dataclasses.fields(defense):
+            step.add(field.name, field.default)
+        steps.append(step)
+    document.add("defense", steps)
+    write_bytes(path, tomlkit.dumps(document).encode())
 
 
 def _read_defense(step: object, folder: Path, where: str) -> Defense:

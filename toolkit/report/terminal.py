@@ -13,9 +13,11 @@ from rich.text import Text
 
 from toolkit.audit.assessment import Assessment, ScenarioResult
 from toolkit.audit.evaluate import Evaluation
+from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
+    from toolkit.audit.cost import ProfileCost
     from toolkit.export.run import ExportReport
 
 _LEFT_OUT_SHOWN = 3
@@ -196,6 +198,42 @@ def _unicode(console: Console) -> bool:
 
 def _short(digest: str) -> str:
     return f"{digest[:4]}..{digest[-4:]}"
+
+
+def print_costs(costs: list[ProfileCost], source: str, console: Console) -> None:
+    """Print what profiles cost, beside the bare verifier."""
+    table = new_table(f"what profiles cost   {source}", console)
+    table.add_column("profile", no_wrap=True)
+    for column in ("FNMR % [95 %]", "FMR % [95 %]", "EER %", "FNMR % at bare FMR"):
+        table.add_column(column, justify="right")
+    for c in costs:
+        point = "-" if c.recalibrated is None else f"{percent(c.recalibrated.fnmr)} at {c.recalibrated.threshold:.4f}"
+        table.add_row(c.profile, percent(c.fnmr), percent(c.fmr), f"{100 * c.eer:.2f}", point)
+    console.print(table)
+    times = new_table("milliseconds per call, and memory", console)
+    times.add_column("profile", no_wrap=True)
+    for timing in costs[0].timings:
+        for column in (f"batch {timing.batch}: p50", "p99", "x bare", "MB"):
+            times.add_column(column, justify="right")
+    for c in costs:
+        cells = []
+        for timing, bare in zip(c.timings, costs[0].timings, strict=True):
+            memory = "-" if timing.memory is None else f"{timing.memory / 1e6:.0f}"
+            cells += [f"{timing.p50:.1f}", f"{timing.p99:.1f}", f"{timing.p50 / bare.p50:.2f}", memory]
+        times.add_row(c.profile, *cells)
+    console.print(times)
+
+
+def print_calibration(result: Calibration, what: str, source: str, console: Console) -> None:
+    """Print a calibrated threshold."""
+    low, high = result.threshold_interval
+    facts = _facts()
+    facts.add_row("verifier", what)
+    facts.add_row("pairs", f"{result.impostor} impostor, {result.point.fnmr.trials} genuine   {source}")
+    facts.add_row(f"threshold for FMR {result.fmr:g}", f"{result.point.threshold:.4f} [{low:.4f}, {high:.4f}]")
+    facts.add_row("FMR % on these pairs", percent(result.point.fmr))
+    facts.add_row("FNMR % at it", percent(result.point.fnmr))
+    console.print(facts)
 
 
 def print_export(report: ExportReport, console: Console) -> None:
