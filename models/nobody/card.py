@@ -37,13 +37,13 @@ and without anybody's photographs.
 
 ## How they were made
 
-`morphable.py` learned a two-dimensional morphable model from the frontal photographs of LFW sets 1-6: dense optical flow
-brings every face into one shape, and textures and flows are described by 160 and 40 principal components.
-`generate.py` drew identities from the covariance between people and, for each, three images from a part of the covariance
-between photographs of one person. Two verifiers, dlib's ResNet-29 and `facenet-mini`, then pulled these codes, within
-the spread of the model, by gradient descent, until by both the images of one identity are the same, those of two
-identities different, and none is the same as any of the {photographs:,} photographs of LFW sets 1-6. What both still did
-not agree on was thrown away. It takes half an hour on two cores.
+`morphable.py` learned a two-dimensional morphable model from the frontal photographs of LFW sets 1-6: dense optical
+flow brings every face into one shape, and textures and flows are described by 160 and 40 principal components.
+`generate.py` drew identities from the covariance between people and, for each, three images from a part of the
+covariance between photographs of one person. Two verifiers, dlib's ResNet-29 and `facenet-mini`, then pulled these
+codes, within the spread of the model, by gradient descent, until by both the images of one identity are the same, those
+of two identities different, and none is the same as any of the {photographs:,} photographs of LFW sets 1-6. What the
+two still did not agree on was thrown away. It takes about half an hour on two cores.
 
 ## What the verifiers say
 
