@@ -34,12 +34,24 @@ def with_opset(model: onnx.ModelProto, opset: int, what: str) -> onnx.ModelProto
         raise InputError(f"{what} of opset {opset_of(model)} cannot be brought to opset {opset}") from error
 
 
+# The optional input of a hardened graph with random defenses: int64, one number for each image, or one for all.
+ENTROPY = "sixpixels_entropy"
+
+
 class GraphBuilder:
     """Collects the nodes and constants of a defense; values are float32 (N, 3, H, W), RGB in [0, 1]."""
 
-    def __init__(self, prefix: str, opset: int = 17) -> None:
-        """`prefix` keeps the new names apart from the verifier's, whose operator set is `opset`."""
-        self.prefix, self.opset = prefix, opset
+    def __init__(self, prefix: str, opset: int = 17, batched: str = "") -> None:
+        """Begin.
+
+        Args:
+            prefix: keeps the new names apart from the verifier's.
+            opset: the verifier's operator set.
+            batched: a value of the graph whose first dimension is the batch; random defenses need it.
+        """
+        self.prefix, self.opset, self.batched = prefix, opset, batched
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self._entropy = ""
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -57,6 +69,39 @@ class GraphBuilder:
         name = output or self._fresh(operator.lower())
         self.nodes.append(onnx.helper.make_node(operator, inputs, [name], name=f"{self.prefix}{name}", **attributes))
         return name
+
+    def integer(self, value: int) -> str:
+        """Add an int64 scalar."""
+        return self.constant(np.array(value, np.int64))
+
+    def entropy(self) -> str:
+        """The entropy (N,) of the images, int64 from 0 to 2**62; the same value whenever it is asked for.
+
+        The graph gets the optional input `ENTROPY`. One number for each image is taken as it is; one for all is
+        counted up from image to image. Without it ONNX Runtime draws one, whose sequence is as predictable as the host
+        lets it be (`onnxruntime.set_seed`).
+        """
+        if self._entropy:
+            return self._entropy
+        self.inputs.append(onnx.helper.make_tensor_value_info(ENTROPY, onnx.TensorProto.INT64, ["entropies"]))
+        self.initializers.append(onnx.numpy_helper.from_array(np.array([-1], np.int64), ENTROPY))
+        whole = self.add("RandomUniform", [], shape=[3], low=0.0, high=float(2**24))
+        parts = self.add("Cast", [self.add("Floor", [whole])], to=onnx.TensorProto.INT64)
+        scaled = self.add("Mul", [parts, self.constant(np.array([2**38, 2**14, 0], np.int64))])
+        rest = self.add("Mod", [parts, self.constant(np.array([2**62, 2**62, 2**14], np.int64))])
+        last = self.add("Mul", [rest, self.constant(np.array([0, 0, 1], np.int64))])
+        axis = self.constant(np.array([0], np.int64))
+        drawn = self.add("ReduceSum", [self.add("Add", [scaled, last]), axis], keepdims=1)
+        missing = self.add("Less", [ENTROPY, self.integer(0)])
+        base = self.add("Where", [missing, drawn, ENTROPY])
+        # Counted up only where one number serves all images.
+        count = self.add("Squeeze", [self.add("Shape", [base]), axis])
+        alone = self.add("Cast", [self.add("Equal", [count, self.integer(1)])], to=onnx.TensorProto.INT64)
+        shape = self.add("Shape", [self.batched])
+        batch = self.add("Gather", [shape, self.integer(0)], axis=0)
+        index = self.add("Range", [self.integer(0), batch, self.integer(1)])
+        self._entropy = self.add("Add", [base, self.add("Mul", [index, alone])])
+        return self._entropy
 
     def include(self, model: onnx.ModelProto, value: str) -> str:
         """Add all nodes of a model with one input and one output behind `value`; returns the output's name.

@@ -1,0 +1,83 @@
+"""Random numbers that are the same in NumPy, TensorFlow and ONNX, given the same entropy.
+
+A deployed graph must not be predictable, and ONNX Runtime's own generator is: sessions of a process share one sequence.
+So every image has an entropy, a number of 62 bits that the host may give, and what a defense draws is a hash of it.
+Integers only, so that the three forms agree to the last bit. The hash is not a cipher: it must not be asked to
+hide its entropy, only to spread it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Products of two numbers below this fit into 63 bits.
+_PRIME = 2**31 - 1
+_MULTIPLIER, _STEP = 48271, 69621
+_ROUNDS = 4
+_FRACTION = 2**24
+
+# Entropies are below this.
+LARGEST_ENTROPY = 2**62
+
+
+def uniforms(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.float32]:
+    """Numbers in [0, 1).
+
+    Args:
+        entropy: (N,), one for each image, from 0 to `LARGEST_ENTROPY`.
+        stream: keeps what one defense draws apart from what another does.
+        count: numbers for each image.
+
+    Returns:
+        (N, count) float32, multiples of 2**-24.
+    """
+    low, high = entropy[:, None] % _PRIME, entropy[:, None] // _PRIME % _PRIME
+    x = (low + _offsets(stream, count)) % _PRIME
+    for _ in range(_ROUNDS):
+        x = (x * _MULTIPLIER + x * x % _PRIME + high) % _PRIME
+    return (x % _FRACTION).astype(np.float32) / np.float32(_FRACTION)
+
+
+def tensorflow_uniforms(entropy: Any, stream: int, count: Any) -> Any:
+    """`uniforms` of a tensor (N,) of int64; `count` may be a tensor as well."""
+    import tensorflow as tf
+
+    low, high = entropy[:, None] % _PRIME, entropy[:, None] // _PRIME % _PRIME
+    index = tf.range(tf.cast(count, tf.int64), dtype=tf.int64)
+    x = (low + (index * _STEP + _start(stream)) % _PRIME) % _PRIME
+    for _ in range(_ROUNDS):
+        x = (x * _MULTIPLIER + x * x % _PRIME + high) % _PRIME
+    return tf.cast(x % _FRACTION, tf.float32) / _FRACTION
+
+
+def onnx_uniforms(graph: Any, stream: int, count: str) -> str:
+    """Add `uniforms` of the graph's entropy; `count` is an int64 scalar of the graph. Gives (N, count)."""
+
+    def number(value: int) -> str:
+        return str(graph.constant(np.array(value, np.int64)))
+
+    def modulo(value: str, by: int = _PRIME) -> str:
+        return str(graph.add("Mod", [value, number(by)]))
+
+    entropy = graph.add("Unsqueeze", [graph.entropy(), graph.constant(np.array([1], np.int64))])
+    low, high = modulo(entropy), modulo(graph.add("Div", [entropy, number(_PRIME)]))
+    index = graph.add("Range", [number(0), count, number(1)])
+    offsets = modulo(graph.add("Add", [graph.add("Mul", [index, number(_STEP)]), number(_start(stream))]))
+    x = modulo(graph.add("Add", [low, offsets]))
+    for _ in range(_ROUNDS):
+        square = modulo(graph.add("Mul", [x, x]))
+        x = graph.add("Add", [graph.add("Mul", [x, number(_MULTIPLIER)]), square])
+        x = modulo(graph.add("Add", [x, high]))
+    fraction = graph.add("Cast", [modulo(x, _FRACTION)], to=1)
+    return str(graph.add("Div", [fraction, graph.constant(np.array(_FRACTION, np.float32))]))
+
+
+def _start(stream: int) -> int:
+    return stream * 7368787 % _PRIME
+
+
+def _offsets(stream: int, count: int) -> NDArray[np.int64]:
+    return (np.arange(count, dtype=np.int64) * _STEP + _start(stream)) % _PRIME
