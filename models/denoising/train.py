@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96, help="of the training crops; 160 with --consistency")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--floor", type=float, default=1e-5, help="of the squared error; 1e-3 for red30 and dncnn")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -160,8 +161,9 @@ def main() -> None:
     def train_step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             denoised = model(x, training=True)
-            # The logarithm is the PSNR's: without it the noisiest crops would drown the others.
-            loss = tf.reduce_mean(tf.math.log(tf.reduce_mean(tf.square(denoised - y), axis=(1, 2, 3)) + 1e-5))
+            # The logarithm is the PSNR's: without it the noisiest crops would drown the others. Below the floor a crop
+            # counts as clean: a plain deep network that may not touch those at all does not begin to learn.
+            loss = tf.reduce_mean(tf.math.log(tf.reduce_mean(tf.square(denoised - y), axis=(1, 2, 3)) + args.floor))
             if verifier is not None:
                 seen, wanted = (verifier(tensorflow_model_input(v, manifest.input)) for v in (denoised, y))
                 loss += args.consistency * tf.reduce_mean(1 - tf.reduce_sum(seen * wanted, axis=-1))

@@ -115,7 +115,7 @@ def _key(
     content = {
         "attack": attack.name,
         "parameters": attack_parameters(attack),
-        "known": [[d.name, asdict(d), getattr(d, "sha256", "")] for d in known.defenses],  # type: ignore[call-overload]
+        "known": [[repr(d), getattr(d, "sha256", "")] for d in known.defenses],
         "model": attacker_model,
         "decision": asdict(decision),
         "seed": seed,

@@ -14,6 +14,7 @@ from toolkit.audit.replay import l2_norm, run_clean
 from toolkit.audit.run import Request, attacked_model
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile
+from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.runtime import RuntimeVerifier, read_model
 
 Image = NDArray[np.float32]
@@ -52,7 +53,9 @@ def gather(request: Request, folder: Path) -> Evidence:
     norms: dict[tuple[str, str], NDArray[np.float64]] = {}
     dodged: dict[str, NDArray[np.bool_]] = {}
     for profile in request.profiles:
-        verifier = RuntimeVerifier(request.manifest, harden(model, request.manifest, profile), request.execution)
+        verifier = RuntimeVerifier(
+            request.manifest, harden(model, request.manifest, profile), request.execution, request.seed
+        )
         correct = run_clean(verifier, crops, request.manifest.decision).correct
         for attack in request.attacks:
             success, norm = np.zeros(len(probes), np.bool_), np.zeros(len(probes))
@@ -72,7 +75,8 @@ def gather(request: Request, folder: Path) -> Evidence:
         corrected = {"probe": probes[shown], "attacked": attacked["gaussian"]}
         for profile in request.profiles:
             if profile.defenses:
-                corrected[profile.name] = profile.numpy(attacked["gaussian"][None])[0]
+                gaussian = attacked["gaussian"][None]
+                corrected[profile.name] = profile.numpy(gaussian, seeded_entropy(gaussian, request.seed))[0]
     return Evidence(example, corrected, norms)
 
 

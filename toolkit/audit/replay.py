@@ -12,6 +12,7 @@ from toolkit.attacks.base import Bools, Runtime, flipped, to_unit
 from toolkit.audit.craft import Chunk
 from toolkit.faces.crops import CropSet
 from toolkit.profiles.profile import Profile
+from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Decision
 from toolkit.verifiers.scores import distances
 
@@ -69,7 +70,13 @@ def run_clean(verifier: Runtime, crops: CropSet, decision: Decision, batch: int 
 
 
 def replay_chunk(
-    chunk: Chunk, verifier: Runtime, profile: Profile, clean: CleanRun, crops: CropSet, decision: Decision
+    chunk: Chunk,
+    verifier: Runtime,
+    profile: Profile,
+    clean: CleanRun,
+    crops: CropSet,
+    decision: Decision,
+    seed: int,
 ) -> Replay:
     """Run one chunk of probes through `verifier`, which has `profile` deployed; references go through it as well."""
     rows, crafted = chunk.rows, chunk.crafted
@@ -93,7 +100,7 @@ def replay_chunk(
         linf=np.abs(delta).max(axis=(1, 2, 3)).astype(np.float64),
         rms=255 * l2_norm(delta) / np.sqrt(delta[0].size),
         l2_float=l2_norm(crafted.probes - original),
-        l2_defended=l2_norm(profile.numpy(probes8) - original),
+        l2_defended=l2_norm(profile.numpy(probes8, seeded_entropy(probes8, seed)) - original),
         evaluations=crafted.evaluations,
     )
 

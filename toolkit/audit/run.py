@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 # Parity is checked again at every audit, on few pairs; `sixpixels export` checks it on many.
 _PARITY_PAIRS = 100
+# Of a random profile, for the gradients of an attacker who knows it.
+_DRAWS = 8
 
 
 class Progress(Protocol):
@@ -94,13 +96,14 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
 
     @cache
     def runtime(profile: Profile) -> RuntimeVerifier:
-        return RuntimeVerifier(manifest, harden(model, manifest, profile), request.execution)
+        return RuntimeVerifier(manifest, harden(model, manifest, profile), request.execution, request.seed)
 
     @cache
     def gradients(profile: Profile) -> TensorFlowVerifier:
         from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
-        return TensorFlowVerifier(manifest, profile.tensorflow)
+        draws = _DRAWS if profile.random else 1
+        return TensorFlowVerifier(manifest, profile.tensorflow, draws=draws, seed=request.seed)
 
     bare = next((p for p in request.profiles if not p.defenses), Profile("none", "", (), ""))
     verifier = runtime(bare)
@@ -175,7 +178,9 @@ def _craft_and_replay(
         ):
             for s in replayed:
                 deployed = runtime(s.profile)
-                parts[s].append(replay_chunk(chunk, deployed, s.profile, clean[s.profile], crops, manifest.decision))
+                parts[s].append(
+                    replay_chunk(chunk, deployed, s.profile, clean[s.profile], crops, manifest.decision, request.seed)
+                )
     return [join(parts[scenario]) for scenario in plan.scenarios]
 
 

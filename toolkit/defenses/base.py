@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -11,6 +11,10 @@ import onnx.version_converter
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError
+from toolkit.verifiers.entropy import ENTROPY
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 Backward = Literal["exact", "surrogate", "straight-through"]
 
@@ -32,10 +36,6 @@ def with_opset(model: onnx.ModelProto, opset: int, what: str) -> onnx.ModelProto
         return onnx.version_converter.convert_version(model, opset)
     except Exception as error:  # the converter raises RuntimeError and worse
         raise InputError(f"{what} of opset {opset_of(model)} cannot be brought to opset {opset}") from error
-
-
-# The optional input of a hardened graph with random defenses: int64, one number for each image, or one for all.
-ENTROPY = "sixpixels_entropy"
 
 
 class GraphBuilder:
@@ -61,7 +61,7 @@ class GraphBuilder:
     def constant(self, value: NDArray[Any]) -> str:
         """Add a constant; returns its name."""
         name = self._fresh("constant")
-        self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.initializers.append(onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes: object) -> str:
@@ -78,8 +78,8 @@ class GraphBuilder:
         """The entropy (N,) of the images, int64 from 0 to 2**62; the same value whenever it is asked for.
 
         The graph gets the optional input `ENTROPY`. One number for each image is taken as it is; one for all is
-        counted up from image to image. Without it ONNX Runtime draws one, whose sequence is as predictable as the host
-        lets it be (`onnxruntime.set_seed`).
+        counted up from image to image. Without it ONNX Runtime draws one at every call; all sessions of a process begin
+        with the same, so a host that gives no entropy calls `onnxruntime.set_seed` with some before each session.
         """
         if self._entropy:
             return self._entropy
@@ -153,3 +153,57 @@ class Defense(Protocol):
     def onnx(self, graph: GraphBuilder, value: str) -> str:
         """Add the defense to `graph` behind `value`; returns the name of the defended value."""
         ...
+
+
+class RandomDefense(Protocol):
+    """A defense that draws anew for every image; see `Defense` for the rest.
+
+    Given the same `entropy` (N,), int64 from 0 to 2**62, and `stream`, the three forms draw the same. The stream keeps
+    what one step of a profile draws apart from what another does.
+    """
+
+    backward: ClassVar[Backward]
+    exact: ClassVar[bool]
+    random: ClassVar[bool]
+
+    @property
+    def name(self) -> str:
+        """The name that profiles use."""
+        ...
+
+    def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
+        """What a Python service would run."""
+        ...
+
+    def tensorflow(self, crops: Any, entropy: Any, stream: int) -> Any:
+        """Differentiable in the crops, for attacks that know the defense."""
+        ...
+
+    def onnx(self, graph: GraphBuilder, value: str, stream: int) -> str:
+        """Add the defense to `graph`, which gets its entropy as an optional input."""
+        ...
+
+
+AnyDefense = Defense | RandomDefense
+
+
+def is_random(defense: AnyDefense) -> TypeIs[RandomDefense]:
+    """Whether a defense draws random numbers."""
+    return getattr(defense, "random", False)
+
+
+def apply_numpy(
+    defense: AnyDefense, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int
+) -> NDArray[np.float32]:
+    """The NumPy form of either kind."""
+    return defense.numpy(crops, entropy, stream) if is_random(defense) else defense.numpy(crops)
+
+
+def apply_tensorflow(defense: AnyDefense, crops: Any, entropy: Any, stream: int) -> Any:
+    """The TensorFlow form of either kind."""
+    return defense.tensorflow(crops, entropy, stream) if is_random(defense) else defense.tensorflow(crops)
+
+
+def apply_onnx(defense: AnyDefense, graph: GraphBuilder, value: str, stream: int) -> str:
+    """The ONNX form of either kind."""
+    return defense.onnx(graph, value, stream) if is_random(defense) else defense.onnx(graph, value)

@@ -19,15 +19,12 @@ _MULTIPLIER, _STEP = 48271, 69621
 _ROUNDS = 4
 _FRACTION = 2**24
 
-# Entropies are below this.
-LARGEST_ENTROPY = 2**62
-
 
 def uniforms(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.float32]:
     """Numbers in [0, 1).
 
     Args:
-        entropy: (N,), one for each image, from 0 to `LARGEST_ENTROPY`.
+        entropy: (N,), one for each image, from 0 to 2**62.
         stream: keeps what one defense draws apart from what another does.
         count: numbers for each image.
 

@@ -61,7 +61,7 @@ def embedded_pairs() -> Path:
         InputError: this installation does not have them.
     """
     folder = bundled("models") / "nobody" / "faces"
-    if not (folder / "pairs.csv").is_file():
+    if not (folder / "pairs.txt").is_file():
         raise InputError(f"{folder}: the embedded faces are missing; install the package again, or give --pairs")
     return folder
 

@@ -111,6 +111,7 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     del graph.graph.node[:]
     graph.graph.node.extend([*builder.nodes, *original])
     graph.graph.initializer.extend(builder.initializers)
+    graph.graph.input.extend(builder.inputs)
     return bytes(graph.SerializeToString())
 
 
@@ -141,7 +142,7 @@ def _checked(model: bytes, manifest: Manifest) -> tuple[onnx.ModelProto, int]:
 
 def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBuilder:
     """Nodes from the verifier's input to `output`: to (N, 3, H, W) RGB in [0, 1], through the defenses, and back."""
-    builder = GraphBuilder(_PREFIX, opset)
+    builder = GraphBuilder(_PREFIX, opset, spec.name)
     scale, offset = (a.reshape(1, 3, 1, 1) for a in unit_affine(spec))
     affine = bool(np.any(scale != 1) or np.any(offset != 0))
     value = spec.name
@@ -152,8 +153,7 @@ def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBu
         value = builder.add("Add", [value, builder.constant(offset)])
     if spec.channels == "BGR":
         value = _reverse_channels(builder, value)
-    for defense in profile.defenses:
-        value = defense.onnx(builder, value)
+    value = profile.onnx(builder, value)
     if spec.channels == "BGR":
         value = _reverse_channels(builder, value)
     if affine:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import toolkit.defenses
-from toolkit.defenses.base import Defense
+from toolkit.defenses.base import AnyDefense, GraphBuilder, apply_numpy, apply_onnx, apply_tensorflow, is_random
 from toolkit.errors import InputError, UsageError
 from toolkit.files import bundled, inside, write_bytes
 from toolkit.registry import choose, discover, unknown
+from toolkit.verifiers.entropy import os_entropy
 
 SCHEMA_VERSION = 1
 _LARGEST_PROFILE = 1 << 20
@@ -31,21 +32,33 @@ class Profile:
 
     name: str
     description: str
-    defenses: tuple[Defense, ...]
+    defenses: tuple[AnyDefense, ...]
     sha256: str
     text: str = ""
 
-    def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """All defenses, in order, on crops (N, H, W, 3) in [0, 1]."""
-        for defense in self.defenses:
-            crops = defense.numpy(crops)
+    @property
+    def random(self) -> bool:
+        """Whether any defense draws random numbers."""
+        return any(is_random(defense) for defense in self.defenses)
+
+    def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """All defenses, in order, on crops (N, H, W, 3) in [0, 1]; `entropy` (N,) is the operating system's if None."""
+        entropy = os_entropy(len(crops)) if entropy is None and self.random else entropy
+        for stream, defense in enumerate(self.defenses):
+            crops = apply_numpy(defense, crops, entropy, stream)  # type: ignore[arg-type]
         return crops
 
-    def tensorflow(self, crops: Any) -> Any:
-        """All defenses, in order, differentiable."""
-        for defense in self.defenses:
-            crops = defense.tensorflow(crops)
+    def tensorflow(self, crops: Any, entropy: Any = None) -> Any:
+        """All defenses, in order, differentiable; a random profile needs `entropy` (N,)."""
+        for stream, defense in enumerate(self.defenses):
+            crops = apply_tensorflow(defense, crops, entropy, stream)
         return crops
+
+    def onnx(self, graph: GraphBuilder, value: str) -> str:
+        """All defenses, in order, as nodes behind `value`; returns the name of the defended value."""
+        for stream, defense in enumerate(self.defenses):
+            value = apply_onnx(defense, graph, value, stream)
+        return value
 
 
 def shipped_profiles() -> dict[str, Path]:
@@ -126,7 +139,7 @@ def write_new_profile(path: Path, names: Sequence[str]) -> None:
     write_bytes(path, tomlkit.dumps(document).encode())
 
 
-def _read_defense(step: object, folder: Path, where: str) -> Defense:
+def _read_defense(step: object, folder: Path, where: str) -> AnyDefense:
     known = discover(toolkit.defenses, "DEFENSE")
     if not isinstance(step, dict) or not isinstance(step.get("name"), str):
         raise InputError(f"{where}: needs a name; known: {', '.join(known)}")
@@ -138,17 +151,28 @@ def _read_defense(step: object, folder: Path, where: str) -> Defense:
     for key, value in parameters.items():
         if key not in fields:
             raise InputError(f"{where} ({name}): {unknown('parameter', key, fields)}")
-        kind = type(fields[key].default)
-        if kind is float and type(value) is int:
-            parameters[key] = float(value)
-        elif type(value) is not kind:
-            raise InputError(f"{where} ({name}): {key} must be of type {kind.__name__}, not {value!r}")
-        if fields[key].metadata.get("file") and value.endswith(".toml"):
-            parameters[key] = str(inside(folder, value, f"{where} ({name}): {key}"))
-        elif fields[key].metadata.get("file") and not value.replace("-", "").isalnum():
-            raise InputError(f"{where} ({name}): {key} must be a shipped name or the path of a .toml, not {value!r}")
+        parameters[key] = _read_parameter(fields[key], value, folder, f"{where} ({name}): {key}")
     try:
-        defense: Defense = known[name](**parameters)
+        defense: AnyDefense = known[name](**parameters)
     except ValueError as error:
         raise InputError(f"{where} ({name}): {error}") from error
     return defense
+
+
+def _read_parameter(field: Any, value: Any, folder: Path, where: str) -> Any:
+    """A value of the field's type; files stay inside `folder`, and nested defenses are read as well."""
+    if field.metadata.get("defenses"):
+        if not isinstance(value, list):
+            raise InputError(f"{where} must be a list of defenses, not {value!r}")
+        return tuple(_read_defense(option, folder, f"{where}, number {i}") for i, option in enumerate(value, 1))
+    kind = type(field.default)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(f"{where} must be of type {kind.__name__}, not {value!r}")
+    if field.metadata.get("file"):
+        if value.endswith(".toml"):
+            return str(inside(folder, value, where))
+        if not value.replace("-", "").isalnum():
+            raise InputError(f"{where} must be a shipped name or the path of a .toml, not {value!r}")
+    return value

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import check_sha256
 from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.entropy import ENTROPY, os_entropy, seeded_entropy
 from toolkit.verifiers.manifest import Manifest
 
 _LARGEST_MODEL = 2 << 30
@@ -72,8 +73,21 @@ class RuntimeVerifier:
         images_run: number of crops that went through the model so far.
     """
 
-    def __init__(self, manifest: Manifest, model: bytes | None = None, execution: Execution | None = None) -> None:
-        """Load `model` (by default the manifest's file) and check it against the manifest.
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: bytes | None = None,
+        execution: Execution | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Load a model and check it against the manifest.
+
+        Args:
+            manifest: what it is described as.
+            model: the file's content; by default the manifest's file is read.
+            execution: how to run it.
+            seed: a graph with random defenses draws from it and the crop's pixels, so that an audit can be repeated;
+                None draws from the operating system, as a deployment must.
 
         Raises:
             InputError: the model cannot be loaded, or its tensors are not what the manifest says.
@@ -81,6 +95,7 @@ class RuntimeVerifier:
         """
         self.manifest = manifest
         self.execution = execution or Execution()
+        self.seed = seed
         self.images_run = 0
         content = read_model(manifest) if model is None else model
         options = onnxruntime.SessionOptions()
@@ -120,6 +135,8 @@ class RuntimeVerifier:
         spec, where = self.manifest.input, self.manifest.model
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
         outputs = {tensor.name: tensor for tensor in self._session.get_outputs()}
+        optional = {tensor.name for tensor in self._session.get_overridable_initializers()}
+        self._takes_entropy = ENTROPY in optional
         if list(inputs) != [spec.name]:
             raise InputError(f"{where}: inputs are {sorted(inputs)}, but the manifest names {spec.name!r}")
         if self.manifest.output.name not in outputs:
@@ -155,7 +172,9 @@ class RuntimeVerifier:
             batch = crops[start : start + size]
             missing = (self._fixed_batch or len(batch)) - len(batch)
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-            feed = {spec.name: model_input(padded, spec)}
+            feed: dict[str, NDArray[Any]] = {spec.name: model_input(padded, spec)}
+            if self._takes_entropy:
+                feed[ENTROPY] = os_entropy(len(padded)) if self.seed is None else seeded_entropy(padded, self.seed)
             try:
                 embeddings = self._session.run([output.name], feed)[0][: len(batch)]
             except Exception as error:  # ONNX Runtime raises a dozen unrelated types

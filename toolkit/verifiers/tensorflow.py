@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.verifiers.checkpoints import load_network
+from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.onnx_graph import load_onnx
 from toolkit.verifiers.quiet import import_tensorflow
@@ -57,15 +58,20 @@ class TensorFlowVerifier:
     def __init__(
         self,
         manifest: Manifest,
-        defense: Callable[[Any], Any] | None = None,
+        defense: Callable[[Any, Any], Any] | None = None,
         network: Callable[[Any], Any] | None = None,
+        draws: int = 1,
+        seed: int = 0,
     ) -> None:
         """Load the network.
 
         Args:
             manifest: what goes in and comes out.
-            defense: maps crops (N, H, W, 3) in [0, 1] to crops, in TensorFlow.
+            defense: maps crops (N, H, W, 3) in [0, 1], and entropies (N,) for what is random in it, to crops.
             network: from the model's input tensor to embeddings; by default `differentiable`.
+            draws: gradients and distances are means over this many draws of a random defense (expectation over
+                transformation, Athalye et al. 2018).
+            seed: of those draws, together with the crop's pixels.
 
         Raises:
             UnavailableError: TensorFlow is not installed.
@@ -73,11 +79,11 @@ class TensorFlowVerifier:
         """
         tf = import_tensorflow()
         network = network or differentiable(manifest)
-        self.manifest = manifest
+        self.manifest, self.draws, self.seed = manifest, draws, seed
         metric = manifest.decision.metric
 
-        def embed(crops: Any) -> Any:
-            defended = crops if defense is None else defense(crops)
+        def embed(crops: Any, entropy: Any) -> Any:
+            defended = crops if defense is None else defense(crops, entropy)
             return network(tensorflow_model_input(defended, manifest.input))
 
         def distance(a: Any, b: Any) -> Any:
@@ -88,16 +94,19 @@ class TensorFlowVerifier:
 
         images = tf.TensorSpec((None, manifest.input.height, manifest.input.width, 3), tf.float32)
         embeddings = tf.TensorSpec((None, manifest.output.size), tf.float32)
+        entropies = tf.TensorSpec((None,), tf.int64)
 
-        @tf.function(input_signature=[images], autograph=False)
-        def embed_compiled(crops: Any) -> Any:
-            return embed(crops)
+        @tf.function(input_signature=[images, entropies], autograph=False)
+        def embed_compiled(crops: Any, entropy: Any) -> Any:
+            return embed(crops, entropy)
 
-        @tf.function(input_signature=[images, embeddings], autograph=False)
-        def gradient_compiled(crops: Any, references: Any) -> Any:
+        @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
+        def gradient_compiled(crops: Any, references: Any, entropy: Any) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(crops)
-                d = distance(embed(crops), references)
+                # The draws of a crop lie beside each other.
+                each = distance(embed(tf.repeat(crops, draws, 0), entropy), tf.repeat(references, draws, 0))
+                d = tf.reduce_mean(tf.reshape(each, (-1, draws)), axis=1)
                 total = tf.reduce_sum(d)
             return d, tape.gradient(total, crops)
 
@@ -105,7 +114,8 @@ class TensorFlowVerifier:
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
-        parts = [self._embed(crops[i : i + _BATCH]).numpy() for i in range(0, len(crops), _BATCH)]
+        batches = [crops[i : i + _BATCH] for i in range(0, len(crops), _BATCH)]
+        parts = [self._embed(batch, seeded_entropy(batch, self.seed)).numpy() for batch in batches]
         return np.concatenate([np.empty((0, self.manifest.output.size), np.float32), *parts])
 
     def distances_and_gradients(
@@ -113,8 +123,11 @@ class TensorFlowVerifier:
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Distances (N,) to reference embeddings (N, D) and their gradients (N, H, W, 3) with respect to the crops."""
         d, g = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
-        for i in range(0, len(crops), _BATCH):
-            distance, gradient = self._gradient(crops[i : i + _BATCH], references[i : i + _BATCH])
+        size = max(1, _BATCH // self.draws)
+        for i in range(0, len(crops), size):
+            batch = crops[i : i + size]
+            entropy = np.stack([seeded_entropy(batch, self.seed, draw) for draw in range(self.draws)], axis=1)
+            distance, gradient = self._gradient(batch, references[i : i + size], entropy.ravel())
             d.append(distance.numpy().astype(np.float64))
             g.append(gradient.numpy())
         return np.concatenate(d), np.concatenate(g)
