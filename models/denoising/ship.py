@@ -19,7 +19,6 @@ from toolkit.defenses.denoiser import DenoiserManifest
 from toolkit.export.denoiser_export import export_denoiser
 from toolkit.files import sha256, write_bytes
 from toolkit.networks import build
-from toolkit.networks.folding import fold
 from toolkit.networks.weights import save_weights
 
 LARGEST_DIFFERENCE = 1e-4
@@ -58,11 +57,6 @@ def main() -> None:
 
     trained = build(name, **arguments)
     trained.load_weights(args.work / "average.weights.h5")
-    if name == "dncnn":
-        arguments["folded"] = True
-        folded = build(name, **arguments)
-        fold(trained, folded)
-        trained = folded
     folder = ROOT / "models" / name
     folder.mkdir(exist_ok=True)
     weights, onnx = folder / f"{name}.weights.h5", folder / f"{name}.onnx"

@@ -23,7 +23,7 @@ def dncnn(width: int = 64, depth: int = 20, folded: bool = False, name: str = "d
     inputs = keras.Input((None, None, 3), name="input")
     x = layers.Conv2D(width, 3, padding="same", activation="relu", name="conv1")(inputs)
     for i in range(2, depth):
-        x = layers.Conv2D(width, 3, padding="same", use_bias=folded, name=f"conv{i}")(x)
+        x = layers.Conv2D(width, 3, padding="same", use_bias=folded, kernel_initializer="he_normal", name=f"conv{i}")(x)
         if not folded:
             x = layers.BatchNormalization(
                 scale=False, epsilon=NORMALIZATION_EPSILON, momentum=0.95, name=f"conv{i}_BatchNorm"
