@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.attacks.norms import Ball
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Decision
 from toolkit.verifiers.scores import distances, is_same
@@ -19,6 +20,8 @@ Needs = Literal["runtime", "gradient"]
 # Scales tried, in order, to carry a float perturbation over to 8 bits: 7 % apart, up to about 30.
 _SCALES = 1.07 ** np.arange(51)
 _SCALES_AT_ONCE = 6
+# How often `carry_to_8bit` runs the model for one pair at most: what an attack with a budget keeps back for it.
+CARRY_RUNS = len(_SCALES)
 
 
 class Runtime(Protocol):
@@ -49,6 +52,8 @@ class Task:
         dodging: (N,), True where the goal is to be judged different, False for impersonation.
         decision: the metric and threshold.
         generators: one random generator per pair, so that a pair's result does not depend on its batch.
+        start: (N, H, W, 3), an image that reaches the goal, where the attacker has one: to impersonate, the
+            reference's own photograph. Only attacks that see nothing but decisions look at it.
     """
 
     probes: Images
@@ -56,6 +61,7 @@ class Task:
     dodging: Bools
     decision: Decision
     generators: tuple[np.random.Generator, ...]
+    start: Images | None = None
 
     def __len__(self) -> int:
         return len(self.probes)
@@ -120,6 +126,17 @@ def succeeds(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images)
     return flipped(d, task.dodging[rows], task.decision)
 
 
+def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
+    """How far images (M, ...) are from the goal: negative until it is reached, in units of the distance."""
+    d = distances(task.decision.metric, model.embed(images), task.references[rows])
+    return np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold)
+
+
+def reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> Bools:
+    """Whether margins (M,) are on the goal's side: dodging succeeds at the threshold itself, impersonation below it."""
+    return np.where(task.dodging[rows], margin >= 0, margin > 0)
+
+
 def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images) -> tuple[NDArray[np.float64], Images]:
     """How far images (M, ...) are from the goal, and the direction that brings them nearer.
 
@@ -179,12 +196,13 @@ class CandidateMaker(Protocol):
 
 
 def carry_to_8bit(
-    model: Runtime, task: Task, probes: Images, success: Bools
+    model: Runtime, task: Task, probes: Images, success: Bools, ball: Ball | None = None
 ) -> tuple[NDArray[np.uint8], Bools, NDArray[np.int64]]:
     """Find 8-bit probes near successful float ones.
 
     Rounding wipes out most of a perturbation below half a level, so it is scaled up in small steps until the
-    rounded probe succeeds: a large scale with rounding moves just the pixels that matter most.
+    rounded probe succeeds: a large scale with rounding moves just the pixels that matter most. An attack that
+    is bound to a ball around the clean probe stays in it.
 
     Returns:
         8-bit probes (the clean ones where there is no success), their success, and the images run for each.
@@ -193,7 +211,9 @@ def carry_to_8bit(
     delta = probes - task.probes
 
     def scaled(rows: NDArray[np.intp], rung: int) -> Images:
-        return to_unit(to_8bit(np.clip(task.probes[rows] + np.float32(_SCALES[rung]) * delta[rows], 0, 1)))
+        clean = task.probes[rows]
+        images = np.clip(clean + np.float32(_SCALES[rung]) * delta[rows], 0, 1)
+        return to_unit(to_8bit(images)) if ball is None else ball.round(clean, ball.project(clean, images))
 
     rungs, runs = first_success(model, task, rows, len(_SCALES), _SCALES_AT_ONCE, scaled)
     probes8 = to_8bit(task.probes)
@@ -205,3 +225,17 @@ def carry_to_8bit(
     evaluations = np.zeros(len(task), np.int64)
     evaluations[rows] = runs
     return probes8, success8, evaluations
+
+
+def finish(
+    model: Runtime,
+    task: Task,
+    probes: Images,
+    success: Bools,
+    evaluations: NDArray[np.int64],
+    ball: Ball | None = None,
+) -> Crafted:
+    """The result of an attack that worked on float probes: failures are clean, successes carried to 8 bits."""
+    probes = np.where(success[:, None, None, None], probes, task.probes)
+    probes8, success8, runs8 = carry_to_8bit(model, task, probes, success, ball)
+    return Crafted(probes, success, probes8, success8, evaluations + runs8)
