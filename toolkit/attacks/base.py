@@ -22,6 +22,8 @@ _SCALES = 1.07 ** np.arange(51)
 _SCALES_AT_ONCE = 6
 # How often `carry_to_8bit` runs the model for one pair at most: what an attack with a budget keeps back for it.
 CARRY_RUNS = len(_SCALES)
+# By how much of the threshold a success is clear of rounding: forms of one model differ in the last digits.
+CLEARLY = 1e-5
 
 
 class Runtime(Protocol):
@@ -137,6 +139,15 @@ def reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> 
     return np.where(task.dodging[rows], margin >= 0, margin > 0)
 
 
+def clearly_reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> Bools:
+    """`reached`, by more than the last digits in which two forms of one model differ.
+
+    What looks for the smallest perturbation ends at the boundary itself, and its success must still be one
+    when the same model is run without gradients.
+    """
+    return reached(task, rows, margin - CLEARLY * task.decision.threshold)
+
+
 def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images) -> tuple[NDArray[np.float64], Images]:
     """How far images (M, ...) are from the goal, and the direction that brings them nearer.
 
@@ -215,7 +226,9 @@ def carry_to_8bit(
         images = np.clip(clean + np.float32(_SCALES[rung]) * delta[rows], 0, 1)
         return to_unit(to_8bit(images)) if ball is None else ball.round(clean, ball.project(clean, images))
 
-    rungs, runs = first_success(model, task, rows, len(_SCALES), _SCALES_AT_ONCE, scaled)
+    # What fills its ball is mostly sent as it is: the first scale does.
+    at_once = _SCALES_AT_ONCE if ball is None else 1
+    rungs, runs = first_success(model, task, rows, len(_SCALES), at_once, scaled)
     probes8 = to_8bit(task.probes)
     for row, rung in zip(rows, rungs, strict=True):
         if rung >= 0:

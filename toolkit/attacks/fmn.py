@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Gradients, Needs, Task, ascent, finish, reached
+from toolkit.attacks.base import CLEARLY, Crafted, Gradients, Needs, Task, ascent, clearly_reached, finish
 from toolkit.attacks.norms import ascending, per_image, sizes
 
 
@@ -41,7 +41,7 @@ class Fmn:
             probes = task.probes[open_] + delta[open_]
             margin, gradient = ascent(model, task, open_, probes)
             evaluations[open_] += 1
-            there, norm = reached(task, open_, margin), sizes("l2", delta[open_])
+            there, norm = clearly_reached(task, open_, margin), sizes("l2", delta[open_])
             better = there & (norm < nearest[open_])
             nearest[open_[better]], best[open_[better]] = norm[better], probes[better]
             going = gradient.any(axis=(1, 2, 3))
@@ -49,7 +49,8 @@ class Fmn:
                 break
             open_, gradient, there = open_[going], gradient[going], there[going]
             gamma = _cosine(self.gamma, self.gamma / 50, k / self.steps)
-            linear = norm[going] + np.abs(margin[going]) / sizes("l2", gradient)
+            lacking = np.abs(margin[going]) + 2 * CLEARLY * task.decision.threshold
+            linear = norm[going] + lacking / sizes("l2", gradient)
             outward = np.where(np.isfinite(nearest[open_]), radius[open_] * (1 + gamma), linear)
             inward = np.minimum(radius[open_] * (1 - gamma), nearest[open_])
             radius[open_] = np.where(there, inward, outward)
