@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Images, Runtime, Task, first_success, to_8bit, to_unit
-
-_AT_ONCE = 4
+from toolkit.attacks.base import Crafted, Images, Runtime, Task
+from toolkit.attacks.queries import craft_ladder
 
 
 def craft_noise(
@@ -37,12 +36,4 @@ def craft_noise(
         noise = [draw(np.random.default_rng(seeds[row][rung]), task.probes[row].shape) for row in rows]
         return np.clip(task.probes[rows] + np.float32(deviations[rung]) * np.stack(noise), 0, 1)
 
-    everyone = np.arange(len(task))
-    rungs, runs = first_success(
-        model, task, everyone, len(deviations), _AT_ONCE, lambda rows, rung: to_unit(to_8bit(noisy(rows, rung)))
-    )
-    success = rungs >= 0
-    probes = task.probes.copy()
-    for row in np.flatnonzero(success):
-        probes[row] = noisy(np.array([row]), rungs[row])[0]
-    return Crafted(probes, success, to_8bit(probes), success, runs)
+    return craft_ladder(model, task, len(deviations), noisy)
