@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.attacks.norms import Ball
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Decision
 from toolkit.verifiers.scores import distances, is_same
@@ -21,6 +22,10 @@ _SCALES = 1.05 ** np.arange(88)
 _SCALES_STRIDE = 6
 # Rungs of a ladder that go into one batch.
 _AT_ONCE = 5
+# How often `carry_to_8bit` runs the model for one pair at most: what an attack with a budget keeps back for it.
+CARRY_RUNS = -(-len(_SCALES) // _SCALES_STRIDE) + 1 + 2 * (_SCALES_STRIDE - 1)
+# By how much of the threshold a success is clear of rounding: forms of one model differ in the last digits.
+CLEARLY = 1e-5
 
 
 class Runtime(Protocol):
@@ -51,6 +56,8 @@ class Task:
         dodging: (N,), True where the goal is to be judged different, False for impersonation.
         decision: the metric and threshold.
         generators: one random generator per pair, so that a pair's result does not depend on its batch.
+        start: (N, H, W, 3), an image that reaches the goal, where the attacker has one: to impersonate, the
+            reference's own photograph. Only attacks that see nothing but decisions look at it.
     """
 
     probes: Images
@@ -58,6 +65,7 @@ class Task:
     dodging: Bools
     decision: Decision
     generators: tuple[np.random.Generator, ...]
+    start: Images | None = None
 
     def __len__(self) -> int:
         return len(self.probes)
@@ -117,14 +125,23 @@ def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools
 
 
 def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
-    """How far images (M, H, W, 3), tried for the pairs `rows` (M,), are beyond the threshold, towards the goal."""
+    """How far images (M, ...) are from the goal: negative until it is reached, in units of the distance."""
     d = distances(task.decision.metric, model.embed(images), task.references[rows])
     return np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold)
 
 
-def reaches(margin: NDArray[np.float64], dodging: Bools) -> Bools:
-    """Whether margins are successes: dodging succeeds at the threshold itself, impersonation only below it."""
-    return np.where(dodging, margin >= 0, margin > 0)
+def reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> Bools:
+    """Whether margins (M,) are on the goal's side: dodging succeeds at the threshold itself, impersonation below it."""
+    return np.where(task.dodging[rows], margin >= 0, margin > 0)
+
+
+def clearly_reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> Bools:
+    """`reached`, by more than the last digits in which two forms of one model differ.
+
+    What looks for the smallest perturbation ends at the boundary itself, and its success must still be one
+    when the same model is run without gradients.
+    """
+    return reached(task, rows, margin - CLEARLY * task.decision.threshold)
 
 
 def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images) -> tuple[NDArray[np.float64], Images]:
@@ -192,7 +209,7 @@ def first_success(
             continue
         tried = ladders[who, column]
         margin = margins(model, task, rows[who], make(rows[who], tried))
-        hit = reaches(margin, task.dodging[rows[who]])
+        hit = reached(task, rows[who], margin)
         runs += np.bincount(who, minlength=len(rows))
         # From the last rung to the first, so that the first of several hits remains.
         rung[who[hit][::-1]] = tried[hit][::-1]
@@ -205,7 +222,13 @@ def first_success(
 
 
 def smallest_success(
-    model: Runtime, task: Task, rows: NDArray[np.intp], rungs: int, stride: int, make: CandidateMaker
+    model: Runtime,
+    task: Task,
+    rows: NDArray[np.intp],
+    rungs: int,
+    stride: int,
+    make: CandidateMaker,
+    at_once: int = _AT_ONCE,
 ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """Find the smallest of a ladder's rungs that reaches the goal, from coarse to fine.
 
@@ -217,7 +240,7 @@ def smallest_success(
         The rung of each pair (M,), -1 where none was found, and the number of images run for it (M,).
     """
     coarse = np.unique([*range(0, rungs, stride), rungs - 1])
-    climb = first_success(model, task, rows, np.tile(coarse, (len(rows), 1)), _AT_ONCE, make)
+    climb = first_success(model, task, rows, np.tile(coarse, (len(rows), 1)), at_once, make)
     solved = climb.rung >= 0
     around = np.where(solved, climb.rung, climb.nearest)[:, None] + np.arange(1 - stride, stride)
     tried = (around < 0) | (around >= rungs) | np.isin(around, coarse)
@@ -227,12 +250,13 @@ def smallest_success(
 
 
 def carry_to_8bit(
-    model: Runtime, task: Task, probes: Images, success: Bools
+    model: Runtime, task: Task, probes: Images, success: Bools, ball: Ball | None = None
 ) -> tuple[NDArray[np.uint8], Bools, NDArray[np.int64]]:
     """Find 8-bit probes near successful float ones.
 
     Rounding wipes out most of a perturbation below half a level, so it is scaled up in small steps until the
-    rounded probe succeeds: a large scale with rounding moves just the pixels that matter most.
+    rounded probe succeeds: a large scale with rounding moves just the pixels that matter most. An attack that
+    is bound to a ball around the clean probe stays in it.
 
     Returns:
         8-bit probes (the clean ones where there is no success), their success, and the images run for each.
@@ -241,10 +265,13 @@ def carry_to_8bit(
     delta = probes - task.probes
 
     def scaled(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:
-        scales = _SCALES[rungs].astype(np.float32)[:, None, None, None]
-        return to_unit(to_8bit(np.clip(task.probes[rows] + scales * delta[rows], 0, 1)))
+        clean, scales = task.probes[rows], _SCALES[rungs].astype(np.float32)[:, None, None, None]
+        images = np.clip(clean + scales * delta[rows], 0, 1)
+        return to_unit(to_8bit(images)) if ball is None else ball.round(clean, ball.project(clean, images))
 
-    rungs, runs = smallest_success(model, task, rows, len(_SCALES), _SCALES_STRIDE, scaled)
+    # What fills its ball is mostly sent as it is: the first scale does.
+    at_once = _AT_ONCE if ball is None else 1
+    rungs, runs = smallest_success(model, task, rows, len(_SCALES), _SCALES_STRIDE, scaled, at_once)
     probes8 = to_8bit(task.probes)
     found = rungs >= 0
     if found.any():
@@ -254,3 +281,17 @@ def carry_to_8bit(
     evaluations = np.zeros(len(task), np.int64)
     evaluations[rows] = runs
     return probes8, success8, evaluations
+
+
+def finish(
+    model: Runtime,
+    task: Task,
+    probes: Images,
+    success: Bools,
+    evaluations: NDArray[np.int64],
+    ball: Ball | None = None,
+) -> Crafted:
+    """The result of an attack that worked on float probes: failures are clean, successes carried to 8 bits."""
+    probes = np.where(success[:, None, None, None], probes, task.probes)
+    probes8, success8, runs8 = carry_to_8bit(model, task, probes, success, ball)
+    return Crafted(probes, success, probes8, success8, evaluations + runs8)

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Needs, Task, ascent, carry_to_8bit, reaches
+from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
+from toolkit.attacks.norms import sizes
+
+# Smallest perturbations that bring linearized margins (M,) with gradients (M, H, W, 3) to zero.
+Closest = Callable[[NDArray[np.float64], Images], Images]
+
+
+def craft_deepfool(model: Gradients, task: Task, steps: int, overshoot: float, closest: Closest) -> Crafted:
+    """Step to the linearized boundary again and again; shared by both norms.
+
+    Solved pairs leave the batch, and so do those whose gradient vanishes.
+    """
+    probes, total = task.probes.copy(), np.zeros_like(task.probes)
+    success = np.zeros(len(task), np.bool_)
+    evaluations = np.zeros(len(task), np.int64)
+    open_ = np.arange(len(task))
+    # One evaluation more than steps: the last step is judged as well.
+    for _ in range(steps + 1):
+        margin, gradient = ascent(model, task, open_, probes[open_])
+        evaluations[open_] += 1
+        there = reached(task, open_, margin)
+        success[open_[there]] = True
+        going = ~there & gradient.any(axis=(1, 2, 3))
+        open_, margin, gradient = open_[going], margin[going], gradient[going]
+        if not len(open_):
+            break
+        total[open_] += closest(margin, gradient)
+        probes[open_] = np.clip(task.probes[open_] + np.float32(1 + overshoot) * total[open_], 0, 1)
+    return finish(model, task, probes, success, evaluations)
+
+
+def _closest_l2(margin: NDArray[np.float64], gradient: Images) -> Images:
+    norm = sizes("l2", gradient)
+    length = (np.abs(margin) / norm + 1e-4) / norm
+    return gradient * length[:, None, None, None].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -24,28 +60,8 @@ class DeepFool:
     overshoot: float = 0.02
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; solved pairs leave the batch, and so do those whose gradient vanishes."""
-        probes, total = task.probes.copy(), np.zeros_like(task.probes)
-        success = np.zeros(len(task), np.bool_)
-        evaluations = np.zeros(len(task), np.int64)
-        open_ = np.arange(len(task))
-        # One evaluation more than steps: the last step is judged as well.
-        for _ in range(self.steps + 1):
-            margin, gradient = ascent(model, task, open_, probes[open_])
-            evaluations[open_] += 1
-            reached = reaches(margin, task.dodging[open_])
-            success[open_[reached]] = True
-            norm = np.sqrt(np.sum(np.square(gradient, dtype=np.float64), axis=(1, 2, 3)))
-            going = ~reached & (norm > 0)
-            open_, margin, gradient, norm = open_[going], margin[going], gradient[going], norm[going]
-            if not len(open_):
-                break
-            length = (np.abs(margin) / norm + 1e-4) / norm
-            total[open_] += gradient * length[:, None, None, None].astype(np.float32)
-            probes[open_] = np.clip(task.probes[open_] + np.float32(1 + self.overshoot) * total[open_], 0, 1)
-        probes[~success] = task.probes[~success]
-        probes8, success8, runs8 = carry_to_8bit(model, task, probes, success)
-        return Crafted(probes, success, probes8, success8, evaluations + runs8)
+        """See `craft_deepfool`."""
+        return craft_deepfool(model, task, self.steps, self.overshoot, _closest_l2)
 
 
 ATTACK = DeepFool()

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Images, Runtime, Task, first_success, to_8bit, to_unit
-
-_AT_ONCE = 4
+from toolkit.attacks.base import Crafted, Images, Runtime, Task
+from toolkit.attacks.queries import craft_ladder
 
 
 def craft_noise(
@@ -45,13 +44,4 @@ def craft_noise(
         strength = deviations[rungs].astype(np.float32)[:, None, None, None]
         return np.clip(task.probes[rows] + strength * np.stack(noise), 0, 1)
 
-    everyone = np.arange(len(task))
-    ladders = np.tile(np.arange(len(deviations)), (len(task), 1))
-    climb = first_success(
-        model, task, everyone, ladders, _AT_ONCE, lambda rows, rungs: to_unit(to_8bit(noisy(rows, rungs)))
-    )
-    success = climb.rung >= 0
-    probes = task.probes.copy()
-    if success.any():
-        probes[success] = noisy(everyone[success], climb.rung[success])
-    return Crafted(probes, success, to_8bit(probes), success, climb.runs)
+    return craft_ladder(model, task, len(deviations), noisy)

@@ -69,6 +69,7 @@ def craft(
                 np.array([crops.pairs[row].genuine for row in rows]),
                 decision,
                 tuple(_generator(seed, attack, pair_id) for pair_id in ids),
+                to_unit(crops.images[crops.index[rows, 1]]),
             )
             crafted = attack.craft(model(), task)
             _write(path, crafted)

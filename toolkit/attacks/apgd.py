@@ -1,0 +1,127 @@
+"""APGD: projected gradient ascent that sets its own step (Croce & Hein 2020, arXiv:2003.01690, algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
+from toolkit.attacks.norms import Ball, Norm, ascending, per_image
+
+
+def checkpoints(steps: int) -> list[int]:
+    """The steps after which the step length is looked at (section 3.2): further apart at first, then closer."""
+    at, past = [0.0, 0.22], []
+    while at[-1] <= 1:
+        past.append(int(np.ceil(at[-1] * steps)))
+        at.append(at[-1] + max(at[-1] - at[-2] - 0.03, 0.06))
+    return past
+
+
+@dataclass
+class _Climb:
+    """The state of every pair's ascent."""
+
+    x: Images
+    before: Images
+    best: Images
+    gradient: Images
+    best_gradient: Images
+    margin: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    length: NDArray[np.float64]
+    rises: NDArray[np.int64]
+    highest_then: NDArray[np.float64]
+    shortened_then: NDArray[np.bool_]
+
+    def shorten(self, rows: NDArray[np.intp], least: float) -> None:
+        """At a checkpoint: halve the steps of pairs that no longer get on, and put them back to their best."""
+        stuck = ~self.shortened_then[rows] & (self.highest[rows] <= self.highest_then[rows])
+        halved = (self.rises[rows] < least) | stuck
+        back = rows[halved]
+        self.length[back] /= 2
+        self.x[back], self.gradient[back] = self.best[back], self.best_gradient[back]
+        self.before[back], self.margin[back] = self.best[back], self.highest[back]
+        self.shortened_then[rows] = halved
+        self.highest_then[rows], self.rises[rows] = self.highest[rows], 0
+
+
+@dataclass(frozen=True)
+class Apgd:
+    """Momentum steps whose length starts at twice `epsilon` and is halved at checkpoints where progress stalls.
+
+    The loss is the distance's margin. Pairs are done with their first success. The first start is the probe
+    itself, the others are drawn uniformly from the ball.
+    """
+
+    needs: ClassVar[Needs] = "gradient"
+    name: str = "apgd"
+    norm: Norm = "linf"
+    epsilon: float = 8 / 255
+    steps: int = 100
+    momentum: float = 0.75
+    rho: float = 0.75
+    restarts: int = 1
+
+    def craft(self, model: Gradients, task: Task) -> Crafted:
+        """Attack every pair from `restarts` starts; solved pairs leave the batch."""
+        probes = task.probes.copy()
+        success = np.zeros(len(task), np.bool_)
+        evaluations = np.zeros(len(task), np.int64)
+        ball = Ball(self.norm, self.epsilon)
+        for start in range(self.restarts):
+            open_, starts = np.flatnonzero(~success), task.probes.copy()
+            for row in open_ if start else ():
+                starts[row] += ball.draw(task.generators[row], starts.shape[1:])
+            self._climb(model, task, open_, ball.project(task.probes, starts), probes, success, evaluations)
+        return finish(model, task, probes, success, evaluations, ball)
+
+    def _climb(
+        self,
+        model: Gradients,
+        task: Task,
+        open_: NDArray[np.intp],
+        x: Images,
+        probes: Images,
+        success: NDArray[np.bool_],
+        evaluations: NDArray[np.int64],
+    ) -> None:
+        """One ascent of the pairs `open_` from the images `x`; writes into the last three."""
+        ball, n = Ball(self.norm, self.epsilon), len(task)
+        s = _Climb(
+            x, x.copy(), x.copy(), np.zeros_like(x), np.zeros_like(x), np.zeros(n), np.full(n, -np.inf),
+            np.full(n, 2 * self.epsilon), np.zeros(n, np.int64), np.full(n, -np.inf), np.zeros(n, np.bool_),
+        )  # fmt: skip
+        checks, momentum = checkpoints(self.steps), self.momentum
+        for k in range(self.steps + 1):
+            margin, s.gradient[open_] = ascent(model, task, open_, s.x[open_])
+            evaluations[open_] += 1
+            there = reached(task, open_, margin)
+            success[open_[there]], probes[open_[there]] = True, s.x[open_[there]]
+            s.rises[open_] += (margin > s.margin[open_]) & (k > 0)
+            s.margin[open_] = margin
+            better = open_[margin > s.highest[open_]]
+            s.highest[better], s.best[better], s.best_gradient[better] = (
+                s.margin[better],
+                s.x[better],
+                s.gradient[better],
+            )
+            open_ = open_[~there & s.gradient[open_].any(axis=(1, 2, 3))]
+            if not len(open_):
+                return
+            if k == 0:
+                s.highest_then[open_] = s.highest[open_]
+            elif k in checks:
+                s.shorten(open_, self.rho * (k - checks[checks.index(k) - 1]))
+            clean, here = task.probes[open_], s.x[open_]
+            ahead = here + per_image(s.length[open_]) * ascending(self.norm, s.gradient[open_])
+            step = ball.project(clean, ahead) - here
+            if k > 0:  # the first step has nothing to carry on
+                step = np.float32(momentum) * step + np.float32(1 - momentum) * (here - s.before[open_])
+            s.before[open_], s.x[open_] = here, ball.project(clean, here + step)
+
+
+ATTACK = Apgd()

@@ -1,0 +1,95 @@
+"""The evolutionary attack on face verifiers, by decisions alone (Dong et al. 2019, arXiv:1904.04433, algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import CARRY_RUNS, Crafted, Gradients, Needs, Task, finish
+from toolkit.attacks.norms import per_image, sizes
+from toolkit.attacks.queries import Queries, find_starts
+from toolkit.attacks.resampling import apply, linear_resize
+
+
+@dataclass(frozen=True)
+class Evolutionary:
+    """A (1+1)-CMA-ES: mutations of a success, drawn toward the clean probe, replace it where they are nearer.
+
+    Mutations are drawn in a smaller image, at coordinates that have served before more often, and enlarged.
+    Needs a start (see `find_starts`); pairs without one fail. So many queries are kept back as it may take to
+    round the result to 8 bits.
+
+    Attributes:
+        budget: queries per pair.
+        side: of the smaller image.
+        share: of its coordinates that one mutation changes.
+        sigma: length of a mutation, as a share of the distance to the clean probe.
+        mu: the first pull toward the clean probe, as a share of the way; the 1/5 rule changes it.
+        trials: over which the rate of successes is taken for that rule.
+        path_decay: how much of the evolution path a success replaces (c_c).
+        covariance_decay: how much of the covariance a success replaces (c_cov).
+    """
+
+    name: ClassVar[str] = "evolutionary"
+    needs: ClassVar[Needs] = "runtime"
+    budget: int = 1000
+    side: int = 32
+    share: float = 0.05
+    sigma: float = 0.03
+    mu: float = 0.01
+    trials: int = 30
+    path_decay: float = 0.01
+    covariance_decay: float = 0.001
+
+    def craft(self, model: Gradients, task: Task) -> Crafted:
+        """Attack every pair; pairs leave when their queries are spent."""
+        queries = Queries(model, task, self.budget - CARRY_RUNS)
+        probes, started = find_starts(queries)
+        success = np.zeros(len(task), np.bool_)
+        success[started] = True
+        _, height, width, channels = task.probes.shape
+        tall = linear_resize(min(self.side, height), height)[None]
+        wide = linear_resize(min(self.side, width), width)[None]
+        small = (tall.shape[2], wide.shape[2], channels)
+        variance, path = np.ones((len(task), *small)), np.zeros((len(task), *small))
+        mu, hits = np.full(len(task), self.mu), np.zeros(len(task), np.int64)
+        for k in range(1, self.budget + 1):
+            rows = queries.affording(started, 1)
+            if not len(rows):
+                break
+            drawn = np.stack([self._mutate(task.generators[row], variance[row]) for row in rows])
+            away = probes[rows] - task.probes[rows]
+            far = sizes("l2", away)
+            mutation = apply(tall, wide, drawn.astype(np.float32))
+            length = self.sigma * far / np.maximum(sizes("l2", mutation), 1e-12)
+            pulled = away * per_image(1 - mu[rows])
+            turned = pulled + per_image(length) * mutation
+            # The mutation changes the direction; how near the candidate comes is the pull's affair alone.
+            turned *= per_image(sizes("l2", pulled) / np.maximum(sizes("l2", turned), 1e-12))
+            candidates = np.clip(task.probes[rows] + turned, 0, 1)
+            there = queries.succeeds(rows, candidates)
+            better = rows[there]
+            probes[better] = candidates[there]
+            hits[better] += 1
+            keep = 1 - self.path_decay
+            path[better] = keep * path[better] + np.sqrt(1 - keep**2) * drawn[there]
+            variance[better] += self.covariance_decay * (np.square(path[better]) - variance[better])
+            if k % self.trials == 0:
+                # A pull as strong as the whole way would end at the clean probe itself.
+                mu[rows] = np.minimum(mu[rows] * np.exp(hits[rows] / self.trials - 0.2), 0.5)
+                hits[rows] = 0
+        return finish(model, task, probes, success, queries.spent)
+
+    def _mutate(self, generator: np.random.Generator, variance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A Gaussian mutation at some coordinates, chosen with probabilities as their variances."""
+        count = max(1, round(self.share * variance.size))
+        chosen = generator.choice(variance.size, count, replace=False, p=variance.ravel() / variance.sum())
+        mutation = np.zeros(variance.size)
+        mutation[chosen] = generator.standard_normal(count) * np.sqrt(variance.ravel()[chosen])
+        return mutation.reshape(variance.shape)
+
+
+ATTACK = Evolutionary()

@@ -1,0 +1,89 @@
+"""Momentum, diverse inputs and translation: an attack that is meant to transfer to other verifiers.
+
+MI-FGSM (Dong et al. 2018, arXiv:1710.06081, equations 6 and 7), input diversity (Xie et al. 2019,
+arXiv:1803.06978, equation 6) and translation invariance (Dong et al. 2019, arXiv:1904.02884, equation 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
+from toolkit.attacks.norms import Ball, ascending, per_image
+from toolkit.attacks.resampling import apply, gaussian_blur, linear_resize
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Sign steps along a running mean of gradients, each taken at a randomly shrunk and shifted probe.
+
+    All steps are taken even where the decision flips early: what is far across the known verifier's boundary
+    crosses another one's too. Success is judged on the last probe, as it is sent.
+
+    Attributes:
+        epsilon: the largest change of a value; the step is this over `steps`.
+        steps: number of steps.
+        decay: how much of the accumulated gradient is kept at each step.
+        diversity: probability that a step looks at a shrunk probe.
+        smallest: the side of the smallest shrunk probe, as a share of the whole; the rest is black.
+        kernel: width of the Gaussian that smooths the gradient, in place of averaging it over translations.
+    """
+
+    name: ClassVar[str] = "momentum"
+    needs: ClassVar[Needs] = "gradient"
+    epsilon: float = 16 / 255
+    steps: int = 10
+    decay: float = 1.0
+    diversity: float = 0.5
+    smallest: float = 0.9
+    kernel: int = 7
+
+    def craft(self, model: Gradients, task: Task) -> Crafted:
+        """Attack every pair; those without a gradient leave the batch."""
+        ball = Ball("linf", self.epsilon)
+        _, height, width, _ = task.probes.shape
+        blur = gaussian_blur(height, self.kernel)[None], gaussian_blur(width, self.kernel)[None]
+        probes, mean = task.probes.copy(), np.zeros_like(task.probes)
+        evaluations = np.zeros(len(task), np.int64)
+        open_ = np.arange(len(task))
+        for _ in range(self.steps):
+            if not len(open_):
+                break
+            down, across = self._views(task, open_, height, width)
+            _, gradient = ascent(model, task, open_, apply(down, across, probes[open_]))
+            evaluations[open_] += 1
+            # The views are linear maps: their transposes take the gradient back to the probe.
+            gradient = apply(*blur, apply(down.swapaxes(1, 2), across.swapaxes(1, 2), gradient))
+            length: NDArray[np.float64] = np.sum(np.abs(gradient), axis=(1, 2, 3), dtype=np.float64)
+            open_, gradient, length = open_[length > 0], gradient[length > 0], length[length > 0]
+            mean[open_] = np.float32(self.decay) * mean[open_] + gradient * per_image(1 / length)
+            moved = probes[open_] + np.float32(self.epsilon / self.steps) * ascending("linf", mean[open_])
+            probes[open_] = ball.project(task.probes[open_], moved)
+        everyone = np.arange(len(task))
+        # The last probes are judged with gradients too, so that both columns of a report rest on the same model.
+        margin, _ = ascent(model, task, everyone, probes)
+        return finish(model, task, probes, reached(task, everyone, margin), evaluations + 1, ball)
+
+    def _views(self, task: Task, rows: NDArray[np.intp], height: int, width: int) -> tuple[Images, Images]:
+        """For each pair of `rows`, the matrices of one random view: shrink both sides alike, then shift."""
+        down = np.tile(np.eye(height, dtype=np.float32), (len(rows), 1, 1))
+        across = np.tile(np.eye(width, dtype=np.float32), (len(rows), 1, 1))
+        for i, row in enumerate(rows):
+            generator = task.generators[row]
+            chosen, share, *shift = generator.random(4)
+            if chosen >= self.diversity:
+                continue
+            for matrix, place in ((down[i], shift[0]), (across[i], shift[1])):
+                side = len(matrix)
+                shrunk = round(side * (self.smallest + (1 - self.smallest) * share))
+                first = int(place * (side - shrunk + 1))
+                matrix[:] = 0
+                matrix[first : first + shrunk] = linear_resize(side, shrunk)
+        return down, across
+
+
+ATTACK = Momentum()

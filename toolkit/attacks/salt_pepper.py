@@ -1,0 +1,42 @@
+"""Salt and pepper: more and more pixels turned black or white (as in Rauber et al. 2017, arXiv:1707.04131)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
+from toolkit.attacks.queries import craft_ladder
+
+
+@dataclass(frozen=True)
+class SaltPepper:
+    """Each pixel has its own share at which it turns, and its own color; pixels that turned stay so.
+
+    The share rises to `largest` in steps that grow with it, since few pixels are what matters.
+    """
+
+    name: ClassVar[str] = "salt-pepper"
+    needs: ClassVar[Needs] = "runtime"
+    levels: int = 50
+    largest: float = 1.0
+
+    def craft(self, model: Gradients, task: Task) -> Crafted:
+        """See `craft_ladder`."""
+        side = (*task.probes.shape[1:3], 1)
+        turns = np.stack([generator.random(side, dtype=np.float32) for generator in task.generators])
+        white = np.stack([generator.random(side, dtype=np.float32) < 0.5 for generator in task.generators])
+        shares = self.largest * (np.arange(1, self.levels + 1) / self.levels) ** 2
+
+        def sprinkled(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:
+            return np.where(
+                turns[rows] < shares[rungs][:, None, None, None], white[rows].astype(np.float32), task.probes[rows]
+            )
+
+        return craft_ladder(model, task, self.levels, sprinkled)
+
+
+ATTACK = SaltPepper()
