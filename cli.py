@@ -229,6 +229,22 @@ def export(
     check_flips(result.parities, max_flips)
 
 
+@app.command("attacks")
+def attacks_list() -> None:
+    """List the attacks, what they need, and the suites that run them."""
+    import inspect
+
+    import toolkit.attacks
+    from toolkit.audit.suites import SUITES
+    from toolkit.registry import discover
+
+    suites = {name: {attack.name for attack in make()} for name, make in SUITES.items()}
+    for name, attack in discover(toolkit.attacks, "ATTACK").items():
+        summary = (inspect.getdoc(type(attack)) or "").splitlines()[0]
+        of = ", ".join(suite for suite, names in suites.items() if name in names)
+        print(f"{name:14} {attack.needs:9} {summary}" + (f" [{of}]" if of else ""))
+
+
 @app.command()
 def harden(
     model: Model,
@@ -355,11 +371,11 @@ def profiles_bench(
         crops = _crop(pair_set, manifest, progress)
         execution = _execution(provider, require_provider, threads)
         done = progress.stage("profiles", len(chosen))
-        costs = measure_costs(manifest, crops, chosen, execution, repeats, done)
+        costs = measure_costs(manifest, crops, pair_set.source, chosen, execution, repeats, done)
     if as_json:
         print(to_json(costs), end="")
     else:
-        print_costs(costs, pair_set.source, Console(highlight=False))
+        print_costs(costs, Console(highlight=False))
 
 
 @app.command()

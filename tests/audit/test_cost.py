@@ -28,7 +28,8 @@ def test_a_filter_that_hides_the_difference_costs_false_matches(tmp_path: Path) 
     crops = CropSet(images, ("0", "1", "2", "3"), pairs, np.array([[0, 1], [2, 3], [0, 2], [1, 3]]), ())
     profiles = [find_profile("none"), find_profile("mean3")]
     done: list[int] = []
-    bare, filtered = measure_costs(manifest, crops, profiles, Execution("cpu", threads=1), 3, done.append)
+    costs = measure_costs(manifest, crops, "made up", profiles, Execution("cpu", threads=1), 3, done.append)
+    bare, filtered = costs.profiles
     assert sum(done) == 2
     assert (bare.fnmr.value, bare.fmr.value) == (0, 0)
     assert (filtered.fnmr.value, filtered.fmr.value) == (0, 1)

@@ -74,19 +74,31 @@ class ProfileCost:
     timings: tuple[Timing, ...]
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What profiles cost before one verifier, the bare one first."""
+
+    model: str
+    provider: str
+    pairs_source: str
+    profiles: tuple[ProfileCost, ...]
+
+
 def measure_costs(
     manifest: Manifest,
     crops: CropSet,
+    pairs_source: str,
     profiles: Sequence[Profile],
     execution: Execution,
     repeats: int,
     progress: Callable[[int], None],
-) -> list[ProfileCost]:
+) -> Costs:
     """Measure `profiles`; the first should be the empty one, which the others are compared with.
 
     Args:
         manifest: the verifier.
         crops: clean pairs of both kinds.
+        pairs_source: where they come from, in words.
         profiles: what to measure.
         execution: how ONNX Runtime is run.
         repeats: calls per batch size; the profiles take turns, so that a busy moment hits all of them.
@@ -113,7 +125,7 @@ def measure_costs(
         fmr, fnmr = fmr_fnmr(run.distances, genuine, manifest.decision.threshold)
         point = fnmr_at_fmr(run.distances, genuine, bare_fmr) if bare_fmr else None
         costs.append(ProfileCost(profile.name, fnmr, fmr, point, float(eer(run.distances, genuine)), timing))
-    return costs
+    return Costs(manifest.name, provider, pairs_source, tuple(costs))
 
 
 def _feeds(manifest: Manifest, crops: CropSet) -> list[NDArray[np.float32]]:

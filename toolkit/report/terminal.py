@@ -17,7 +17,7 @@ from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
-    from toolkit.audit.cost import ProfileCost
+    from toolkit.audit.cost import Costs
     from toolkit.export.run import ExportReport
 
 _LEFT_OUT_SHOWN = 3
@@ -200,9 +200,11 @@ def _short(digest: str) -> str:
     return f"{digest[:4]}..{digest[-4:]}"
 
 
-def print_costs(costs: list[ProfileCost], source: str, console: Console) -> None:
+def print_costs(result: Costs, console: Console) -> None:
     """Print what profiles cost, beside the bare verifier."""
-    table = new_table(f"what profiles cost   {source}", console)
+    costs = result.profiles
+    console.print(f"[bold]{result.model}[/bold]   {result.provider}   {result.pairs_source}")
+    table = new_table("clean errors", console)
     table.add_column("profile", no_wrap=True)
     for column in ("FNMR % [95 %]", "FMR % [95 %]", "EER %", "FNMR % at bare FMR"):
         table.add_column(column, justify="right")

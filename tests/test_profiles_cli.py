@@ -1,0 +1,78 @@
+"""Profiles, hardening, costs and calibration on the command line, as a user has them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models import write_linear
+from tests.test_cli import SIDE, refused, sixpixels, work
+
+__all__ = ["work"]
+
+
+def test_a_new_profile_is_valid_and_is_never_written_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    assert sixpixels("profiles", "new", path, "--defenses", "median,jpeg").returncode == 0
+    steps = tomllib.loads(path.read_text())["defense"]
+    assert [step["name"] for step in steps] == ["median", "jpeg"]
+    assert steps[1]["quality"] == 75
+    assert "mine, 2 defenses" in sixpixels("profiles", "check", path).stdout
+    refused(sixpixels("profiles", "new", path), "does not exist yet", 4)
+    refused(sixpixels("profiles", "new", tmp_path / "x.toml", "--defenses", "medain"), "did you mean 'median'", 4)
+
+
+def test_a_hardened_file_can_be_audited_like_any_other(work: Path) -> None:
+    out = work / "hardened" / "hardened.onnx"
+    done = sixpixels("harden", work / "linear.onnx", "--profile", "mean3", "-o", out)
+    assert done.returncode == 0, done.stderr
+    run = [
+        "audit",
+        out,
+        "--pairs",
+        work / "people",
+        "--run",
+        work / "run",
+        "--attacks",
+        "gaussian",
+        "--profiles",
+        "none",
+    ]
+    report = json.loads(sixpixels(*run, "--json").stdout)
+    assert report["target"]["name"] == "linear+mean3"
+    refused(sixpixels("harden", work / "linear.onnx", "-o", work / "linear.onnx"), "is the verifier itself", 4)
+    refused(sixpixels("harden", work / "linear.onnx", "-o", work / "out.txt"), "must end in .onnx", 4)
+
+
+def test_costs_are_beside_the_bare_verifier(work: Path) -> None:
+    run = ["profiles", "bench", work / "linear.onnx", "--pairs", work / "people", "--profiles", "mean3", "--repeats", 2]
+    costs = json.loads(sixpixels(*run, "--json").stdout)["profiles"]
+    assert [cost["profile"] for cost in costs] == ["none", "mean3"]
+    text = sixpixels(*run).stdout
+    assert "x bare" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_calibration_refuses_what_the_pairs_cannot_show(work: Path) -> None:
+    run = ["calibrate", work / "linear.onnx", "--pairs", work / "people"]
+    refused(sixpixels(*run, "--fmr", "1e-3"), "needs at least 3000 impostor pairs", 3)
+    result = json.loads(sixpixels(*run, "--fmr", "0.3", "--json").stdout)
+    low, high = result["threshold_interval"]
+    assert low <= result["point"]["threshold"] <= high
+
+
+def test_every_attack_is_listed_with_what_it_needs() -> None:
+    lines = sixpixels("attacks").stdout.splitlines()
+    assert len(lines) >= 18
+    assert any(line.startswith("deepfool ") and "gradient" in line and "[standard, paper]" in line for line in lines)
+
+
+@pytest.mark.parametrize("value", ["0", "1.5"])
+def test_an_fmr_out_of_range_is_refused(work: Path, value: str) -> None:
+    weights = np.ones((SIDE * SIDE * 3, 2), np.float32)
+    write_linear(work, weights=weights, side=SIDE)
+    refused(sixpixels("calibrate", work / "linear.onnx", "--pairs", work / "people", "--fmr", value), "FMR")
