@@ -11,8 +11,12 @@ import pytest
 import tensorflow as tf
 
 from toolkit.attacks.base import Bools, Task, to_unit
+from toolkit.attacks.carlini_wagner import CarliniWagner
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
+from toolkit.attacks.fmn import Fmn
+from toolkit.attacks.hop_skip_jump import HopSkipJump
+from toolkit.attacks.pgd import Pgd
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.files import bundled
@@ -60,6 +64,12 @@ def foolbox_model(verifier: TensorFlowVerifier, task: Task) -> Any:
     return foolbox.TensorFlowModel(logits, bounds=(0, 1))
 
 
+def some(task: Task, rows: list[int]) -> Task:
+    """A few pairs, their generators as new."""
+    generators = tuple(np.random.default_rng(i) for i in rows)
+    return Task(task.probes[rows], task.references[rows], task.dodging[rows], task.decision, generators)
+
+
 def norms(task: Task, probes: np.ndarray) -> np.ndarray:
     return np.linalg.norm((probes - task.probes).reshape(len(task), -1), axis=1)
 
@@ -94,6 +104,42 @@ def test_fgsm_agrees_with_foolbox(verifier: TensorFlowVerifier, task: Task) -> N
     theirs = np.stack([clipped[rung][row] for row, rung in enumerate(first)])
     crafted = attack.craft(verifier, task)
     agree(crafted.success, np.any(success, axis=0), norms(task, crafted.probes), norms(task, theirs))
+
+
+def both_goals(task: Task, each: int) -> Task:
+    """The first few pairs of each goal."""
+    return some(task, [*np.flatnonzero(task.dodging)[:each], *np.flatnonzero(~task.dodging)[:each]])
+
+
+def test_carlini_wagner_is_at_least_as_near_as_foolbox(verifier: TensorFlowVerifier, task: Task) -> None:
+    few = both_goals(task, 2)
+    # One as the first c suits Foolbox: with its default of 0.001 three searches do not reach the boundary.
+    attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=3, steps=50, initial_const=1.0)
+    raw, _, success = attack(foolbox_model(verifier, few), tf.constant(few.probes), labels(few), epsilons=None)
+    crafted = CarliniWagner().craft(verifier, few)
+    assert crafted.success[success.numpy()].all()
+    assert crafted.success8.all()
+    ours, theirs = norms(few, crafted.probes), norms(few, raw.numpy())
+    assert np.median(ours) <= 1.02 * np.median(theirs)
+    # It is also to be near what a hundred steps of another attack find.
+    assert np.median(ours) <= 1.1 * np.median(norms(few, Fmn().craft(verifier, few).probes))
+
+
+def test_pgd_succeeds_where_foolbox_does(verifier: TensorFlowVerifier, task: Task) -> None:
+    few = both_goals(task, 3)
+    for epsilon in (0.5 / 255, 8 / 255):
+        attack = foolbox.attacks.LinfPGD(rel_stepsize=1 / 4, steps=10)
+        _, _, success = attack(foolbox_model(verifier, few), tf.constant(few.probes), labels(few), epsilons=epsilon)
+        crafted = Pgd(epsilon=epsilon, step=epsilon / 4, steps=10).craft(verifier, few)
+        np.testing.assert_array_equal(crafted.success, success.numpy())
+
+
+def test_hop_skip_jump_comes_nearer_by_decisions_alone(verifier: TensorFlowVerifier, task: Task) -> None:
+    few = some(task, [int(i) for i in np.flatnonzero(task.dodging)[:2]])
+    early, late = (HopSkipJump(budget=budget).craft(verifier, few) for budget in (120, 500))
+    assert late.success.all()
+    assert late.success8.all()
+    assert np.median(norms(few, late.probes)) < 0.5 * np.median(norms(few, early.probes))
 
 
 def test_deepfool_goes_through_the_mean_filter(verifier: TensorFlowVerifier, task: Task) -> None:

@@ -14,9 +14,10 @@ from toolkit.attacks.norms import Ball, Norm, ascending, per_image
 
 def checkpoints(steps: int) -> list[int]:
     """The steps after which the step length is looked at (section 3.2): further apart at first, then closer."""
-    at, past = [0.0, 0.22], []
+    at, past = [0.0, 0.22], [0]
     while at[-1] <= 1:
-        past.append(int(np.ceil(at[-1] * steps)))
+        # Rounded first: 0.57 of 100 steps are 57, though not in binary.
+        past.append(int(np.ceil(round(at[-1] * steps, 6))))
         at.append(at[-1] + max(at[-1] - at[-2] - 0.03, 0.06))
     return past
 
@@ -74,6 +75,8 @@ class Apgd:
         ball = Ball(self.norm, self.epsilon)
         for start in range(self.restarts):
             open_, starts = np.flatnonzero(~success), task.probes.copy()
+            if not len(open_):
+                break
             for row in open_ if start else ():
                 starts[row] += ball.draw(task.generators[row], starts.shape[1:])
             self._climb(model, task, open_, ball.project(task.probes, starts), probes, success, evaluations)

@@ -20,8 +20,8 @@ def _cosine(first: float, last: float, share: float) -> float:
 class Fmn:
     """Gradient steps inside a ball around the probe that shrinks on success and grows on failure.
 
-    Until the first success the radius is where the linearized boundary is; after it, each step changes the
-    radius by the share `gamma`. Step length and gamma fall along half a cosine to a hundredth and a fiftieth.
+    Until the first success the radius reaches at least to the linearized boundary; after it, each step changes
+    the radius by the share `gamma`. Step length and gamma fall along half a cosine to a hundredth and a fiftieth.
     """
 
     name: ClassVar[str] = "fmn"
@@ -51,7 +51,10 @@ class Fmn:
             gamma = _cosine(self.gamma, self.gamma / 50, k / self.steps)
             lacking = np.abs(margin[going]) + 2 * CLEARLY * task.decision.threshold
             linear = norm[going] + lacking / sizes("l2", gradient)
-            outward = np.where(np.isfinite(nearest[open_]), radius[open_] * (1 + gamma), linear)
+            grown = radius[open_] * (1 + gamma)
+            # Where clipping takes from every step, the linear radius alone would never do: it grows as well.
+            before = np.where(np.isfinite(grown), np.maximum(linear, grown), linear)
+            outward = np.where(np.isfinite(nearest[open_]), grown, before)
             inward = np.minimum(radius[open_] * (1 - gamma), nearest[open_])
             radius[open_] = np.where(there, inward, outward)
             moved = delta[open_] + np.float32(_cosine(self.step, self.step / 100, k / self.steps)) * ascending(

@@ -1,0 +1,198 @@
+"""Gradient attacks on the linear verifier: closed-form minima, norm bounds, batches and counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.attacks.linear import bordering, check_batches, check_count, check_probes, found, smallest
+from tests.attacks.test_attacks import linear_task
+from tests.models import Linear
+from toolkit.attacks import apgd, carlini_wagner, deepfool, deepfool_linf, fmn, momentum, pgd, pgd_l2
+from toolkit.attacks.apgd import checkpoints
+from toolkit.attacks.base import Attack, to_unit
+from toolkit.attacks.norms import Norm, sizes
+from toolkit.attacks.resampling import apply
+from toolkit.errors import InputError
+
+MINIMAL = (
+    (deepfool.ATTACK, "l2", 1.03),
+    (deepfool_linf.ATTACK, "linf", 1.021),
+    (carlini_wagner.ATTACK, "l2", 1.05),
+    (carlini_wagner.CarliniWagner(steps=200), "l2", 1.025),
+    (fmn.ATTACK, "l2", 1.001),
+)
+BOUNDED = (pgd.ATTACK, pgd_l2.ATTACK, apgd.ATTACK, replace(apgd.ATTACK, name="apgd-l2", norm="l2", epsilon=0.5))
+EVERY = (*(a for a, _, _ in MINIMAL), *BOUNDED, momentum.ATTACK)
+
+
+def named(attack: object) -> str:
+    return str(getattr(attack, "name", ""))
+
+
+@pytest.mark.parametrize(("attack", "norm", "within"), MINIMAL, ids=named)
+def test_the_smallest_perturbation_is_the_closed_form(attack: Attack, norm: Norm, within: float) -> None:
+    model, task = linear_task()
+    crafted = check_probes(attack, model, task)
+    assert crafted.success.all()
+    ratio = found(task, crafted, norm) / smallest(model, task, norm)
+    assert (ratio > 0.999).all()
+    assert (ratio < within).all()
+
+
+@pytest.mark.parametrize("attack", BOUNDED, ids=named)
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_a_ball_is_exhausted_just_where_the_closed_form_says(attack: pgd.Pgd, restarts: int) -> None:
+    model, task = linear_task()
+    exact = smallest(model, task, attack.norm)
+    for dodging in (True, False):
+        minimum = exact[task.dodging == dodging].max()
+        for share in (0.99, 1.01):
+            epsilon = float(share * minimum)
+            chosen = {"step": epsilon / 4} if isinstance(attack, pgd.Pgd) else {}
+            tight = replace(attack, epsilon=epsilon, restarts=restarts, **chosen)
+            model, task = linear_task()
+            crafted = check_probes(tight, model, task)
+            assert (crafted.success[task.dodging == dodging] == (share > 1)).all()
+            assert (found(task, crafted, attack.norm) <= epsilon * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize("attack", [*BOUNDED, momentum.ATTACK], ids=named)
+def test_both_probes_stay_in_the_ball(attack: pgd.Pgd) -> None:
+    norm: Norm = getattr(attack, "norm", "linf")
+    for epsilon in (2 / 255, 8 / 255, 0.5 / 255):
+        bound = epsilon * (10 if norm == "l2" else 1)
+        model, task = linear_task(6, wide=True)
+        crafted = check_probes(replace(attack, epsilon=bound), model, task)
+        assert (found(task, crafted, norm) <= bound * (1 + 1e-4)).all()
+        assert (sizes(norm, to_unit(crafted.probes8) - task.probes) <= bound * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=named)
+def test_batches_and_counts(attack: Attack) -> None:
+    check_batches(attack)
+    check_count(attack)
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=named)
+def test_probes_at_the_ends_of_the_range_stay_images(attack: Attack) -> None:
+    model, task = linear_task(6, wide=True)
+    task = bordering(task)
+    references = model.embed(task.probes) + np.where(task.dodging, 0.25, 2.0)[:, None] * np.eye(3)[0]
+    crafted = check_probes(attack, model, replace(task, references=references.astype(np.float32)))
+    assert crafted.success.any()
+
+
+class Masked(Linear):
+    """A verifier whose gradient is the same everywhere."""
+
+    fill = 0.0
+
+    def distances_and_gradients(self, crops, references):  # type: ignore[no-untyped-def]
+        d, g = super().distances_and_gradients(crops, references)
+        return d, np.full_like(g, self.fill)
+
+
+class Poisoned(Masked):
+    fill = float("nan")
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=named)
+def test_no_gradient_is_a_failure_and_nan_is_refused(attack: Attack) -> None:
+    model, task = linear_task()
+    crafted = attack.craft(Masked(model.weights, model.decision), task)
+    assert not crafted.success.any()
+    np.testing.assert_array_equal(crafted.probes, task.probes)
+    with pytest.raises(InputError, match="NaN"):
+        attack.craft(Poisoned(model.weights, model.decision), task)
+
+
+def test_a_random_restart_leaves_a_flat_start() -> None:
+    model, task = linear_task()
+
+    class FlatAtFirst(Linear):
+        """No gradient at the clean probes."""
+
+        def distances_and_gradients(self, crops, references):  # type: ignore[no-untyped-def]
+            d, g = super().distances_and_gradients(crops, references)
+            clean = (crops[:, None] == task.probes[None]).all(axis=(2, 3, 4)).any(axis=1)
+            return d, np.where(clean[:, None, None, None], 0, g)
+
+    flat = FlatAtFirst(model.weights, model.decision)
+    for attack in BOUNDED:
+        epsilon = 1.5 * float(smallest(model, task, attack.norm).max())
+        chosen = {"step": epsilon / 4} if isinstance(attack, pgd.Pgd) else {}
+        small = replace(attack, epsilon=epsilon, **chosen)
+        assert not small.craft(flat, task).success.any()
+        assert replace(small, restarts=2).craft(flat, task).success.all()
+
+
+def test_solved_pairs_leave_the_batch() -> None:
+    model, task = linear_task()
+    for attack in (pgd.ATTACK, apgd.ATTACK):
+        # Steps of a quarter of 8/255 and more are each as long as the whole way: start, step, and one to round.
+        assert attack.craft(model, task).evaluations[task.dodging].max() == 3
+
+
+def test_checkpoints_are_those_of_the_paper() -> None:
+    # Section 3.2 with 100 steps: 0.22, then gaps 0.03 shorter each, but no shorter than 0.06.
+    assert checkpoints(100) == [0, 22, 41, 57, 70, 80, 87, 93, 99]
+
+
+def test_apgd_halves_the_steps_of_pairs_that_do_not_get_on() -> None:
+    def images(value: float) -> np.ndarray:
+        return np.full((4, 1, 1, 3), value, np.float32)
+
+    climb = apgd._Climb(
+        x=images(1), before=images(2), best=images(3), gradient=images(4), best_gradient=images(5),
+        margin=np.zeros(4), highest=np.array([1.0, 1.0, 2.0, 1.0]), length=np.ones(4),
+        rises=np.array([3, 9, 9, 9]), highest_then=np.ones(4),
+        shortened_then=np.array([False, False, False, True]),
+    )  # fmt: skip
+    climb.shorten(np.arange(4), 7.5)
+    # Too few rises; no new maximum; a new maximum; none, but the step is new.
+    halved = np.array([True, True, False, False])
+    np.testing.assert_array_equal(climb.length, np.where(halved, 0.5, 1))
+    np.testing.assert_array_equal(climb.x[:, 0, 0, 0], np.where(halved, 3, 1))
+    np.testing.assert_array_equal(climb.before[:, 0, 0, 0], np.where(halved, 3, 2))
+    np.testing.assert_array_equal(climb.gradient[:, 0, 0, 0], np.where(halved, 5, 4))
+    np.testing.assert_array_equal(climb.shortened_then, halved)
+    assert (climb.rises == 0).all()
+    np.testing.assert_array_equal(climb.highest_then, climb.highest)
+
+
+def test_momentum_takes_all_of_its_steps_and_fills_the_ball() -> None:
+    model, task = linear_task()
+    for kernel, diversity in ((1, 0.0), (7, 1.0)):
+        attack = replace(momentum.ATTACK, kernel=kernel, diversity=diversity)
+        crafted = attack.craft(model, task)
+        # Whoever must come near the reference may end beyond it: all steps are taken.
+        assert crafted.success[task.dodging].all()
+        assert (crafted.evaluations == attack.steps + 1 + crafted.success).all()
+        far = found(task, crafted, "linf")[task.dodging]
+        np.testing.assert_allclose(far, attack.epsilon, rtol=1e-4)
+    # Without blur and views it is the sign method: all of the way in one direction.
+    plain = replace(momentum.ATTACK, kernel=1, diversity=0.0).craft(model, linear_task()[1])
+    step = (plain.probes - task.probes)[task.dodging] / np.float32(attack.epsilon)
+    np.testing.assert_allclose(np.abs(step), 1, atol=1e-4)
+
+
+def test_views_of_the_momentum_attack_are_shrunk_shifted_images() -> None:
+    _, task = linear_task(8)
+    down, across = replace(momentum.ATTACK, diversity=1.0)._views(task, np.arange(8), 12, 12)
+    views = apply(down, across, np.ones_like(task.probes))
+    for view in views:
+        shown = view > 0.5
+        rows, columns = shown.any(axis=(1, 2)), shown.any(axis=(0, 2))
+        assert 0.9 * 12 - 0.5 <= rows.sum() == columns.sum() <= 12
+        np.testing.assert_allclose(view[shown], 1, atol=1e-6)
+        assert view.sum() == pytest.approx(shown.sum(), abs=1e-4)
+
+
+def test_carlini_wagner_needs_no_more_than_its_steps() -> None:
+    model, task = linear_task()
+    crafted = carlini_wagner.CarliniWagner(searches=2, steps=10).craft(model, task)
+    assert (crafted.evaluations <= 20 + 51).all()
+    assert crafted.success.all()
