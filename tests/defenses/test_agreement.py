@@ -41,8 +41,11 @@ EXACT: list[tuple[Defense, float]] = [
 # A network keeps nothing exactly; the others are filters, which keep what is flat.
 FILTERS = [defense for defense, _ in EXACT if not isinstance(defense, Denoiser)]
 exact = pytest.mark.parametrize(("defense", "tolerance"), EXACT, ids=str)
-REGISTERED = sorted(discover(toolkit.defenses, "DEFENSE").items())
-registered = pytest.mark.parametrize("defense", [cls() for _, cls in REGISTERED], ids=[name for name, _ in REGISTERED])
+# Those that draw random numbers are in test_random.py.
+DETERMINISTIC = {
+    name: cls() for name, cls in discover(toolkit.defenses, "DEFENSE").items() if not getattr(cls, "random", False)
+}
+deterministic = pytest.mark.parametrize("defense", DETERMINISTIC.values(), ids=DETERMINISTIC)
 
 
 def run_onnx(defense: Defense, crops: np.ndarray, opset: int = 17) -> np.ndarray:
@@ -90,10 +93,10 @@ def test_they_agree_on_real_faces(defense: Defense, tolerance: float, shared: Pa
 
 def test_every_registered_defense_is_covered() -> None:
     covered = {defense.name for defense, _ in EXACT}
-    assert covered == {name for name, cls in REGISTERED if cls.exact}
+    assert covered == {name for name, defense in DETERMINISTIC.items() if defense.exact}
 
 
-@registered
+@deterministic
 def test_every_defense_declares_its_backward_pass_and_has_a_gradient(defense: Defense) -> None:
     import tensorflow as tf
 
@@ -120,7 +123,7 @@ def test_every_defense_declares_its_backward_pass_and_has_a_gradient(defense: De
     assert np.abs(gradient).max() > 0.01
 
 
-@registered
+@deterministic
 @pytest.mark.parametrize("opset", [11, 21])
 def test_the_nodes_suit_old_and_new_verifiers(defense: Defense, opset: int) -> None:
     if isinstance(defense, Denoiser) and opset < 17:
@@ -184,4 +187,4 @@ def test_bad_sizes_are_refused() -> None:
 
 
 def test_the_registry_finds_the_defenses() -> None:
-    assert "mean" in dict(REGISTERED)
+    assert "mean" in DETERMINISTIC
