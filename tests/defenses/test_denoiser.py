@@ -11,12 +11,13 @@ import pytest
 
 from tests.defenses.test_agreement import run_onnx
 from tests.models import write_linear
+from toolkit.defenses import denoiser
 from toolkit.defenses.denoiser import Denoiser, shipped_denoisers
 from toolkit.errors import InputError
 from toolkit.files import bundled, sha256
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import find_profile, read_profile
-from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier, read_model
 
 PROFILES = {"unet": "n2c", "red30": "red30", "dncnn": "dncnn"}
@@ -48,6 +49,16 @@ def test_noise_is_taken_off_a_flat_image(model: str) -> None:
     noisy = clean + np.random.default_rng(1).normal(0, 25 / 255, clean.shape).astype(np.float32)
     left = Denoiser(model).numpy(noisy) - clean
     assert left.std() < 0.3 * (noisy - clean).std()
+
+
+def test_gradients_are_of_the_deployed_network_even_if_it_is_first_built_inside_a_trace() -> None:
+    from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+    denoiser._network.cache_clear()
+    manifest, profile = find_manifest("facenet-mini"), find_profile("n2c")
+    crops = np.random.default_rng(5).random((2, 160, 160, 3), np.float32)
+    deployed = RuntimeVerifier(manifest, harden(read_model(manifest), manifest, profile)).embed(crops)
+    np.testing.assert_allclose(TensorFlowVerifier(manifest, profile.tensorflow).embed(crops), deployed, atol=1e-4)
 
 
 @pytest.mark.parametrize("opset", [13, 15, 21])

@@ -136,9 +136,11 @@ def tensorflow_denoiser(manifest: DenoiserManifest) -> Callable[[Any], Any]:
     """
     from toolkit.verifiers.quiet import import_tensorflow
 
-    import_tensorflow()
-    network = build(**manifest.network)
-    load_weights(network, manifest.weights)
+    tf = import_tensorflow()
+    # The first call may come from inside a trace, where the weights would be loaded into a graph that never runs.
+    with tf.init_scope():
+        network = build(**manifest.network)
+        load_weights(network, manifest.weights)
     return on_any_side(lambda x: network(x, training=False), multiple_of(manifest.network["name"]))
 
 
