@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from toolkit.audit.plan import GOALS, Goal, Scenario, Unavailable
 from toolkit.audit.replay import CleanRun, Replay
+from toolkit.audit.sanity import Check
 from toolkit.export.parity import Parity
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import eer
@@ -94,9 +95,11 @@ class Assessment:
     clean: tuple[CleanResult, ...]
     scenarios: tuple[ScenarioResult, ...]
     unavailable: tuple[Unavailable, ...]
+    checks: tuple[Check, ...]
     worst: str
     caveats: tuple[str, ...]
     complete: bool
+    valid: bool
 
 
 def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> CleanResult:

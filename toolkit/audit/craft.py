@@ -59,22 +59,31 @@ def craft(
         progress: called with the number of pairs done.
     """
     for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder):
-        probes8 = crops.images[crops.index[rows, 0]]
-        ids = [crops.pairs[row].id for row in rows]
-        crafted = _read(path, probes8)
+        crafted = _read(path, crops.images[crops.index[rows, 0]])
         if crafted is None:
-            task = Task(
-                to_unit(probes8),
-                references[rows],
-                np.array([crops.pairs[row].genuine for row in rows]),
-                decision,
-                tuple(_generator(seed, attack, pair_id) for pair_id in ids),
-                to_unit(crops.images[crops.index[rows, 1]]),
-            )
-            crafted = attack.craft(model(), task)
+            crafted = attack.craft(model(), make_task(attack.name, crops, rows, references[rows], decision, seed))
             _write(path, crafted)
         progress(len(rows))
         yield Chunk(rows, crafted)
+
+
+def make_task(
+    attack: str,
+    crops: CropSet,
+    rows: NDArray[np.intp],
+    references: NDArray[np.float32],
+    decision: Decision,
+    seed: int,
+) -> Task:
+    """The pairs `rows` of a crop set with their references' embeddings (M, D); random numbers as drawn by `attack`."""
+    return Task(
+        to_unit(crops.images[crops.index[rows, 0]]),
+        references,
+        np.array([crops.pairs[row].genuine for row in rows], np.bool_),
+        decision,
+        tuple(_generator(seed, attack, crops.pairs[row].id) for row in rows),
+        to_unit(crops.images[crops.index[rows, 1]]),
+    )
 
 
 def read_crafted(
@@ -126,8 +135,8 @@ def _key(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _generator(seed: int, attack: Attack, pair_id: str) -> np.random.Generator:
-    digest = hashlib.sha256(f"{seed}/{attack.name}/{pair_id}".encode()).digest()
+def _generator(seed: int, attack: str, pair_id: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed}/{attack}/{pair_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 

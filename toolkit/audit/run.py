@@ -25,8 +25,9 @@ from toolkit.audit.assessment import (
     worst_finding,
 )
 from toolkit.audit.craft import attack_parameters, craft
-from toolkit.audit.plan import Knowledge, Plan, Scenario, make_plan
+from toolkit.audit.plan import Knowledge, Plan, Scenario, Unavailable, make_plan
 from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
+from toolkit.audit.sanity import Check, Outcome, Subject, check_attacks, check_outcomes, check_profile
 from toolkit.errors import InputError
 from toolkit.export.parity import Parity, compare
 from toolkit.faces.crops import CropSet
@@ -111,14 +112,22 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
     plan = make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
     clean = {profile: run_clean(runtime(profile), crops, decision) for profile in deployed}
+
+    @cache
+    def white_box(profile: Profile) -> WhiteBox:
+        from toolkit.verifiers.white_box import WhiteBox
+
+        return WhiteBox(runtime(profile), gradients(profile))
+
     uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
     parity = _parity(verifier, gradients(bare), crops, manifest) if uses_gradients else None
-    replays = _craft_and_replay(request, folder / "probes", plan, runtime, gradients, clean, progress)
-
+    outcomes, failed = _craft_and_replay(request, folder / "probes", plan, runtime, white_box, clean, progress)
+    unavailable = (*plan.unavailable, *failed)
+    checks = [*_checks(request, plan, outcomes, white_box, clean, progress), *check_outcomes(outcomes, clean)]
     results = [
         result
-        for scenario, outcome in zip(plan.scenarios, replays, strict=True)
-        for result in scenario_results(scenario, outcome, clean[scenario.profile], genuine)
+        for scenario, replay in outcomes
+        for result in scenario_results(scenario, replay, clean[scenario.profile], genuine)
     ]
     clean_results = [clean_result(p.name, clean[p], genuine) for p in request.profiles]
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
@@ -135,11 +144,36 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         attacks=tuple((a.name, tuple(attack_parameters(a).items())) for a in request.attacks),
         clean=tuple(clean_results),
         scenarios=tuple(results),
-        unavailable=plan.unavailable,
+        unavailable=unavailable,
+        checks=tuple(checks),
         worst=worst_finding(results),
-        caveats=tuple(make_caveats(clean_results, results, plan.unavailable, len(left_out))),
-        complete=not plan.unavailable,
+        caveats=tuple(make_caveats(clean_results, results, unavailable, len(left_out))),
+        complete=not unavailable,
+        valid=all(check.passed for check in checks),
     )
+
+
+def _checks(
+    request: Request,
+    plan: Plan,
+    outcomes: list[Outcome],
+    white_box: Callable[[Profile], WhiteBox],
+    clean: dict[Profile, CleanRun],
+    progress: Progress,
+) -> list[Check]:
+    """The checks that need gradients, of every profile that a gradient attack knows."""
+    known = list(dict.fromkeys(profile for attack, profile in plan.crafts if attack.needs == "gradient"))
+    decision, checks = request.manifest.decision, []
+    stage = progress.stage("checks", len(known))
+    for profile in known:
+        subject = Subject(profile, white_box(profile), clean[profile])
+        try:
+            checks += check_profile(subject, request.crops, decision, request.seed)
+            checks += check_attacks(subject, outcomes, request.crops, decision, request.seed)
+        except InputError as error:
+            checks.append(Check("gradient", profile.name, False, str(error)))
+        stage(1)
+    return checks
 
 
 def _craft_and_replay(
@@ -147,41 +181,42 @@ def _craft_and_replay(
     probes: Path,
     plan: Plan,
     runtime: Callable[[Profile], RuntimeVerifier],
-    gradients: Callable[[Profile], TensorFlowVerifier],
+    white_box: Callable[[Profile], WhiteBox],
     clean: dict[Profile, CleanRun],
     progress: Progress,
-) -> list[Replay]:
-    """Craft each distinct set of probes once, replay it wherever a scenario says; in the plan's order."""
+) -> tuple[list[Outcome], list[Unavailable]]:
+    """Craft each distinct set of probes once, replay it wherever a scenario says; in the plan's order.
+
+    An attack that cannot be carried out on a profile, for instance because gradients are NaN, takes nothing else along.
+    """
     manifest, crops = request.manifest, request.crops
-
-    def white_box(profile: Profile) -> WhiteBox:
-        from toolkit.verifiers.white_box import WhiteBox
-
-        return WhiteBox(runtime(profile), gradients(profile))
-
-    parts: dict[Scenario, list[Replay]] = {scenario: [] for scenario in plan.scenarios}
+    outcomes, failed = [], []
     for attack, known in plan.crafts:
         side: Callable[[Profile], RuntimeVerifier | WhiteBox]
         side = white_box if attack.needs == "gradient" else runtime
-        replayed = [s for s in plan.scenarios if (s.attack, s.known) == (attack, known)]
-        for chunk in craft(
-            attack,
-            known,
-            partial(side, known),
-            attacked_model(manifest, attack),
-            crops,
-            clean[known].embeddings[crops.index[:, 1]],
-            manifest.decision,
-            request.seed,
-            probes,
-            progress.stage(f"{attack.name} on {known.name}", len(crops.pairs)),
-        ):
-            for s in replayed:
-                deployed = runtime(s.profile)
-                parts[s].append(
-                    replay_chunk(chunk, deployed, s.profile, clean[s.profile], crops, manifest.decision, request.seed)
-                )
-    return [join(parts[scenario]) for scenario in plan.scenarios]
+        parts: dict[Scenario, list[Replay]] = {s: [] for s in plan.scenarios if (s.attack, s.known) == (attack, known)}
+        try:
+            for chunk in craft(
+                attack,
+                known,
+                partial(side, known),
+                attacked_model(manifest, attack),
+                crops,
+                clean[known].embeddings[crops.index[:, 1]],
+                manifest.decision,
+                request.seed,
+                probes,
+                progress.stage(f"{attack.name} on {known.name}", len(crops.pairs)),
+            ):
+                for s, replayed in parts.items():
+                    runs = runtime(s.profile), s.profile, clean[s.profile]
+                    replayed.append(replay_chunk(chunk, *runs, crops, manifest.decision, request.seed))
+        except InputError as error:
+            failed.append(Unavailable(f"{attack.name} on {known.name}", str(error)))
+            continue
+        outcomes += [(s, join(replayed)) for s, replayed in parts.items()]
+    order = {scenario: i for i, scenario in enumerate(plan.scenarios)}
+    return sorted(outcomes, key=lambda outcome: order[outcome[0]]), failed
 
 
 def attacked_model(manifest: Manifest, attack: Attack) -> str:

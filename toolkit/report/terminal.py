@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from rich.text import Text
 
 from toolkit.audit.assessment import Assessment, ScenarioResult
 from toolkit.audit.evaluate import Evaluation
+from toolkit.audit.sanity import Check
 from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
@@ -60,12 +63,15 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
             f"{a.parity.largest_embedding_difference:.1e}, flipped decisions {a.parity.flips}/{a.parity.pairs}",
         )
     console.print(facts)
-    status = "" if a.complete else "   INCOMPLETE: not every attack could be run"
+    status = "" if a.complete else "   INCOMPLETE: not every attack could be run."
+    if not a.valid:
+        status += "   INVALID: a sanity check failed, so low success rates may be the attacks' fault."
     console.print(Panel(Text(a.worst + status, style="bold"), title="worst finding", box=_box(console)))
     console.print(_clean_table(a, console))
     for goal in dict.fromkeys(s.goal for s in a.scenarios):
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
     console.print(_LEGEND, style="dim")
+    _print_checks(a.checks, console)
     if a.caveats:
         console.print("\n[bold]caveats[/bold]")
         for caveat in a.caveats:
@@ -79,6 +85,18 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     console.print("\n[bold]files[/bold]")
     for path in files:
         _bullet(console, str(path))
+
+
+def _print_checks(checks: Sequence[Check], console: Console) -> None:
+    """What failed, in full; what passed, counted."""
+    if not checks:
+        return
+    passed = Counter(check.name for check in checks if check.passed)
+    console.print("\n[bold]sanity checks[/bold]")
+    _bullet(console, "passed: " + (", ".join(f"{name} {count}" for name, count in passed.items()) or "none"))
+    for check in checks:
+        if not check.passed:
+            _bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
