@@ -119,7 +119,7 @@ def test_evaluate(work: Path) -> None:
 
 def test_wrong_words_are_usage_errors_with_the_nearest_right_one(work: Path) -> None:
     refused(sixpixels(*audit(work), "--attacks", "gausian"), "did you mean 'gaussian'", 4)
-    refused(sixpixels(*audit(work), "--profiles", "mean"), "did you mean 'mean3'", 4)
+    refused(sixpixels(*audit(work), "--profiles", "meen3"), "did you mean 'mean3'", 4)
     refused(sixpixels(*audit(work), "--knowledge", "some"), "unknown knowledge", 4)
     refused(sixpixels(*audit(work), "--limit", "0"), "limit", 4)
     refused(sixpixels(*audit(work), "--folds", "x"), "--folds", 4)

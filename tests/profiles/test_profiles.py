@@ -162,5 +162,5 @@ def test_broken_profiles_name_the_place(tmp_path: Path, text: str, message: str)
 
 
 def test_unknown_profile_offers_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean 'mean3'"):
-        find_profile("mean")
+    with pytest.raises(UsageError, match="did you mean 'median3'"):
+        find_profile("mediam3")
