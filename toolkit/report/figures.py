@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.attacks.base import to_8bit
 from toolkit.audit.evidence import Evidence, Example
 from toolkit.files import atomic_write, write_bytes
 
 Image = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 
 _GAP = 6
 _CAPTION = 18
@@ -35,7 +37,7 @@ def amplified(delta: Image) -> Image:
     return np.asarray(0.5 + 0.5 * delta / max(float(np.abs(delta).max()), 1e-6), np.float32)
 
 
-def _figure_4(example: Example) -> Image:
+def _figure_4(example: Example) -> Pixels:
     blank = np.ones_like(example.probe)
     deltas = {name: amplified(image - example.probe) for name, image in example.attacked.items()}
     # The captions are below; the row of perturbations has none.
@@ -44,21 +46,20 @@ def _figure_4(example: Example) -> Image:
     return np.concatenate([top[:-_CAPTION], bottom])
 
 
-def _row(images: dict[str, Image]) -> Image:
-    """Captioned images beside each other."""
+def _row(images: dict[str, Image]) -> Pixels:
+    """Captioned images beside each other, (H, W, 3) RGB."""
     cells = []
     for name, image in images.items():
         height, width = image.shape[:2]
-        cell = np.ones((height + _CAPTION + _GAP, width + _GAP, 3), np.float32)
-        cell[:height, :width] = image
+        cell = np.full((height + _CAPTION + _GAP, width + _GAP, 3), 255, np.uint8)
+        cell[:height, :width] = to_8bit(image)
         cv2.putText(cell, name, (2, height + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
         cells.append(cell)
     return np.concatenate(cells, axis=1)
 
 
-def _write(path: Path, image: Image) -> None:
-    pixels = np.clip(np.rint(255 * image[..., ::-1]), 0, 255).astype(np.uint8)
-    write_bytes(path, cv2.imencode(".png", pixels)[1].tobytes())
+def _write(path: Path, pixels: Pixels) -> None:
+    write_bytes(path, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
 
 
 def _figure_5(norms: dict[tuple[str, str], NDArray[np.float64]], path: Path) -> None:

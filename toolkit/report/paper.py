@@ -49,8 +49,8 @@ _DEFENDED: dict[tuple[str, str], dict[tuple[str, Goal], tuple[float, float | Non
 _LEGEND = (
     "Ours: float probes, because the paper did not round to 8 bits; successes of eligible pairs in %, 95 % Wilson "
     "interval. Paper: 26 genuine and 24 impostor pairs, another verifier (FaceNet 20180402-114759), and clean errors "
-    "counted as successes; its intervals are ours. L2: mean over successes. Noise is as Foolbox 1 and 2 add it: the "
-    "deviation is epsilon squared."
+    "counted as successes; its intervals are ours. L2: mean over successes, L2 after: of the defended probe. 8 bits: "
+    "successes after rounding. Noise is as Foolbox 1 and 2 add it: the deviation is epsilon squared."
 )
 
 
@@ -97,11 +97,11 @@ def _table_2(
 ) -> Table:
     title = f"{profile}, {knowledge} knowledge"
     never = "" if published else " (the paper could not)"
-    table = new_table(f"the paper's table 2: {title}{never}", console)
+    table = new_table(f"the paper's table 2: {title}{never}, success %", console)
     for column in ("attack", "goal"):
         table.add_column(column, no_wrap=True)
-    norm = "L2 defended" if knowledge == "zero" else "L2"
-    for column in ("paper: success %", norm, "ours: success %", norm, "in 8 bits"):
+    norm = "L2 after" if knowledge == "zero" else "L2"
+    for column in ("paper", norm, "ours", norm, "8 bits"):
         table.add_column(column, justify="right", no_wrap=True)
     for attack, goal in _UNDEFENDED:
         s = found.get((profile, knowledge, attack, goal))
@@ -115,7 +115,7 @@ def _table_2(
             _norm(their_norm),
             whole_percent(s.asr_float),
             _norm(s.mean_l2_defended if knowledge == "zero" else s.mean_l2_float),
-            whole_percent(s.asr),
+            whole_percent(s.asr, interval=False),
         )
     return table
 
