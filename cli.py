@@ -342,6 +342,16 @@ def profiles_new(
     print(output)
 
 
+@profiles_app.command("schema")
+def profiles_schema() -> None:
+    """Print the JSON Schema of profiles, for editors."""
+    import json
+
+    from toolkit.profiles.schema import profile_schema
+
+    print(json.dumps(profile_schema(), indent=2))
+
+
 @profiles_app.command("bench")
 def profiles_bench(
     model: Model = "facenet-mini",
