@@ -78,7 +78,7 @@ def read_table(source: Path, schema: int) -> Table:
         if source.stat().st_size > _LARGEST_FILE:
             raise InputError(f"{source}: larger than {_LARGEST_FILE} bytes; this is no manifest")
         top = Table(source, "", tomllib.loads(source.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, tables too deep
         raise InputError(f"{source}: is not valid TOML ({error})") from error
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error

@@ -124,6 +124,20 @@ def test_a_network_of_one_channel_is_refused(copied: Path) -> None:
         read_profile(copied)
 
 
+def test_a_network_of_fixed_sides_is_refused_before_a_verifier_of_others(copied: Path, tmp_path: Path) -> None:
+    manifest, model = copied.parent / "own" / "denoiser.toml", copied.parent / "own" / "unet.onnx"
+    proto = onnx.load(model)
+    for value in (proto.graph.input[0], proto.graph.output[0]):
+        for dimension, side in zip(value.type.tensor_type.shape.dim[2:], (48, 32), strict=True):
+            dimension.dim_value = side
+    before = sha256(model)
+    model.write_bytes(proto.SerializeToString())
+    manifest.write_text(manifest.read_text().replace(before, sha256(model)))
+    verifier = read_manifest(write_linear(tmp_path, weights=np.ones((32 * 32 * 3, 2), np.float32), side=32))
+    with pytest.raises(InputError, match=r"defense 1 \(denoiser\) is a network for crops of 32 x 48 pixels.* 32 x 32"):
+        harden(read_model(verifier), verifier, read_profile(copied))
+
+
 @pytest.mark.parametrize("model", ["nowhere", "../unet", "/etc/denoiser.toml", "own/nothing.toml"])
 def test_a_model_that_is_not_there_is_named(tmp_path: Path, model: str) -> None:
     with pytest.raises(InputError, match=r"no such denoiser|must be a shipped name|leaves the folder"):

@@ -151,6 +151,11 @@ def test_shipped_profiles_are_valid_and_named_like_their_files() -> None:
         ('schema = 2\nname = "x"', "schema"),
         ("schema = 1", "name"),
         ("schema = ", "not valid TOML"),
+        (f"schema = {'9' * 5000}", "not valid TOML"),
+        (f"schema = 1\ndefense = {'[' * 5000}{']' * 5000}", "not valid TOML"),
+        (f'schema = 1\nname = "x"\n[[defense]]\nname = "noise"\nsigma = 1{"0" * 400}', "type float"),
+        ('schema = 1\nname = "x"\n[[defense]]\nname = "noise"\nsigma = nan', "from 0.001 to 0.5"),
+        ('schema = 1\nname = "x"\n[[defense]]\nname = "choice"\noptions = [{ name = "mean", siz = 3 }]', "mean 'size'"),
     ],
 )
 def test_broken_profiles_name_the_place(tmp_path: Path, text: str, message: str) -> None:
@@ -159,6 +164,34 @@ def test_broken_profiles_name_the_place(tmp_path: Path, text: str, message: str)
     with pytest.raises(InputError, match=message) as caught:
         read_profile(path)
     assert "p.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "smallest"),
+    [
+        ('name = "mean"\nsize = 31', 16),
+        ('name = "wiener"\nsize = 31', 16),
+        ('name = "gaussian-blur"\nsigma = 5', 16),
+        ('name = "bilateral"\nsize = 9', 5),
+        ('name = "choice"\noptions = [{ name = "mean", size = 3 }, { name = "mean", size = 31 }]', 16),
+    ],
+)
+def test_what_is_wider_than_the_crop_is_refused_and_what_just_fits_is_run(
+    tmp_path: Path, step: str, smallest: int
+) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(f'schema = 1\nname = "wide"\n[[defense]]\nname = "median"\n[[defense]]\n{step}')
+    profile = read_profile(path)
+    for side in (max(8, smallest - 1), max(8, smallest)):
+        weights = np.ones((side * side * 3, 2), np.float32)
+        manifest = read_manifest(write_linear(tmp_path, weights=weights, side=side, name=f"side{side}"))
+        if side < smallest:
+            place = rf"profile wide: defense 2 \(.*\) needs crops of at least {smallest} x {smallest} .* {side} x"
+            with pytest.raises(InputError, match=place):
+                harden(read_model(manifest), manifest, profile)
+        else:
+            hardened = RuntimeVerifier(manifest, harden(read_model(manifest), manifest, profile), seed=0)
+            assert np.isfinite(hardened.embed(np.full((2, side, side, 3), 0.5, np.float32))).all()
 
 
 def test_unknown_profile_offers_the_nearest() -> None:

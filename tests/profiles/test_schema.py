@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -9,10 +10,18 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+import toolkit.defenses
 from toolkit.errors import InputError
 from toolkit.files import bundled
+from toolkit.profiles import profile
 from toolkit.profiles.profile import read_profile, shipped_profiles, write_new_profile
 from toolkit.profiles.schema import profile_schema
+from toolkit.registry import discover
+
+NESTED = """[[defense]]
+name = "choice"
+options = [{ name = "mean" }, { name = "choice", options = [{ name = "mean" }, { name = "median" }] }]
+"""
 
 
 def valid(text: str) -> bool:
@@ -21,6 +30,29 @@ def valid(text: str) -> bool:
     except jsonschema.ValidationError:
         return False
     return True
+
+
+def test_the_schema_has_the_keys_that_the_reader_knows() -> None:
+    assert set(profile_schema()["properties"]) == profile._KEYS
+
+
+@pytest.mark.parametrize(("name", "cls"), discover(toolkit.defenses, "DEFENSE").items())
+def test_every_number_has_a_range_whose_ends_are_accepted_and_nothing_beyond(name: str, cls: type) -> None:
+    """Ends that only the schema or only the constructor knew would let one accept what the other refuses."""
+    for field in dataclasses.fields(cls):
+        if type(field.default) not in (int, float):
+            continue
+        lowest, highest = field.metadata["lowest"], field.metadata["highest"]
+        others = {"random-zoom": {"smallest": {"largest": 2.0}, "largest": {"smallest": 0.5}}}.get(name, {})
+        step = f'[[defense]]\nname = "{name}"\n{field.name} = '
+        for value, allowed in ((lowest, True), (highest, True), (lowest - 1, False), (highest + 1, False)):
+            assert valid(f'schema = 1\nname = "x"\n{step}{value}') is allowed, (field.name, value)
+            arguments = {field.name: value, **others.get(field.name, {})}
+            if allowed:
+                cls(**arguments)
+            else:
+                with pytest.raises(ValueError, match=f"{field.name} must be from"):
+                    cls(**arguments)
 
 
 def test_the_file_is_what_is_generated() -> None:
@@ -43,6 +75,22 @@ def test_every_shipped_profile_and_a_new_one_are_valid(tmp_path: Path) -> None:
         '[[defense]]\nname = "mean"\nsiz = 3',
         '[[defense]]\nname = "mean"\nsize = "3"',
         '[[defense]]\nname = "choice"',
+        '[[defense]]\nname = "mean"\nsize = 1',
+        '[[defense]]\nname = "mean"\nsize = 32',
+        '[[defense]]\nname = "median"\nsize = 4',
+        '[[defense]]\nname = "wiener"\nsize = 30',
+        '[[defense]]\nname = "wiener"\nnoise = 0',
+        '[[defense]]\nname = "noise"\nsigma = 0.6',
+        '[[defense]]\nname = "noise"\nsigma = inf',
+        '[[defense]]\nname = "jpeg"\nsubsampling = 1',
+        '[[defense]]\nname = "mean"\nsize = true',
+        '[[defense]]\nname = "denoiser"\nmodel = "../unet"',
+        "[[defense]]\nsize = 3",
+        '[defense]\nname = "mean"',
+        '[[defense]]\nname = "choice"\noptions = [{ name = "mean" }]',
+        '[[defense]]\nname = "choice"\noptions = [' + '{ name = "mean" }, ' * 9 + "]",
+        # A choice in a choice is the only way in which a profile could contain itself.
+        NESTED,
         '[[defense]]\nname = "choice"\noptions = [{ name = "mean", sise = 3 }, { name = "median" }]',
         "extra = 1",
     ],

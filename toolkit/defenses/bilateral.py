@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 from toolkit.defenses.windows import onnx_window, tensorflow_window
 
 
@@ -27,17 +28,17 @@ class Bilateral:
     name: ClassVar[str] = "bilateral"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
-    size: int = 5
-    sigma_color: float = 0.1
-    sigma_space: float = 2.0
+    size: int = number(5, 3, 9, step=2)
+    sigma_color: float = number(0.1, 0.01, 3.0)
+    sigma_space: float = number(2.0, 0.3, 10.0)
 
     def __post_init__(self) -> None:
-        if self.size not in {3, 5, 7, 9}:
-            raise ValueError(f"size must be 3, 5, 7 or 9, not {self.size}")
-        if not 0.01 <= self.sigma_color <= 3:
-            raise ValueError(f"sigma_color must be from 0.01 to 3, not {self.sigma_color}")
-        if not 0.3 <= self.sigma_space <= 10:
-            raise ValueError(f"sigma_space must be from 0.3 to 10, not {self.sigma_space}")
+        check(self)
+
+    @property
+    def smallest_side(self) -> int:
+        """Of a crop: what is reflected at its border must lie within it."""
+        return self.size // 2 + 1
 
     def _neighbors(self) -> Iterator[tuple[int, int, np.float32]]:
         """Row, column and exponent of every neighbor in the disk, without the pixel itself."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
 from toolkit.defenses.gradients import straight_through
+from toolkit.defenses.parameters import check, number
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,10 @@ class BitDepth:
     name: ClassVar[str] = "bit-depth"
     backward: ClassVar[Backward] = "straight-through"
     exact: ClassVar[bool] = True
-    bits: int = 4
+    bits: int = number(4, 1, 7)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 7:
-            raise ValueError(f"bits must be from 1 to 7, not {self.bits}")
+        check(self)
 
     @property
     def _steps(self) -> np.float32:

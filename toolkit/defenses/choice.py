@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit.defenses.base import AnyDefense, Backward, GraphBuilder, apply_numpy, apply_onnx, apply_tensorflow
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
 
-_MOST = 8
+_FEWEST, _MOST = 2, 8
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Choice:
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
     random: ClassVar[bool] = True
-    options: tuple[AnyDefense, ...] = field(default=(), metadata={"defenses": True})
+    options: tuple[AnyDefense, ...] = field(default=(), metadata={"defenses": True, "fewest": _FEWEST, "most": _MOST})
 
     def __post_init__(self) -> None:
-        if not 2 <= len(self.options) <= _MOST:
-            raise ValueError(f"options must be 2 to {_MOST} defenses, not {len(self.options)}")
+        if not _FEWEST <= len(self.options) <= _MOST:
+            raise ValueError(f"options must be {_FEWEST} to {_MOST} defenses, not {len(self.options)}")
         if any(option.name == self.name for option in self.options):
             raise ValueError("options must not be choices themselves; list all of them in one")
 
@@ -42,6 +42,11 @@ class Choice:
     def opset(self) -> int:
         """The newest operator set that an option needs."""
         return max(getattr(option, "opset", 0) for option in self.options)
+
+    @property
+    def smallest_side(self) -> int:
+        """The largest that an option needs."""
+        return max(getattr(option, "smallest_side", 1) for option in self.options)
 
     def _stream(self, stream: int, option: int) -> int:
         """What options draw must not depend on what the choice drew."""

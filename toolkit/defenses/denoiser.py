@@ -176,6 +176,15 @@ class Denoiser:
         """The operator set of the network's file: an older verifier is raised to it."""
         return opset_of(_load(self.manifest.model))
 
+    @property
+    def sides(self) -> tuple[int | None, int | None]:
+        """Height and width of the crops that the network's file takes, None where it takes any."""
+        graph = _load(self.manifest.model).graph
+        constants = {tensor.name for tensor in graph.initializer}
+        entry = next(value for value in graph.input if value.name not in constants)
+        height, width = entry.type.tensor_type.shape.dim[2:]
+        return height.dim_value or None, width.dim_value or None
+
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """The ONNX file in ONNX Runtime, on the CPU."""
         session = _session(self.manifest.path, self.sha256)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,20 @@ class GaussianBlur:
     name: ClassVar[str] = "gaussian-blur"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
-    sigma: float = 1.0
+    sigma: float = number(1.0, 0.3, 5.0)
 
     def __post_init__(self) -> None:
-        if not 0.3 <= self.sigma <= 5:
-            raise ValueError(f"sigma must be from 0.3 to 5, not {self.sigma}")
+        check(self)
 
     @property
     def size(self) -> int:
         """The side of the kernel, odd."""
         return round(self.sigma * 6 + 1) | 1
+
+    @property
+    def smallest_side(self) -> int:
+        """Of a crop: what is reflected at its border must lie within it."""
+        return self.size // 2 + 1
 
     def _kernel(self) -> NDArray[np.float32]:
         return np.asarray(cv2.getGaussianKernel(self.size, self.sigma, cv2.CV_32F), np.float32).ravel()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
 from toolkit.defenses.jpeg_steps import OnnxSteps, Steps, TensorFlowSteps
+from toolkit.defenses.parameters import check, number
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,11 @@ class Jpeg:
     name: ClassVar[str] = "jpeg"
     backward: ClassVar[Backward] = "straight-through"
     exact: ClassVar[bool] = False
-    quality: int = 75
+    quality: int = number(75, 5, 95)
     subsampling: bool = True
 
     def __post_init__(self) -> None:
-        if not 5 <= self.quality <= 95:
-            raise ValueError(f"quality must be from 5 to 95, not {self.quality}")
+        check(self)
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """OpenCV's encoder and decoder, on 8-bit images."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,15 @@ class Mean:
     name: ClassVar[str] = "mean"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
-    size: int = 3
+    size: int = number(3, 2, 31)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.size <= 31:
-            raise ValueError(f"size must be from 2 to 31, not {self.size}")
+        check(self)
+
+    @property
+    def smallest_side(self) -> int:
+        """Of a crop: what is reflected at its border must lie within it."""
+        return self.size // 2 + 1
 
     @property
     def _padding(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 from toolkit.defenses.windows import onnx_window, tensorflow_window
 
 _T = TypeVar("_T")
@@ -28,11 +29,10 @@ class Median:
     name: ClassVar[str] = "median"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
-    size: int = 3
+    size: int = number(3, 3, 5, step=2)
 
     def __post_init__(self) -> None:
-        if self.size not in {3, 5}:
-            raise ValueError(f"size must be 3 or 5, not {self.size}")
+        check(self)
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """OpenCV's `medianBlur`, crop by crop."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
 
 _SMALLEST = np.float32(2**-25)
@@ -25,11 +26,10 @@ class Noise:
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
     random: ClassVar[bool] = True
-    sigma: float = 0.05
+    sigma: float = number(0.05, 0.001, 0.5)
 
     def __post_init__(self) -> None:
-        if not 0.001 <= self.sigma <= 0.5:
-            raise ValueError(f"sigma must be from 0.001 to 0.5, not {self.sigma}")
+        check(self)
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
         """Noise by `uniforms`, values in the order height, width, channel."""

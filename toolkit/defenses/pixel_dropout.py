@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
 
 _EMPTY = np.float32(1e-6)
@@ -27,11 +28,10 @@ class PixelDropout:
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
     random: ClassVar[bool] = True
-    share: float = 0.25
+    share: float = number(0.25, 0.01, 0.5)
 
     def __post_init__(self) -> None:
-        if not 0.01 <= self.share <= 0.5:
-            raise ValueError(f"share must be from 0.01 to 0.5, not {self.share}")
+        check(self)
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
         """OpenCV's `blur` of what is kept, over that of the mask."""

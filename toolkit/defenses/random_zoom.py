@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.affine import moved, onnx_moved, tensorflow_moved
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
 
 
@@ -25,12 +26,13 @@ class RandomZoom:
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
     random: ClassVar[bool] = True
-    smallest: float = 0.88
-    largest: float = 1.0
+    smallest: float = number(0.88, 0.5, 2.0)
+    largest: float = number(1.0, 0.5, 2.0)
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.smallest <= self.largest <= 2:
-            raise ValueError(f"need 0.5 <= smallest <= largest <= 2, not {self.smallest} and {self.largest}")
+        check(self)
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest must not be above largest, not {self.smallest} and {self.largest}")
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
         """Tent weights along both axes."""

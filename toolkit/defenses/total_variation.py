@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
+from toolkit.defenses.parameters import check, number
 
 # The step of the dual ascent. Chambolle proves convergence up to 1/8 and observes it up to 1/4.
 _STEP = 0.125
@@ -28,14 +29,11 @@ class TotalVariation:
     name: ClassVar[str] = "total-variation"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
-    weight: float = 0.1
-    iterations: int = 20
+    weight: float = number(0.1, 1e-6, 10.0)
+    iterations: int = number(20, 1, 100)
 
     def __post_init__(self) -> None:
-        if not 1e-6 <= self.weight <= 10:
-            raise ValueError(f"weight must be from 1e-6 to 10, not {self.weight}")
-        if not 1 <= self.iterations <= 100:
-            raise ValueError(f"iterations must be from 1 to 100, not {self.iterations}")
+        check(self)
 
     # With q = weight * p for Chambolle's dual p, an iteration is
     #   g = step * gradient(divergence(q) - x);  q = (q + g) / (1 + |g| / weight)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
 from toolkit.defenses.mean import Mean
+from toolkit.defenses.parameters import check, number
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,16 @@ class Wiener:
     name: ClassVar[str] = "wiener"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
-    size: int = 3
-    noise: float = 0.001
+    size: int = number(3, 3, 31, step=2)
+    noise: float = number(0.001, 1e-5, 1.0)
 
     def __post_init__(self) -> None:
-        if self.size not in range(3, 32, 2):
-            raise ValueError(f"size must be odd and from 3 to 31, not {self.size}")
-        if not 1e-5 <= self.noise <= 1:
-            raise ValueError(f"noise must be from 1e-5 to 1, not {self.noise}")
+        check(self)
+
+    @property
+    def smallest_side(self) -> int:
+        """Of a crop: what is reflected at its border must lie within it."""
+        return self.size // 2 + 1
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """OpenCV's `blur` for the two local moments."""

@@ -15,6 +15,7 @@ from toolkit.defenses.base import GraphBuilder, opset_of, with_opset
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile
+from toolkit.profiles.sizes import check_sizes
 from toolkit.verifiers.edge import unit_affine
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.runtime import read_model
@@ -106,6 +107,7 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
         for i, name in enumerate(node.input):
             if name == spec.name:
                 node.input[i] = defended_input
+    check_sizes(profile.defenses, spec, f"profile {profile.name}")
     builder = _defended(spec, profile, defended_input, opset)
     original = list(graph.graph.node)
     del graph.graph.node[:]

@@ -23,6 +23,8 @@ from toolkit.verifiers.entropy import os_entropy
 
 SCHEMA_VERSION = 1
 _LARGEST_PROFILE = 1 << 20
+# A float32 holds every whole number below it.
+_LARGEST_WHOLE = 1 << 24
 _KEYS = {"schema", "name", "description", "defense"}
 
 
@@ -92,7 +94,7 @@ def read_profile(path: Path) -> Profile:
             raise InputError(f"{path}: larger than {_LARGEST_PROFILE} bytes; this is no profile")
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, tables too deep
         raise InputError(f"{path}: is not valid TOML ({error})") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -166,7 +168,7 @@ def _read_parameter(field: Any, value: Any, folder: Path, where: str) -> Any:
             raise InputError(f"{where} must be a list of defenses, not {value!r}")
         return tuple(_read_defense(option, folder, f"{where}, number {i}") for i, option in enumerate(value, 1))
     kind = type(field.default)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < _LARGEST_WHOLE:
         return float(value)
     if type(value) is not kind:
         raise InputError(f"{where} must be of type {kind.__name__}, not {value!r}")

@@ -16,44 +16,66 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 def profile_schema() -> dict[str, Any]:
     """The schema (draft 2020-12), for editors and for whoever writes profiles by program.
 
-    It knows every defense, its parameters, their types and defaults. Ranges are checked when a profile is read.
+    It knows every defense, its parameters, their types, ranges and defaults. The reader alone knows which files exist,
+    how two parameters bound each other, and that TOML's 3.0 is no whole number.
     """
     known = discover(toolkit.defenses, "DEFENSE")
+    # What a choice is made of may not be a choice.
+    simple = [name for name, cls in known.items() if not any(map(_nested, dataclasses.fields(cls)))]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Sixpixels defense profile",
         "type": "object",
+        # One line for each key of a profile.
         "properties": {
-            "schema": {"const": SCHEMA_VERSION},
-            "name": {"type": "string", "minLength": 1},
-            "description": {"type": "string"},
-            "defense": {
-                "description": "The defenses, in the order in which they are run; none for the bare verifier.",
-                "type": "array",
-                "items": {"$ref": "#/$defs/defense"},
-            },
+            "schema": {"const": SCHEMA_VERSION, "description": "Version of this format."},
+            "name": {"type": "string", "minLength": 1, "description": "By which reports call the profile."},
+            "description": {"type": "string", "description": "One sentence on what it is for.", "default": ""},
+            "defense": {**_defenses("defense"), "description": "In the order in which they are run; none is allowed."},
         },
         "required": ["schema", "name"],
         "additionalProperties": False,
         "$defs": {
-            "defense": {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in known]},
+            "defense": _one_of(known),
+            "option": _one_of(simple),
             **{name: _defense(name, cls) for name, cls in known.items()},
         },
     }
 
 
+def _defenses(kind: str) -> dict[str, Any]:
+    return {"type": "array", "items": {"$ref": f"#/$defs/{kind}"}}
+
+
+def _one_of(names: Any) -> dict[str, Any]:
+    return {"type": "object", "required": ["name"], "oneOf": [{"$ref": f"#/$defs/{name}"} for name in names]}
+
+
 def _defense(name: str, cls: type) -> dict[str, Any]:
     fields = dataclasses.fields(cls)
     return {
-        "description": (inspect.getdoc(cls) or "").splitlines()[0],
+        "description": " ".join((inspect.getdoc(cls) or "").split()),
         "type": "object",
         "properties": {"name": {"const": name}, **{field.name: _parameter(field) for field in fields}},
-        "required": ["name", *(field.name for field in fields if field.metadata.get("defenses"))],
+        "required": ["name", *(field.name for field in fields if _nested(field))],
         "additionalProperties": False,
     }
 
 
+def _nested(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("defenses"))
+
+
 def _parameter(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    if field.metadata.get("defenses"):
-        return {"type": "array", "items": {"$ref": "#/$defs/defense"}}
-    return {"type": _TYPES[type(field.default)], "default": field.default}
+    declared = field.metadata
+    if _nested(field):
+        return {**_defenses("option"), "minItems": declared["fewest"], "maxItems": declared["most"]}
+    schema = {"type": _TYPES[type(field.default)], "default": field.default}
+    if declared.get("file"):
+        return {**schema, "pattern": r"^([0-9A-Za-z-]+|.+\.toml)$"}
+    if "lowest" not in declared:
+        return schema
+    lowest, highest, step = declared["lowest"], declared["highest"], declared["step"]
+    if step > 1:
+        return {**schema, "enum": list(range(lowest, highest + 1, step))}
+    return {**schema, "minimum": lowest, "maximum": highest}
