@@ -388,6 +388,58 @@ def profiles_bench(
         print_costs(costs, Console(highlight=False))
 
 
+@profiles_app.command("select")
+def profiles_select(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    goal: Annotated[str, typer.Option(help="The goal that matters: dodging, impersonation, or any.")] = "any",
+    max_fnmr: Annotated[float | None, typer.Option(min=0, max=1, help="Largest clean FNMR, for example 0.1.")] = None,
+    max_fmr: Annotated[float | None, typer.Option(min=0, max=1, help="Largest clean FMR.")] = None,
+    max_latency_ratio: Annotated[
+        float | None, typer.Option(min=0, help="Largest latency over the bare verifier's, for example 2.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="Latencies from `profiles bench --json`. Default: measured now.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The verifier, to measure. Default: a shipped one, by name.")
+    ] = None,
+    profiles: Annotated[str, typer.Option(help=".toml files of the run's profiles that are not shipped.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Draw the Pareto front into this .png file.")] = None,
+    repeats: Annotated[int, typer.Option(min=2, help="Calls per profile.")] = 20,
+    provider: Provider = "auto",
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Name one profile out of a finished audit, within limits, with its Pareto front and paired tests.
+
+    Exits with 3 where no profile meets the limits.
+    """
+    from toolkit.audit.latency import audited_profiles, measure_latency_ratios, read_latency_ratios
+    from toolkit.audit.outcomes import read_run
+    from toolkit.audit.select import WANTED, Limits, candidates_of, check_chosen, select
+    from toolkit.registry import choose
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.selection import print_selection, write_pareto
+
+    wanted = choose("goal", [goal], {name: name for name in WANTED})[0]
+    finished = read_run(run)
+    if costs is not None:
+        ratios = read_latency_ratios(finished, costs)
+    else:
+        manifest, execution = _manifest(model or finished.target), _execution(provider, None, threads)
+        audited = audited_profiles(finished, _names(profiles))
+        ratios = measure_latency_ratios(finished, manifest, audited, execution, repeats)
+    limits = Limits(wanted, max_fnmr, max_fmr, max_latency_ratio)
+    selection = select(candidates_of(finished, ratios), finished.genuine, limits)
+    if plot is not None:
+        write_pareto(selection, plot)
+    if as_json:
+        print(to_json(selection), end="")
+    else:
+        print_selection(selection, Console(highlight=False))
+    check_chosen(selection)
+
+
 @app.command()
 def calibrate(
     model: Model = "facenet-mini",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -55,6 +56,47 @@ def test_costs_are_beside_the_bare_verifier(work: Path) -> None:
     text = sixpixels(*run).stdout
     assert "x bare" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_profile_is_selected_out_of_a_run(work: Path) -> None:
+    run = [
+        "audit",
+        work / "linear.onnx",
+        "--pairs",
+        work / "people",
+        "--attacks",
+        "gaussian",
+        "--profiles",
+        "none,mean3",
+    ]
+    assert sixpixels(*run, "--run", work / "run").returncode == 0
+    ask = ["profiles", "select", work / "run", "--model", work / "linear.onnx", "--repeats", 2]
+    done = sixpixels(*ask, "--plot", work / "pareto.png")
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"recommended: (none|mean3)", done.stdout)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert (work / "pareto.png").stat().st_size > 1000
+    result = json.loads(sixpixels(*ask, "--json", "--goal", "dodging").stdout)
+    assert result["standings"][0]["latency_ratio"] == 1
+    assert [claim["other"] for claim in result["claims"]] == [{"none": "mean3", "mean3": "none"}[result["chosen"]]]
+    done = sixpixels(*ask, "--max-latency-ratio", "0.5", "--json")
+    assert json.loads(done.stdout)["chosen"] is None
+    refused(done, "no profile meets the limits; the nearest is", 3)
+    refused(sixpixels(*ask, "--goal", "hiding"), "unknown goal", 4)
+    refused(sixpixels("profiles", "select", work), r"report\.json: cannot be read")
+    refused(sixpixels(*ask, "--costs", work / "run" / "report.json"), "is no costs")
+
+
+@pytest.mark.slow
+def test_a_profile_is_selected_for_the_shipped_verifier(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    chosen = ["--limit", 4, "--profiles", "none,mean3,bits4", "--attacks", "deepfool", "--run", run]
+    assert sixpixels("audit", *chosen).returncode == 0
+    result = json.loads(sixpixels("profiles", "select", run, "--repeats", 3, "--json").stdout)
+    # DeepFool that knows the profile stops at none of them, so that nothing is shown and nothing is worth its price.
+    assert result["chosen"] == "none"
+    assert [s["upper"] for s in result["standings"]] == [1, 1, 1]
+    assert {claim["verdict"] for claim in result["claims"]} == {"not shown"}
 
 
 def test_calibration_refuses_what_the_pairs_cannot_show(work: Path) -> None:

@@ -133,9 +133,10 @@ def _feeds(manifest: Manifest, crops: CropSet) -> list[NDArray[np.float32]]:
     return [np.ascontiguousarray(model_input(to_unit(crops.images[at]), manifest.input)) for at in places]
 
 
-def _timings(
-    graphs: list[bytes], feeds: list[NDArray[np.float32]], provider: str, threads: int, repeats: int
-) -> list[tuple[Timing, ...]]:
+def latencies(
+    graphs: Sequence[bytes], feeds: Sequence[NDArray[np.float32]], provider: str, threads: int, repeats: int
+) -> NDArray[np.float64]:
+    """Milliseconds of each call, (graphs, feeds, repeats); the graphs take turns, so that a busy moment hits all."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     sessions = [onnxruntime.InferenceSession(graph, options, providers=[provider]) for graph in graphs]
@@ -147,6 +148,13 @@ def _timings(
                 session.run(None, {session.get_inputs()[0].name: feed})
                 if repeat >= 0:
                     milliseconds[g, b, repeat] = 1000 * (time.perf_counter() - start)
+    return milliseconds
+
+
+def _timings(
+    graphs: list[bytes], feeds: list[NDArray[np.float32]], provider: str, threads: int, repeats: int
+) -> list[tuple[Timing, ...]]:
+    milliseconds = latencies(graphs, feeds, provider, threads, repeats)
     return [
         tuple(
             Timing(

@@ -25,6 +25,7 @@ from toolkit.audit.assessment import (
     worst_finding,
 )
 from toolkit.audit.craft import attack_parameters, craft
+from toolkit.audit.outcomes import write_outcomes
 from toolkit.audit.plan import Knowledge, Plan, Scenario, Unavailable, make_plan
 from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
 from toolkit.audit.sanity import Check, Outcome, Subject, check_attacks, check_outcomes, check_profile
@@ -123,6 +124,7 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
     parity = _parity(verifier, gradients(bare), crops, manifest) if uses_gradients else None
     outcomes, failed = _craft_and_replay(request, folder / "probes", plan, runtime, white_box, clean, progress)
     unavailable = (*plan.unavailable, *failed)
+    write_outcomes(folder, crops.pairs, outcomes, clean)
     checks = [*_checks(request, plan, outcomes, white_box, clean, progress), *check_outcomes(outcomes, clean)]
     results = [
         result

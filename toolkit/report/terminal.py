@@ -75,16 +75,16 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     if a.caveats:
         console.print("\n[bold]caveats[/bold]")
         for caveat in a.caveats:
-            _bullet(console, caveat)
+            bullet(console, caveat)
     if a.left_out:
         console.print("\n[bold]left out[/bold]")
         for reason in a.left_out[:_LEFT_OUT_SHOWN]:
-            _bullet(console, reason)
+            bullet(console, reason)
         if len(a.left_out) > _LEFT_OUT_SHOWN:
-            _bullet(console, f"and {len(a.left_out) - _LEFT_OUT_SHOWN} more, in report.json")
+            bullet(console, f"and {len(a.left_out) - _LEFT_OUT_SHOWN} more, in report.json")
     console.print("\n[bold]files[/bold]")
     for path in files:
-        _bullet(console, str(path))
+        bullet(console, str(path))
 
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:
@@ -93,10 +93,10 @@ def _print_checks(checks: Sequence[Check], console: Console) -> None:
         return
     passed = Counter(check.name for check in checks if check.passed)
     console.print("\n[bold]sanity checks[/bold]")
-    _bullet(console, "passed: " + (", ".join(f"{name} {count}" for name, count in passed.items()) or "none"))
+    bullet(console, "passed: " + (", ".join(f"{name} {count}" for name, count in passed.items()) or "none"))
     for check in checks:
         if not check.passed:
-            _bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
+            bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -126,9 +126,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         facts.add_row(f"FNMR % at FMR {target:g}", value)
     console.print(facts)
     for reason in e.left_out[:_LEFT_OUT_SHOWN]:
-        _bullet(console, f"left out {reason}")
+        bullet(console, f"left out {reason}")
     if len(e.left_out) > _LEFT_OUT_SHOWN:
-        _bullet(console, f"and {len(e.left_out) - _LEFT_OUT_SHOWN} more, with --json")
+        bullet(console, f"and {len(e.left_out) - _LEFT_OUT_SHOWN} more, with --json")
 
 
 def _clean_table(a: Assessment, console: Console) -> Table:
@@ -202,7 +202,8 @@ def _box(console: Console) -> box.Box:
     return box.ROUNDED if _unicode(console) else box.ASCII
 
 
-def _bullet(console: Console, text: str) -> None:
+def bullet(console: Console, text: str) -> None:
+    """Print a line of a list, its further lines indented."""
     row = Table.grid(padding=(0, 1))
     row.add_column(no_wrap=True)
     row.add_column(overflow="fold")

@@ -1,0 +1,89 @@
+"""Latency ratios of a run's profiles, measured now or taken from `sixpixels profiles bench --json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.attacks.base import to_unit
+from toolkit.audit.cost import latencies
+from toolkit.audit.outcomes import Run, read_json
+from toolkit.errors import InputError
+from toolkit.files import sha256
+from toolkit.profiles.harden import harden
+from toolkit.profiles.profile import Profile, find_profile, shipped_profiles
+from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+
+
+def measure_latency_ratios(
+    run: Run, manifest: Manifest, profiles: Sequence[Profile], execution: Execution, repeats: int
+) -> dict[str, float]:
+    """Median time of a call with one crop behind each of `profiles`, over that of the bare verifier, in one run.
+
+    Noise stands for the crop: the time does not depend on what is on it.
+
+    Raises:
+        InputError: the verifier or a profile is not the one that the run audited, or cannot be run.
+    """
+    _check_same(f"{manifest.model}", sha256(manifest.model), run.report["target"]["model_sha256"])
+    audited = dict(run.report["profiles"])
+    for profile in profiles:
+        _check_same(f"profile {profile.name}", profile.sha256, audited.get(profile.name))
+    model = read_model(manifest)
+    # The empty profile leaves the model as it is, which is measured already.
+    defended = [profile for profile in profiles if profile.defenses]
+    graphs = [model, *(harden(model, manifest, profile) for profile in defended)]
+    spec = manifest.input
+    noise = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), np.uint8)
+    provider = RuntimeVerifier(manifest, model, execution).provider
+    feeds = [model_input(to_unit(noise), spec)]
+    bare, *others = np.median(latencies(graphs, feeds, provider, execution.threads, repeats)[:, 0], axis=1)
+    ratios = {profile.name: float(other / bare) for profile, other in zip(defended, others, strict=True)}
+    return {profile.name: ratios.get(profile.name, 1.0) for profile in profiles}
+
+
+def audited_profiles(run: Run, files: Sequence[str]) -> list[Profile]:
+    """The profiles of a run: shipped ones by their names, others from `files`.
+
+    Raises:
+        InputError: a profile is neither shipped nor among the files.
+    """
+    given = {profile.name: profile for profile in map(find_profile, files)}
+    shipped = shipped_profiles()
+    found = []
+    for name, _ in run.report["profiles"]:
+        if name not in given and name not in shipped:
+            raise InputError(f"profile {name!r} of the run is not shipped; give its file with --profiles, or --costs")
+        found.append(given.get(name) or find_profile(name))
+    return found
+
+
+def read_latency_ratios(run: Run, costs: Path) -> dict[str, float]:
+    """The same, from a file that `sixpixels profiles bench --json` printed.
+
+    Raises:
+        InputError: it is no such file, or of another verifier, or lacks the bare one.
+    """
+    content = read_json(costs, "costs")
+    try:
+        if content["model"] != run.target:
+            raise InputError(f"{costs}: is of {content['model']!r}, but the run audited {run.target!r}")
+        medians = {
+            str(cost["profile"]): float(timing["p50"])
+            for cost in content["profiles"]
+            for timing in cost["timings"]
+            if timing["batch"] == 1
+        }
+        bare = medians["none"]
+        return {name: median / bare for name, median in medians.items()}
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(f"{costs}: is not as `profiles bench --json` of this version prints it ({error!r})") from error
+
+
+def _check_same(what: str, found: str, audited: object) -> None:
+    if found != audited:
+        raise InputError(f"{what} is not what the run audited (sha256 {found}, not {audited}); give --costs instead")
