@@ -62,19 +62,24 @@ def write_pareto(selection: Selection, path: Path) -> None:
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
+    places: dict[tuple[float, float], list[Standing]] = {}
     for s in selection.standings:
-        if s.upper is None or s.fnmr.value is None:
-            continue
-        at = 100 * s.fnmr.value, 100 * s.upper
-        color = "C3" if s.profile == selection.chosen else "C0"
-        axes.plot(*at, marker="o", color=color, fillstyle="full" if s.front else "none", linestyle="none")
-        axes.annotate(_label(s), at, xytext=(6, 4), textcoords="offset points", fontsize=8)
+        if s.upper is not None and s.fnmr.value is not None:
+            places.setdefault((100 * s.fnmr.value, 100 * s.upper), []).append(s)
+    for at, here in places.items():
+        color = "C3" if selection.chosen in [s.profile for s in here] else "C0"
+        fill = "full" if any(s.front for s in here) else "none"
+        axes.plot(*at, marker="o", color=color, fillstyle=fill, linestyle="none")
+        # Profiles at one place share a label; downward, because the highest ASR is a common place.
+        label = "\n".join(map(_label, here))
+        axes.annotate(label, at, xytext=(6, 4), textcoords="offset points", fontsize=8, verticalalignment="top")
     if selection.limits.max_fnmr is not None:
         axes.axvline(100 * selection.limits.max_fnmr, color="0.6", linestyle="--", linewidth=1)
     axes.set_xlabel("clean FNMR in %")
     axes.set_ylabel(f"ASR in %, one-sided 95 % bound, {selection.limits.goal}")
     axes.set_title("full: on the front; red: recommended", fontsize=9)
-    axes.margins(0.15)
+    axes.margins(x=0.15)
+    axes.set_ylim(-3, 103)
     with atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=110)
 
