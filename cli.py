@@ -262,6 +262,49 @@ def harden(
     print(f"{written.path}   sha256 {written.sha256}\n{written.manifest}")
 
 
+@app.command()
+def quantize(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    to: Annotated[str, typer.Option(help="int8 (static, per channel, calibrated) or fp16.")] = "int8",
+    pairs: Pairs = None,
+    folds: Folds = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    calibration: Annotated[
+        int, typer.Option(min=1, help="Crops that int8 is calibrated on, of people set apart.")
+    ] = 32,
+    max_flips: Annotated[int, typer.Option(min=0, help="Flipped decisions that are accepted.")] = 0,
+    provider: Provider = "auto",
+    require_provider: RequireProvider = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an int8 or fp16 variant of a verifier, hardened or not, and compare the two on real pairs.
+
+    The input, the output and the threshold stay what they are, and so do the defenses of a hardened verifier.
+    """
+    from toolkit.export.compare import run_quantization
+    from toolkit.export.parity import check_flips
+    from toolkit.export.quantize import PRECISIONS
+    from toolkit.registry import choose
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_quantization
+
+    precision = choose("precision", [to], {name: name for name in PRECISIONS})[0]
+    manifest, execution = _manifest(model), _execution(provider, require_provider, threads)
+    with _progress(quiet or as_json) as progress:
+        pair_set = _load_pairs(pairs, folds, limit, seed)
+        crops = _crop(pair_set, manifest, progress)
+        report = run_quantization(manifest, precision, output, crops, pair_set.source, calibration, execution, seed)
+    if as_json:
+        print(to_json(report), end="")
+    else:
+        print_quantization(report, Console(highlight=False))
+    check_flips([report.parity], max_flips)
+
+
 @models_app.command("list")
 def models_list() -> None:
     """List the shipped models."""

@@ -6,13 +6,11 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import to_unit
@@ -24,6 +22,7 @@ from toolkit.profiles.profile import Profile
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import OperatingPoint, eer, fmr_fnmr, fnmr_at_fmr
 from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 
@@ -131,24 +130,6 @@ def measure_costs(
 def _feeds(manifest: Manifest, crops: CropSet) -> list[NDArray[np.float32]]:
     places = [np.arange(batch) % len(crops.images) for batch in BATCHES]
     return [np.ascontiguousarray(model_input(to_unit(crops.images[at]), manifest.input)) for at in places]
-
-
-def latencies(
-    graphs: Sequence[bytes], feeds: Sequence[NDArray[np.float32]], provider: str, threads: int, repeats: int
-) -> NDArray[np.float64]:
-    """Milliseconds of each call, (graphs, feeds, repeats); the graphs take turns, so that a busy moment hits all."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    sessions = [onnxruntime.InferenceSession(graph, options, providers=[provider]) for graph in graphs]
-    milliseconds = np.zeros((len(graphs), len(feeds), repeats))
-    for repeat in range(-1, repeats):  # the first round warms up
-        for b, feed in enumerate(feeds):
-            for g, session in enumerate(sessions):
-                start = time.perf_counter()
-                session.run(None, {session.get_inputs()[0].name: feed})
-                if repeat >= 0:
-                    milliseconds[g, b, repeat] = 1000 * (time.perf_counter() - start)
-    return milliseconds
 
 
 def _timings(

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.attacks.base import to_unit
-from toolkit.audit.cost import latencies
 from toolkit.audit.outcomes import Run, read_json
 from toolkit.errors import InputError
 from toolkit.files import sha256
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile, find_profile, shipped_profiles
 from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 

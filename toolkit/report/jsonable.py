@@ -19,6 +19,7 @@ from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
+    from toolkit.export.compare import QuantizationReport
     from toolkit.export.run import ExportReport
 
 SCHEMA_VERSION = 1
@@ -31,7 +32,9 @@ def report_schema() -> dict[str, Any]:
     return schema
 
 
-def to_json(document: Assessment | Calibration | Costs | Evaluation | ExportReport | Selection) -> str:
+def to_json(
+    document: Assessment | Calibration | Costs | Evaluation | ExportReport | QuantizationReport | Selection,
+) -> str:
     """The document as text, keys in a fixed order."""
     kind = type(document).__name__.lower()
     head = {"schema": SCHEMA_VERSION, "kind": kind, "sixpixels": __version__}

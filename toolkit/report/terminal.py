@@ -21,6 +21,7 @@ from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
     from toolkit.audit.cost import Costs
+    from toolkit.export.compare import QuantizationReport
     from toolkit.export.run import ExportReport
 
 _LEFT_OUT_SHOWN = 3
@@ -272,4 +273,23 @@ def print_export(report: ExportReport, console: Console) -> None:
             f"embedding {parity.largest_embedding_difference:.1e}, distance {parity.largest_distance_difference:.1e}",
         )
         facts.add_row("  flipped decisions", f"{parity.flips}/{parity.pairs}")
+    console.print(facts)
+
+
+def print_quantization(report: QuantizationReport, console: Console) -> None:
+    """Print what was written and how it compares with the original."""
+    r, facts = report, _facts()
+    facts.add_row("written", f"{r.written.path}   {r.to}")
+    facts.add_row("sha256", r.written.sha256)
+    facts.add_row("size", f"{r.written.bytes_after / 1e6:.2f} MB, was {r.written.bytes_before / 1e6:.2f} MB")
+    facts.add_row("runs on", r.parity.provider)
+    if r.calibrated_on:
+        facts.add_row("calibrated on", f"{r.calibrated_on} crops of people who are in no pair below")
+    facts.add_row("pairs", f"{r.parity.pairs}   {r.pairs_source}")
+    facts.add_row("embedding cosine", f"mean {r.cosine_mean:.5f}, smallest {r.cosine_min:.5f}")
+    facts.add_row("largest difference", f"distance {r.parity.largest_distance_difference or 0:.1e}")
+    facts.add_row("flipped decisions", f"{r.flips.successes}/{r.flips.trials}   {percent(r.flips)} %")
+    facts.add_row("FNMR %", f"{percent(r.after.fnmr)}, was {percent(r.before.fnmr)}")
+    facts.add_row("FMR %", f"{percent(r.after.fmr)}, was {percent(r.before.fmr)}")
+    facts.add_row("latency", f"{r.latency_ratio:.2f} of the original's, one crop a call")
     console.print(facts)

@@ -1,0 +1,234 @@
+"""Smaller numbers: a verifier's fp16 and int8 variants, made by ONNX Runtime's own tools."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging import ERROR, getLogger
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import to_unit
+from toolkit.defenses.base import opset_of, with_opset
+from toolkit.errors import InputError, UsageError
+from toolkit.files import write_bytes
+from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
+from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.runtime import read_model
+
+Precision = Literal["int8", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+# Scales per channel are an attribute of QuantizeLinear from opset 13 on.
+_OLDEST_OPSET = 13
+# How `profiles/harden.py` begins the names of a profile's nodes.
+_DEFENSE = "sixpixels/"
+_QUANTIZED = ("Conv", "Gemm", "MatMul")
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class QuantizedFile:
+    """What `write_quantized` wrote."""
+
+    path: Path
+    manifest: Path
+    sha256: str
+    bytes_before: int
+    bytes_after: int
+
+
+def write_quantized(
+    manifest: Manifest, precision: Precision, output: Path, calibration: NDArray[np.uint8], source: str
+) -> QuantizedFile:
+    """Write a variant with the same input, output and threshold, and a manifest beside it.
+
+    Args:
+        manifest: the verifier, hardened or not.
+        precision: see `quantized`.
+        output: the .onnx file.
+        calibration: crops (N, H, W, 3) for the ranges of int8; fp16 needs none.
+        source: where the crops come from, for the provenance.
+
+    Raises:
+        InputError: the verifier cannot be quantized, or the output cannot be written.
+        UsageError: the output would overwrite the verifier, or does not end in .onnx.
+    """
+    import tomlkit
+
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: the name of a quantized verifier must end in .onnx")
+    if output.resolve() == manifest.model.resolve():
+        raise UsageError(f"{output}: is the verifier itself; write the quantized one elsewhere")
+    model = read_model(manifest)
+    proto = quantized(model, manifest, precision, calibration)
+    how = f"{precision} by ONNX Runtime {onnxruntime.__version__}"
+    if precision == "int8":
+        how += f", static, per channel, calibrated on {len(calibration)} crops of {source}"
+    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    document["name"] = f"{manifest.name}+{precision}"
+    document["model"]["file"] = output.name
+    document["model"].pop("sha256", None)
+    document["model"]["provenance"] = f"{manifest.provenance}; {how}"
+    # The checkpoint is of the verifier with its own numbers.
+    document.pop("checkpoint", None)
+    metadata = {p.key: p.value for p in proto.metadata_props if not p.key.startswith("onnx.")}
+    metadata |= {"sixpixels.manifest": tomlkit.dumps(document), "sixpixels.quantized": how}
+    metadata["sixpixels.original_sha256"] = hashlib.sha256(model).hexdigest()
+    onnx.helper.set_model_props(proto, metadata)
+    content = proto.SerializeToString()
+    digest = hashlib.sha256(content).hexdigest()
+    document["model"]["sha256"] = digest
+    write_bytes(output, content)
+    beside = output.with_suffix(".toml")
+    write_bytes(beside, tomlkit.dumps(document).encode())
+    return QuantizedFile(output, beside, digest, len(model), len(content))
+
+
+def quantized(
+    model: bytes, manifest: Manifest, precision: Precision, calibration: NDArray[np.uint8]
+) -> onnx.ModelProto:
+    """A variant of a serialized verifier that takes and gives float32.
+
+    int8 is static, in QDQ form, 8 bits signed for weights (a scale for each channel) and activations (the range seen on
+    `calibration`), of Conv, Gemm and MatMul. fp16 is of everything. The nodes of a profile (named `sixpixels/...`) keep
+    float32 in both, and see the input as it is, so that the defense is exactly the one that was audited.
+
+    Raises:
+        InputError: the model is no ONNX file, has nothing to quantize, or there are no crops to calibrate on.
+    """
+    where = manifest.model
+    try:
+        proto = onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf raises its own family
+        raise InputError(f"{where}: is not an ONNX file") from error
+    if opset_of(proto) < _OLDEST_OPSET:
+        proto = with_opset(proto, _OLDEST_OPSET, str(where))
+    _unfold_constants(proto.graph)
+    for node in proto.graph.node:
+        # Nodes are chosen by name below.
+        node.name = node.name or f"{node.output[0]}#"
+    mine = [node for node in proto.graph.node if not node.name.startswith(_DEFENSE)]
+    if not any(node.op_type in _QUANTIZED for node in mine):
+        raise InputError(f"{where}: has no {', '.join(_QUANTIZED)} to quantize")
+    if precision == "fp16":
+        return _fp16(proto, [node.name for node in proto.graph.node if node.name.startswith(_DEFENSE)])
+    if not len(calibration):
+        raise InputError(f"{where}: int8 needs crops to calibrate on; give --pairs")
+    return _int8(proto, [n.name for n in mine if n.op_type in _QUANTIZED], _Reader(proto, manifest, calibration))
+
+
+def _fp16(proto: onnx.ModelProto, defense: list[str]) -> onnx.ModelProto:
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    entry = proto.graph.input[0].name
+    # These have half-precision forms since opset 13; in float32 each would cost two casts.
+    blocked = [op for op in DEFAULT_OP_BLOCK_LIST if op not in {"Max", "Min"}]
+    with _quiet():
+        half: onnx.ModelProto = convert_float_to_float16(
+            proto, keep_io_types=True, op_block_list=blocked, node_block_list=defense
+        )
+    _skip_round_trip(half.graph, entry)
+    return half
+
+
+def _skip_round_trip(graph: onnx.GraphProto, entry: str) -> None:
+    """Give the input to float32 nodes as it is: the converter sends it to them through float16."""
+    rounded = {n.output[0] for n in graph.node if n.op_type == "Cast" and n.input[0] == entry}
+    back = {n.output[0] for n in graph.node if n.op_type == "Cast" and n.input[0] in rounded and _cast_to_float(n)}
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name in back:
+                node.input[i] = entry
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    _remove(graph, [n for n in graph.node if n.output[0] in back and n.output[0] not in used])
+    used = {name for node in graph.node for name in node.input}
+    _remove(graph, [n for n in graph.node if n.output[0] in rounded and n.output[0] not in used])
+
+
+def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.ModelProto:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    # The quantizer warns where it does not find the mark of its own preparation; what that does is done above.
+    proto = onnx.shape_inference.infer_shapes(proto)
+    proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            proto,
+            path,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_QUANTIZED),
+            nodes_to_quantize=nodes,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(path)
+
+
+class _Reader:
+    """Crops for ONNX Runtime's calibration, which asks for one batch after the other."""
+
+    def __init__(self, proto: onnx.ModelProto, manifest: Manifest, crops: NDArray[np.uint8]) -> None:
+        self.random = any(tensor.name == ENTROPY for tensor in proto.graph.initializer)
+        self.manifest, self.crops, self.at = manifest, crops, 0
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """A feed, or None behind the last; a random profile draws the same at every calibration."""
+        batch = to_unit(self.crops[self.at : self.at + _BATCH])
+        self.at += _BATCH
+        if not len(batch):
+            return None
+        feed: dict[str, NDArray[Any]] = {self.manifest.input.name: model_input(batch, self.manifest.input)}
+        return feed | ({ENTROPY: seeded_entropy(batch, 0)} if self.random else {})
+
+
+def _unfold_constants(graph: onnx.GraphProto) -> None:
+    """Make constants that are stored in float16 with a Cast float32 ones, which the converters know as weights."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    casts = [
+        n
+        for n in graph.node
+        if n.op_type == "Cast" and n.input[0] in stored and _cast_to_float(n) and not n.output[0].startswith(_DEFENSE)
+    ]
+    for node in casts:
+        value = onnx.numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
+    _remove(graph, casts)
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [stored[n.input[0]] for n in casts if n.input[0] not in used]:
+        graph.initializer.remove(tensor)
+
+
+def _cast_to_float(node: onnx.NodeProto) -> bool:
+    return any(a.name == "to" and a.i == onnx.TensorProto.FLOAT for a in node.attribute)
+
+
+def _remove(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    gone = {node.output[0] for node in nodes}
+    kept = [node for node in graph.node if node.output[0] not in gone]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the converters' advice on the root logger."""
+    log = getLogger()
+    level = log.level
+    log.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
