@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 # With the default attacks and profiles: under five minutes on two cores.
-_DEFAULT_PAIRS = 48
+_DEFAULT_PAIRS = 40
 
 app = typer.Typer(
     help="Audit and harden face verifiers that are deployed as ONNX files.",
@@ -83,7 +83,7 @@ def audit(
     pairs: Pairs = None,
     folds: Folds = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 48; paper: 50.")
+        int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 40; paper: 50.")
     ] = None,
     seed: Seed = 0,
     suite: Annotated[
