@@ -111,6 +111,7 @@ def audit(
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
     import toolkit.attacks
+    from toolkit.audit.record import write_record
     from toolkit.audit.run import Request, run_audit, run_name
     from toolkit.audit.suites import SUITES, paper_pairs
     from toolkit.faces.pairs import embedded_pairs
@@ -152,6 +153,7 @@ def audit(
     report = folder / "report.json"
     text = to_json(assessment)
     write_bytes(report, text.encode())
+    write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
     if as_json:
         print(text, end="")
     else:
@@ -164,6 +166,42 @@ def audit(
         print_assessment(assessment, console, files)
         if suite == "paper":
             print_paper_tables(assessment, which_pairs, console)
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    on: Annotated[str | None, typer.Option(help="The other verifier, named as for `audit`.")] = None,
+    remote: Annotated[Path | None, typer.Option(help="Or a remote.toml: a verifier behind a network.")] = None,
+    profile: Annotated[str, typer.Option(help="The profile that is deployed before --on.")] = "none",
+    provider: Provider = "auto",
+    require_provider: RequireProvider = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put the probes of a finished audit on another verifier, through its own crop, and count which transfer.
+
+    A remote verifier is called by this command alone, and only with --remote.
+    """
+    from toolkit.audit.judge import find_judge
+    from toolkit.audit.record import read_record
+    from toolkit.audit.transfer import check_transferred, result_file, run_transfer
+    from toolkit.files import write_bytes
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.transfer import print_transfer
+
+    record, execution = read_record(run), _execution(provider, require_provider, threads)
+    judge = find_judge(on, remote, profile, execution, record.seed)
+    with _progress(quiet or as_json) as progress:
+        transfer = run_transfer(record, judge, execution, progress)
+    text, path = to_json(transfer), result_file(transfer, run)
+    write_bytes(path, text.encode())
+    if as_json:
+        print(text, end="")
+    else:
+        print_transfer(transfer, Console(highlight=False), path)
+    check_transferred(transfer)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from toolkit import __version__
 from toolkit.audit.assessment import Assessment
 from toolkit.audit.cost import Costs
 from toolkit.audit.evaluate import Evaluation
+from toolkit.audit.transfer import Transfer
 from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
@@ -26,11 +27,21 @@ SCHEMA_VERSION = 1
 @cache
 def report_schema() -> dict[str, Any]:
     """The JSON Schema of `report.json`."""
-    schema: dict[str, Any] = json.loads((Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+    return _schema("report")
+
+
+@cache
+def transfer_schema() -> dict[str, Any]:
+    """The JSON Schema of what `sixpixels replay` writes."""
+    return _schema("transfer")
+
+
+def _schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((Path(__file__).parent / f"{name}.schema.json").read_text(encoding="utf-8"))
     return schema
 
 
-def to_json(document: Assessment | Calibration | Costs | Evaluation | ExportReport) -> str:
+def to_json(document: Assessment | Calibration | Costs | Evaluation | ExportReport | Transfer) -> str:
     """The document as text, keys in a fixed order."""
     kind = type(document).__name__.lower()
     head = {"schema": SCHEMA_VERSION, "kind": kind, "sixpixels": __version__}

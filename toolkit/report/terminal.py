@@ -48,7 +48,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     a, target = assessment, assessment.target
     console.print()
     console.rule(f"sixpixels audit   run {a.run}   seed {a.seed}", characters="─" if _unicode(console) else "-")
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("target", f"{target.name}   {target.model}   sha256 {_short(target.model_sha256)}")
     facts.add_row(
         "runs on", f"{target.provider} ({target.provider_requested} asked for), ONNX Runtime {target.onnxruntime}"
@@ -75,16 +75,16 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     if a.caveats:
         console.print("\n[bold]caveats[/bold]")
         for caveat in a.caveats:
-            _bullet(console, caveat)
+            bullet(console, caveat)
     if a.left_out:
         console.print("\n[bold]left out[/bold]")
         for reason in a.left_out[:_LEFT_OUT_SHOWN]:
-            _bullet(console, reason)
+            bullet(console, reason)
         if len(a.left_out) > _LEFT_OUT_SHOWN:
-            _bullet(console, f"and {len(a.left_out) - _LEFT_OUT_SHOWN} more, in report.json")
+            bullet(console, f"and {len(a.left_out) - _LEFT_OUT_SHOWN} more, in report.json")
     console.print("\n[bold]files[/bold]")
     for path in files:
-        _bullet(console, str(path))
+        bullet(console, str(path))
 
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:
@@ -93,17 +93,17 @@ def _print_checks(checks: Sequence[Check], console: Console) -> None:
         return
     passed = Counter(check.name for check in checks if check.passed)
     console.print("\n[bold]sanity checks[/bold]")
-    _bullet(console, "passed: " + (", ".join(f"{name} {count}" for name, count in passed.items()) or "none"))
+    bullet(console, "passed: " + (", ".join(f"{name} {count}" for name, count in passed.items()) or "none"))
     for check in checks:
         if not check.passed:
-            _bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
+            bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print clean verification."""
     e = evaluation
     console.rule(f"sixpixels evaluate   {e.model}   {e.provider}", characters="─" if _unicode(console) else "-")
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("pairs", f"{e.genuine} genuine, {e.impostor} impostor, {len(e.left_out)} left out   {e.pairs_source}")
     facts.add_row(f"at the manifest's threshold {e.threshold:g}", "")
     facts.add_row("  accuracy %", percent(e.accuracy))
@@ -126,9 +126,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         facts.add_row(f"FNMR % at FMR {target:g}", value)
     console.print(facts)
     for reason in e.left_out[:_LEFT_OUT_SHOWN]:
-        _bullet(console, f"left out {reason}")
+        bullet(console, f"left out {reason}")
     if len(e.left_out) > _LEFT_OUT_SHOWN:
-        _bullet(console, f"and {len(e.left_out) - _LEFT_OUT_SHOWN} more, with --json")
+        bullet(console, f"and {len(e.left_out) - _LEFT_OUT_SHOWN} more, with --json")
 
 
 def _clean_table(a: Assessment, console: Console) -> Table:
@@ -158,15 +158,15 @@ def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
             whole_percent(s.asr),
             "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
             "-" if within.value is None else f"{100 * within.value:.0f}",
-            _norm(s.median_rms),
-            _norm(s.median_l2),
+            norm(s.median_rms),
+            norm(s.median_l2),
             style="bold" if s.asr.value and s.asr.value >= _ALARMING else None,
         )
         previous = s.attack
     return table
 
 
-def _norm(value: float | None) -> str:
+def norm(value: float | None) -> str:
     """A norm in at most four characters, so that no column is cut off at 80."""
     if value is None:
         return "-"
@@ -185,7 +185,8 @@ def _counted(rate: Rate) -> str:
     return f"{rate.successes}/{rate.trials}  {percent(rate)}"
 
 
-def _facts() -> Table:
+def facts_table() -> Table:
+    """A grid of names and values."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -202,7 +203,8 @@ def _box(console: Console) -> box.Box:
     return box.ROUNDED if _unicode(console) else box.ASCII
 
 
-def _bullet(console: Console, text: str) -> None:
+def bullet(console: Console, text: str) -> None:
+    """Print one point of a list."""
     row = Table.grid(padding=(0, 1))
     row.add_column(no_wrap=True)
     row.add_column(overflow="fold")
@@ -247,7 +249,7 @@ def print_costs(result: Costs, console: Console) -> None:
 def print_calibration(result: Calibration, what: str, source: str, console: Console) -> None:
     """Print a calibrated threshold."""
     low, high = result.threshold_interval
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("verifier", what)
     facts.add_row("pairs", f"{result.impostor} impostor, {result.point.fnmr.trials} genuine   {source}")
     facts.add_row(f"threshold for FMR {result.fmr:g}", f"{result.point.threshold:.4f} [{low:.4f}, {high:.4f}]")
@@ -258,7 +260,7 @@ def print_calibration(result: Calibration, what: str, source: str, console: Cons
 
 def print_export(report: ExportReport, console: Console) -> None:
     """Print what was exported and how it compares with the original."""
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("written", f"{report.result.path}   opset {report.result.opset}")
     facts.add_row("sha256", report.result.sha256)
     for parity in report.parities:
