@@ -43,6 +43,7 @@ def craft(
     seed: int,
     folder: Path,
     progress: Callable[[int], None],
+    alarm: float = np.inf,
 ) -> Iterator[Chunk]:
     """Craft probes for all pairs, chunk by chunk; chunks already in `folder` are read instead.
 
@@ -57,6 +58,7 @@ def craft(
         seed: of the whole audit; each pair draws from its own stream.
         folder: where the artifacts are.
         progress: called with the number of pairs done.
+        alarm: the attack score above which the attacked model flags a probe.
     """
     for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder):
         probes8 = crops.images[crops.index[rows, 0]]
@@ -70,6 +72,7 @@ def craft(
                 decision,
                 tuple(_generator(seed, attack, pair_id) for pair_id in ids),
                 to_unit(crops.images[crops.index[rows, 1]]),
+                alarm,
             )
             crafted = attack.craft(model(), task)
             _write(path, crafted)
@@ -116,7 +119,8 @@ def _key(
     content = {
         "attack": attack.name,
         "parameters": attack_parameters(attack),
-        "known": [[repr(d), getattr(d, "sha256", "")] for d in known.defenses],
+        "known": [[repr(d), getattr(d, "sha256", "")] for d in (*known.defenses, *known.squeezers)],
+        "around": [known.draws, repr(known.detector)],
         "model": attacker_model,
         "decision": asdict(decision),
         "seed": seed,
