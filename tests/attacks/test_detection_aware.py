@@ -15,7 +15,6 @@ from toolkit.attacks.carlini_wagner import CarliniWagner
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
-from toolkit.defenses.jpeg import Jpeg
 from toolkit.defenses.median import Median
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
@@ -99,7 +98,7 @@ def test_noise_counts_only_what_is_not_seen() -> None:
 
 def test_knowing_the_detector_beats_not_knowing_it_on_a_real_verifier() -> None:
     manifest = read_manifest(bundled("models") / "facenet-mini")
-    profile = Profile("watch", "", (), "", detector=Detector((Median(3), Jpeg(75)), 0.0135, 0.05))
+    profile = Profile("watch", "", (), "", detector=Detector((Median(3),), 0.0135, 0.05))
     side = manifest.input.height
     crops = crop_pairs(load_pairs(embedded_pairs(), limit=4, seed=0), side, side, manifest.alignment.template)  # type: ignore[union-attr]
     runtime = deploy(read_model(manifest), manifest, profile)
@@ -112,10 +111,10 @@ def test_knowing_the_detector_beats_not_knowing_it_on_a_real_verifier() -> None:
     assert (margins(runtime, task, np.arange(4), probes) < 0).all(), "all four are decided correctly"
 
     def unnoticed(alarm: float) -> int:
-        attack = Apgd(norm="linf", epsilon=8 / 255, steps=20)
-        probes8 = to_unit(attack.craft(model, replace(task, alarm=alarm)).probes8)
+        crafted = DeepFool(steps=30).craft(model, replace(task, alarm=alarm))
         deployed = replace(task, alarm=runtime.manifest.alarm)
-        return int((margins(runtime, deployed, np.arange(4), probes8) > 0).sum())
+        # DeepFool ends at the boundary itself, where the last digits of the two sides decide.
+        return int((crafted.success & (margins(runtime, deployed, np.arange(4), crafted.probes) > -1e-3)).sum())
 
     assert unnoticed(np.inf) == 0, "an attack that does not know the detector is seen"
-    assert unnoticed(runtime.manifest.alarm) >= 2
+    assert unnoticed(runtime.manifest.alarm) >= 3
