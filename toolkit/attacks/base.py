@@ -26,6 +26,8 @@ _AT_ONCE = 5
 CARRY_RUNS = -(-len(_SCALES) // _SCALES_STRIDE) + 1 + 2 * (_SCALES_STRIDE - 1)
 # By how much of the threshold a success is clear of rounding: forms of one model differ in the last digits.
 CLEARLY = 1e-5
+# The share of a detector's alarm that gradients aim for: rounding to 8 bits raises an attack score again.
+AIM = 0.75
 
 
 class Runtime(Protocol):
@@ -175,7 +177,8 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
     """How far images (M, ...) are from the goal, and the direction that brings them nearer.
 
     Returns:
-        Margins (M,) as of `margins`, and their gradients: of the decision or of the detector, whichever lacks more.
+        Margins (M,) as of `margins`, but with the share `AIM` of the alarm, and their gradients: of the decision or of
+        the detector, whichever lacks more.
 
     Raises:
         InputError: a gradient is NaN or infinite.
@@ -185,10 +188,11 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
     margin, gradient = sign * (d - task.decision.threshold), gradient * sign.astype(np.float32)[:, None, None, None]
     if np.isfinite(task.alarm):
         scores, slope = model.scores_and_gradients(images)
-        unnoticed = _unnoticed(task, scores)
+        # The same as an alarm at that share of its value.
+        unnoticed = _unnoticed(task, scores / AIM)
         seen = unnoticed < margin
         margin = np.minimum(margin, unnoticed)
-        gradient[seen] = np.float32(-task.decision.threshold / task.alarm) * slope[seen]
+        gradient[seen] = np.float32(-task.decision.threshold / (AIM * task.alarm)) * slope[seen]
     if not np.isfinite(gradient).all():
         raise InputError("the gradient of the model has NaN or infinite values: no gradient attack can be run on it")
     return margin, gradient
