@@ -146,17 +146,22 @@ def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) 
         embeddings, unnoticed = model.embed(images), np.full(len(images), np.inf)
     else:
         embeddings, scores = model.embed_and_score(images)
-        unnoticed = _unnoticed(task, scores)
+        unnoticed, _ = _unnoticed(task, scores)
     d = distances(task.decision.metric, embeddings, task.references[rows])
     return np.minimum(np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold), unnoticed)
 
 
-def _unnoticed(task: Task, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """How far attack scores (M,) are below the alarm, scaled so that a score of zero is as far as a distance of zero.
+def _unnoticed(task: Task, scores: NDArray[np.floating], share: float = 1.0) -> tuple[NDArray[np.float64], Images]:
+    """How far attack scores (M,) are below a `share` of the alarm, and the slope of that in the score, both (M,).
 
-    To attack verifier and detector as one is the way of Carlini & Wagner (2017, arXiv:1705.07263).
+    Scaled so that a score of zero is as far as a distance of zero. Scores that grow with the square of the embedding's
+    shift are measured by their root, so that steps along a linearized margin go as far as they should. To attack
+    verifier and detector as one is the way of Carlini & Wagner (2017, arXiv:1705.07263).
     """
-    return task.decision.threshold * (1 - np.asarray(scores, np.float64) / task.alarm)
+    power = 1.0 if task.decision.metric == "euclidean" else 0.5
+    relative = np.asarray(scores, np.float64) / (share * task.alarm)
+    slope = -power * task.decision.threshold / (share * task.alarm) * np.maximum(relative, 1e-6) ** (power - 1)
+    return task.decision.threshold * (1 - relative**power), slope.astype(np.float32)
 
 
 def reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> Bools:
@@ -187,12 +192,11 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
     sign = np.where(task.dodging[rows], 1.0, -1.0)
     margin, gradient = sign * (d - task.decision.threshold), gradient * sign.astype(np.float32)[:, None, None, None]
     if np.isfinite(task.alarm):
-        scores, slope = model.scores_and_gradients(images)
-        # The same as an alarm at that share of its value.
-        unnoticed = _unnoticed(task, scores / AIM)
+        scores, of_score = model.scores_and_gradients(images)
+        unnoticed, slope = _unnoticed(task, scores, AIM)
         seen = unnoticed < margin
         margin = np.minimum(margin, unnoticed)
-        gradient[seen] = np.float32(-task.decision.threshold / (AIM * task.alarm)) * slope[seen]
+        gradient[seen] = slope[seen, None, None, None] * of_score[seen]
     if not np.isfinite(gradient).all():
         raise InputError("the gradient of the model has NaN or infinite values: no gradient attack can be run on it")
     return margin, gradient
