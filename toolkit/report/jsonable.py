@@ -13,6 +13,7 @@ import numpy as np
 from toolkit import __version__
 from toolkit.audit.assessment import Assessment
 from toolkit.audit.cost import Costs
+from toolkit.audit.detection import DetectorCalibration
 from toolkit.audit.evaluate import Evaluation
 from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
@@ -30,7 +31,7 @@ def report_schema() -> dict[str, Any]:
     return schema
 
 
-def to_json(document: Assessment | Calibration | Costs | Evaluation | ExportReport) -> str:
+def to_json(document: Assessment | Calibration | Costs | DetectorCalibration | Evaluation | ExportReport) -> str:
     """The document as text, keys in a fixed order."""
     kind = type(document).__name__.lower()
     head = {"schema": SCHEMA_VERSION, "kind": kind, "sixpixels": __version__}
