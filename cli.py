@@ -426,6 +426,47 @@ def profiles_bench(
         print_costs(costs, Console(highlight=False))
 
 
+@profiles_app.command("calibrate-detector")
+def profiles_calibrate_detector(
+    profile: Annotated[Path, typer.Argument(help="A profile's .toml file with a [detector]; its threshold is set.")],
+    model: Model = "facenet-mini",
+    false_alarm: Annotated[float, typer.Option(help="The share of clean images that may be flagged.")] = 0.05,
+    pairs: Pairs = None,
+    folds: Folds = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find a detector's threshold for a false alarm rate and write it into the profile; all else in it is kept.
+
+    Refuses where the clean crops are too few to show the rate. The threshold holds for this verifier only.
+    """
+    from toolkit.audit.detection import calibrate_detector
+    from toolkit.audit.replay import run_clean
+    from toolkit.profiles.detector import write_threshold
+    from toolkit.profiles.harden import deploy
+    from toolkit.profiles.profile import read_profile
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_detector_calibration
+    from toolkit.verifiers.runtime import read_model
+
+    chosen, manifest = read_profile(profile), _manifest(model)
+    if chosen.detector is None:
+        raise UsageError(f"{profile}: has no [detector] whose threshold could be set")
+    verifier = deploy(read_model(manifest), manifest, chosen, seed=seed)
+    with _progress(quiet or as_json) as progress:
+        pair_set = _load_pairs(pairs, folds, limit, seed)
+        crops = _crop(pair_set, manifest, progress)
+    result = calibrate_detector(run_clean(verifier, crops, manifest.decision).scores, false_alarm)
+    write_threshold(profile, result.threshold, false_alarm, f"for {manifest.name} on {result.false_alarm.trials} crops")
+    if as_json:
+        print(to_json(result), end="")
+    else:
+        what = f"{chosen.name} before {manifest.name}"
+        print_detector_calibration(result, what, pair_set.source, Console(highlight=False))
+
+
 @app.command()
 def calibrate(
     model: Model = "facenet-mini",
@@ -441,15 +482,15 @@ def calibrate(
     import numpy as np
 
     from toolkit.audit.replay import run_clean
-    from toolkit.profiles.harden import harden as fuse
+    from toolkit.profiles.harden import deploy
     from toolkit.profiles.profile import find_profile
     from toolkit.report.jsonable import to_json
     from toolkit.report.terminal import print_calibration
     from toolkit.statistics.calibration import calibrate as choose_threshold
-    from toolkit.verifiers.runtime import RuntimeVerifier, read_model
+    from toolkit.verifiers.runtime import read_model
 
     manifest, chosen = _manifest(model), find_profile(profile)
-    verifier = RuntimeVerifier(manifest, fuse(read_model(manifest), manifest, chosen))
+    verifier = deploy(read_model(manifest), manifest, chosen)
     with _progress(quiet or as_json) as progress:
         pair_set = _load_pairs(pairs, folds, None, seed)
         crops = _crop(pair_set, manifest, progress)

@@ -15,14 +15,14 @@ from toolkit.attacks.base import Bools, Images, to_unit
 from toolkit.errors import UsageError
 from toolkit.faces.carry import View
 from toolkit.files import sha256
-from toolkit.profiles.harden import harden
+from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import Alignment, Decision, Input, Manifest, find_manifest
 from toolkit.verifiers.remote.calls import Caller
 from toolkit.verifiers.remote.config import OpenInference, Rekognition, read_remote
 from toolkit.verifiers.remote.open_inference import OpenInferenceVerifier
 from toolkit.verifiers.remote.rekognition import RekognitionVerifier
-from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+from toolkit.verifiers.runtime import Execution, read_model
 from toolkit.verifiers.scores import distances, is_same
 
 Crops = NDArray[np.uint8]
@@ -48,7 +48,10 @@ class Judge(Protocol):
     caller: Caller | None
 
     def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
-        """Whether each pair (N,) of crops (N, H, W, 3) is "same", and whether it could not be decided at all."""
+        """Whether each pair (N,) of crops (N, H, W, 3) is "same", and whether its probe is turned away undecided.
+
+        That is where no face is found in it, or where a detector flags it.
+        """
         ...
 
 
@@ -59,27 +62,29 @@ class EmbeddingJudge:
     name: str
     identity: str
     view: View
-    embed: Callable[[Images], NDArray[np.float32]]
+    embed_and_score: Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
     decision: Decision
+    alarm: float = np.inf
     profile: str = "none"
     caller: Caller | None = None
-    _known: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
+    _known: dict[bytes, tuple[NDArray[np.float32], np.float32]] = field(default_factory=dict)
 
     def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
-        """See `Judge`; every pair can be decided."""
+        """See `Judge`; a probe is turned away whose attack score is above `alarm`."""
         if not len(probes):
             return np.zeros(0, np.bool_), np.zeros(0, np.bool_)
-        d = distances(self.decision.metric, self._embeddings(probes), self._embeddings(references))
-        return is_same(self.decision, d), np.zeros(len(probes), np.bool_)
+        (embeddings, scores), (others, _) = self._embedded(probes), self._embedded(references)
+        return is_same(self.decision, distances(self.decision.metric, embeddings, others)), scores > self.alarm
 
-    def _embeddings(self, crops: Crops) -> NDArray[np.float32]:
+    def _embedded(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         keys = [_digest(crop) for crop in crops]
         new = list({key: i for i, key in enumerate(keys) if key not in self._known}.values())
         for start in range(0, len(new), _BATCH):
             rows = new[start : start + _BATCH]
-            for row, embedding in zip(rows, self.embed(to_unit(crops[rows])), strict=True):
-                self._known[keys[row]] = embedding
-        return np.stack([self._known[key] for key in keys])
+            for row, *known in zip(rows, *self.embed_and_score(to_unit(crops[rows])), strict=True):
+                self._known[keys[row]] = (known[0], known[1])
+        embeddings, scores = zip(*(self._known[key] for key in keys), strict=True)
+        return np.stack(embeddings), np.stack(scores)
 
 
 @dataclass
@@ -128,9 +133,16 @@ def local_judge(manifest: Manifest, profile: Profile, execution: Execution, seed
     Raises:
         SixpixelsError: it cannot be loaded, or the profile cannot be put before it.
     """
-    verifier = RuntimeVerifier(manifest, harden(read_model(manifest), manifest, profile), execution, seed)
-    view = view_of(manifest.input, manifest.alignment)
-    return EmbeddingJudge(manifest.name, sha256(manifest.model), view, verifier.embed, manifest.decision, profile.name)
+    verifier = deploy(read_model(manifest), manifest, profile, execution, seed)
+    return EmbeddingJudge(
+        name=manifest.name,
+        identity=sha256(manifest.model),
+        view=view_of(manifest.input, manifest.alignment),
+        embed_and_score=verifier.embed_and_score,
+        decision=manifest.decision,
+        alarm=verifier.manifest.alarm,
+        profile=profile.name,
+    )
 
 
 def remote_judge(path: Path, rng: np.random.Generator) -> Judge:
@@ -143,13 +155,12 @@ def remote_judge(path: Path, rng: np.random.Generator) -> Judge:
     caller = Caller(str(path), remote.limits, rng)
     if isinstance(remote, OpenInference):
         view = view_of(remote.input, remote.alignment)
-        embed = OpenInferenceVerifier(remote, caller).embed
+        embed = OpenInferenceVerifier(remote, caller).embed_and_score
         return EmbeddingJudge(remote.name, remote.url, view, embed, remote.decision, caller=caller)
     view = view_of(remote, remote.alignment)
     address = remote.url or f"rekognition in {remote.region}"
-    return SimilarityJudge(
-        remote.name, address, view, RekognitionVerifier(remote, caller), remote.threshold, caller=caller
-    )
+    service = RekognitionVerifier(remote, caller)
+    return SimilarityJudge(remote.name, address, view, service, remote.threshold, caller=caller)
 
 
 def view_of(size: Input | Rekognition, alignment: Alignment | None) -> View:

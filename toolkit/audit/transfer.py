@@ -51,9 +51,9 @@ class Baseline:
 
     Attributes:
         pairs: of this goal, in the run.
-        clean_errors: of these, decided wrongly by the target; `failed` could not be decided at all.
+        clean_errors: of these, decided wrongly by the target; `failed` it turned away (no face, or flagged).
         flips: over those that it decides rightly, how many flip when the clean probe is carried through the same
-            resampling; a pair that cannot be decided any more is no flip, and counted in `lost`.
+            resampling; a probe that is turned away then is no flip, and counted in `lost`.
     """
 
     goal: Goal
@@ -71,7 +71,7 @@ class TransferResult:
     Attributes:
         eligible: pairs that source (behind `known`) and target both decide rightly without an attack.
         crafted: of these, how many succeeded on the source, in 8 bits; no other is sent.
-        failed: of these, how many the target could not decide; no successes.
+        failed: of these, how many the target turned away undecided; no successes.
         asr: successes on the target over eligible pairs.
         of_crafted: the same over crafted ones: the transfer rate.
         beyond_resampling: of the successes, how many does not flip the resampling alone.
@@ -230,7 +230,7 @@ def _common(crops: CropSet, own: CropSet, views: tuple[View, View], finder: Land
 
 
 def _right(judge: Judge, probes: Crops, references: Crops, genuine: Bools) -> tuple[Bools, Bools]:
-    """Whether each pair is decided rightly, and whether it could not be decided."""
+    """Whether each pair is decided rightly, and whether its probe was turned away."""
     same, failed = judge.same(probes, references)
     return (same == genuine) & ~failed, failed
 

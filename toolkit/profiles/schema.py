@@ -7,7 +7,8 @@ import inspect
 from typing import Any
 
 import toolkit.defenses
-from toolkit.profiles.profile import SCHEMA_VERSION
+from toolkit.profiles.detector import MOST_SQUEEZERS, Detector
+from toolkit.profiles.profile import MOST_DRAWS, SCHEMA_VERSION
 from toolkit.registry import discover
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
@@ -31,6 +32,29 @@ def profile_schema() -> dict[str, Any]:
                 "description": "The defenses, in the order in which they are run; none for the bare verifier.",
                 "type": "array",
                 "items": {"$ref": "#/$defs/defense"},
+            },
+            "ensemble": {
+                "description": "The mean embedding of several draws of the random defenses.",
+                "type": "object",
+                "properties": {"draws": {"type": "integer", "minimum": 2, "maximum": MOST_DRAWS}},
+                "required": ["draws"],
+                "additionalProperties": False,
+            },
+            "detector": {
+                "description": (inspect.getdoc(Detector) or "").splitlines()[0],
+                "type": "object",
+                "properties": {
+                    "squeezer": {
+                        "type": "array",
+                        "items": {"$ref": "#/$defs/defense"},
+                        "minItems": 1,
+                        "maxItems": MOST_SQUEEZERS,
+                    },
+                    "threshold": {"type": "number", "exclusiveMinimum": 0},
+                    "false_alarm": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                },
+                "required": ["squeezer", "threshold", "false_alarm"],
+                "additionalProperties": False,
             },
         },
         "required": ["schema", "name"],

@@ -13,6 +13,7 @@ import numpy as np
 from toolkit import __version__
 from toolkit.audit.assessment import Assessment
 from toolkit.audit.cost import Costs
+from toolkit.audit.detection import DetectorCalibration
 from toolkit.audit.evaluate import Evaluation
 from toolkit.audit.transfer import Transfer
 from toolkit.statistics.calibration import Calibration
@@ -41,7 +42,9 @@ def _schema(name: str) -> dict[str, Any]:
     return schema
 
 
-def to_json(document: Assessment | Calibration | Costs | Evaluation | ExportReport | Transfer) -> str:
+def to_json(
+    document: Assessment | Calibration | Costs | DetectorCalibration | Evaluation | ExportReport | Transfer,
+) -> str:
     """The document as text, keys in a fixed order."""
     kind = type(document).__name__.lower()
     head = {"schema": SCHEMA_VERSION, "kind": kind, "sixpixels": __version__}

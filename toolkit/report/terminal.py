@@ -21,6 +21,7 @@ from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
     from toolkit.audit.cost import Costs
+    from toolkit.audit.detection import DetectorCalibration
     from toolkit.export.run import ExportReport
 
 _LEFT_OUT_SHOWN = 3
@@ -31,6 +32,11 @@ _LEGEND = (
     "crafted: of these, flipped on the attacker's own model. ASR: successes in 8 bits over n, 95 % Wilson interval; "
     "float: the same before rounding to 8 bits; L2<1: ASR within an L2 norm of 1. RMS (in 1/255) and L2 (pixel range "
     "1): medians of the successes."
+)
+_DETECTION_LEGEND = (
+    "deployed: at the profile's threshold; FA: at the threshold with that share of false alarms on this run's clean "
+    "crops, - where they are too few. A flagged probe is no success, and a pair whose clean probe is flagged is not "
+    "eligible."
 )
 _METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
 
@@ -72,6 +78,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
     console.print(_LEGEND, style="dim")
     _print_checks(a.checks, console)
+    _print_detection(a, console)
     if a.caveats:
         console.print("\n[bold]caveats[/bold]")
         for caveat in a.caveats:
@@ -97,6 +104,28 @@ def _print_checks(checks: Sequence[Check], console: Console) -> None:
     for check in checks:
         if not check.passed:
             bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
+
+
+def _print_detection(a: Assessment, console: Console) -> None:
+    if not a.detection:
+        return
+    facts = facts_table()
+    for c in a.clean:
+        if c.false_alarm is not None:
+            facts.add_row("false alarms %", f"{c.profile}   {_counted(c.false_alarm)} of the distinct clean crops")
+    console.print()
+    console.print(facts)
+    table = new_table("detected % of the probes whose decision is at the goal", console)
+    for column in ("attack", "profile", "knows", "goal"):
+        table.add_column(column, no_wrap=True)
+    for column in ("n", "deployed", *(f"{100 * p.false_alarm:g} % FA" for p in a.detection[0].points)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for d in a.detection:
+        points = ["-" if p.detected is None else whole_percent(p.detected, interval=False) for p in d.points]
+        deployed = whole_percent(d.deployed)
+        table.add_row(d.attack, d.profile, d.knowledge, d.goal, str(d.deployed.trials), deployed, *points)
+    console.print(table)
+    console.print(_DETECTION_LEGEND, style="dim")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -244,6 +273,19 @@ def print_costs(result: Costs, console: Console) -> None:
             cells += [f"{timing.p50:.1f}", f"{timing.p99:.1f}", f"{timing.p50 / bare.p50:.2f}", memory]
         times.add_row(c.profile, *cells)
     console.print(times)
+    for c in costs:
+        if c.false_alarm is not None:
+            console.print(f"{c.profile}: detector flags {_counted(c.false_alarm)} % of the distinct clean crops")
+
+
+def print_detector_calibration(result: DetectorCalibration, what: str, source: str, console: Console) -> None:
+    """Print a detector's calibrated threshold."""
+    facts = facts_table()
+    facts.add_row("detector", what)
+    facts.add_row("crops", f"{result.false_alarm.trials} distinct clean ones   {source}")
+    facts.add_row(f"threshold for false alarms of {100 * result.target:g} %", f"{result.threshold:.6g}")
+    facts.add_row("false alarms % on these crops", _counted(result.false_alarm))
+    console.print(facts)
 
 
 def print_calibration(result: Calibration, what: str, source: str, console: Console) -> None:

@@ -25,8 +25,9 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
     dash = "─" if console.encoding.lower().startswith("utf") else "-"
     console.rule(f"sixpixels replay   run {t.run} on {t.target}", characters=dash)
     facts = facts_table()
-    facts.add_row("crafted on", f"{t.source}   {t.source_identity[:12]}")
-    facts.add_row("replayed on", f"{t.target} behind {t.profile}   {t.target_identity[:60]}")
+    facts.add_row("crafted on", f"{t.source}   sha256 {t.source_identity[:12]}")
+    where = f"sha256 {t.target_identity[:12]}" if t.calls is None else t.target_identity
+    facts.add_row("replayed on", f"{t.target} behind {t.profile}   {where}")
     if t.calls is not None:
         facts.add_row("calls", f"{t.calls}, repeated ones included")
     sizes = "{} x {} to {} x {}".format(*geometry.source, *geometry.target)
@@ -35,7 +36,7 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
     console.print(facts)
     table = new_table("the target without an attack", console)
     table.add_column("goal", no_wrap=True)
-    for column in ("pairs", "wrong", "undecided", "flipped by resampling alone %"):
+    for column in ("pairs", "wrong", "turned away", "flipped by resampling alone %"):
         table.add_column(column, justify="right")
     for b in t.baseline:
         table.add_row(b.goal, str(b.pairs), str(b.clean_errors), str(b.failed + b.lost), percent(b.flips))
@@ -47,7 +48,7 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
         bullet(console, f"NOT JUDGED: {failure.attack}: {failure.reason}")
     for r in t.results:
         if r.failed:
-            bullet(console, f"{r.attack} on {r.known}, {r.goal}: the target could not decide {r.failed} probes")
+            bullet(console, f"{r.attack} on {r.known}, {r.goal}: the target turned {r.failed} probes away")
     console.print("\n[bold]files[/bold]")
     bullet(console, str(path))
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from toolkit.errors import InputError
 from toolkit.files import bundled, inside, sha256
 from toolkit.tables import Table, read_table
@@ -77,6 +79,18 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class DetectorOutput:
+    """A second output (N,): images that score above `threshold` are flagged as attacks.
+
+    `false_alarm` is the share of clean images that the threshold was calibrated to flag.
+    """
+
+    name: str
+    threshold: float
+    false_alarm: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A verifier's description, checked."""
 
@@ -91,6 +105,12 @@ class Manifest:
     decision: Decision
     alignment: Alignment | None
     checkpoint: Checkpoint | None
+    detector: DetectorOutput | None = None
+
+    @property
+    def alarm(self) -> float:
+        """The attack score above which an image is flagged; infinite without a detector."""
+        return np.inf if self.detector is None else self.detector.threshold
 
 
 def find_manifest(name: str) -> Manifest:
@@ -149,6 +169,7 @@ def read_manifest(path: Path) -> Manifest:
         decision=read_decision(top.table("decision")),
         alignment=read_alignment(top.table("alignment")),
         checkpoint=_read_checkpoint(top.table("checkpoint"), folder),
+        detector=_read_detector(top.table("detector")),
     )
     top.done()
     return manifest
@@ -233,6 +254,18 @@ def read_alignment(table: Table) -> Alignment | None:
         raise table.fail("template", "must be five [x, y] points")
     table.done()
     return Alignment(tuple((float(x), float(y)) for x, y in rows))
+
+
+def _read_detector(table: Table) -> DetectorOutput | None:
+    if not table.rest:
+        return None
+    result = DetectorOutput(table.take("output", str), table.take("threshold", float), table.take("false_alarm", float))
+    if result.threshold <= 0:
+        raise table.fail("threshold", f"must be positive, not {result.threshold}")
+    if not 0 < result.false_alarm < 1:
+        raise table.fail("false_alarm", f"must lie between 0 and 1, not {result.false_alarm}")
+    table.done()
+    return result
 
 
 def _read_checkpoint(table: Table, folder: Path) -> Checkpoint | None:

@@ -102,6 +102,10 @@ class OpenInferenceVerifier:
             result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
         return result
 
+    def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`embed`, and attack scores (N,) of zero: a detector on the server's side is not asked."""
+        return self.embed(crops), np.zeros(len(crops), np.float32)
+
     def _infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         wanted = self.remote.output
         given = {
