@@ -15,6 +15,7 @@ from toolkit.verifiers.remote.config import Rekognition
 
 # What boto3 calls the answers that mean "again, later"; the rest is known by its HTTP status.
 _AGAIN = {"ThrottlingException", "ProvisionedThroughputExceededException", "InternalServerError"}
+_SHOWN = 100
 
 
 class RekognitionVerifier:
@@ -44,7 +45,7 @@ class RekognitionVerifier:
         seconds = remote.limits.timeout
         config = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
         try:
-            self._client: Any = boto3.client(
+            self._client: Any = boto3.session.Session().client(
                 "rekognition", region_name=remote.region, endpoint_url=remote.url, config=config
             )
         except (ValueError, botocore.exceptions.BotoCoreError) as error:
@@ -94,8 +95,9 @@ class RekognitionVerifier:
 
     def _similarity(self, answer: dict[str, Any], where: str) -> float:
         """The largest similarity of the faces that were found; 0 where none resembles the reference at all."""
-        matches = answer.get("FaceMatches", [])
-        values = [match.get("Similarity", math.nan) for match in matches]
+        if not {"FaceMatches", "UnmatchedFaces"} & set(answer):  # boto3 takes anything for an answer
+            raise InputError(f"{where} answers without faces: {str(answer)[:_SHOWN]!r}")
+        values = [match.get("Similarity", math.nan) for match in answer.get("FaceMatches", [])]
         if not all(isinstance(value, (int, float)) and 0 <= value <= 100 for value in values):
             raise InputError(f"{where} answers similarities {values[:3]}; they lie between 0 and 100")
         return float(max(values, default=0.0))
