@@ -294,7 +294,7 @@ def _scenario(
     success = ~still & ~gone
     before = l2_norm(to_unit(probes8[sent]) - to_unit(pairs.clean[sent]))
     delta = to_unit(carried) - to_unit(unattacked)
-    after, largest = l2_norm(delta), np.abs(delta).reshape(len(sent), -1).max(axis=1, initial=0.0)
+    after, largest = l2_norm(delta), np.abs(delta).max(axis=(1, 2, 3))
 
     def result(goal: Goal, of: Bools) -> TransferResult:
         here, total = of[sent], int((of & eligible).sum())
