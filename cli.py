@@ -70,6 +70,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
       sixpixels audit
       sixpixels audit facenet-mini --pairs LFW --limit 100
       sixpixels evaluate facenet-mini --pairs LFW
+      sixpixels replay runs/1a2b3c4d --on other.onnx
       sixpixels export facenet-mini -o out.onnx
     """
     if version:

@@ -158,6 +158,16 @@ def test_large_perturbations_survive_another_crop_of_the_same_model(faces: tuple
     assert 0.4 * large.l2_source < large.l2 < large.l2_source, "resampling averages noise"
 
 
+def test_a_probe_that_the_targets_detector_flags_is_no_success(faces: tuple[Assessment, Record]) -> None:
+    _, record = faces
+    detector = local_judge(record.manifest, find_profile("detector"), CPU, record.seed)
+    assert np.isfinite(detector.alarm)
+    result = transferred(record, detector)
+    (large,) = [r for r in result.results if (r.attack, r.goal) == ("gaussian", "dodging")]
+    assert large.failed == large.crafted > 0
+    assert large.asr.successes == 0
+
+
 @pytest.mark.shared
 def test_from_facenet_mini_to_dlib(shared: Path, faces: tuple[Assessment, Record]) -> None:
     _, record = faces

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -379,8 +378,12 @@ def test_a_model_that_is_not_there_and_a_server_that_is_not_ready(triton: Server
     with pytest.raises(InputError, match=r"says 404 \(.*no model"):
         connect(describe(tmp_path, triton.url, top='model = "../other"\nversion = "2"'))
     assert triton.seen[-1].path == "/v2/models/..%2Fother/versions/2", "a name cannot leave its place in the address"
-    triton.faults = [answered({}, 503)] * 3
-    with pytest.raises(UnavailableError, match="not ready"):
+    for status in (400, 503):
+        triton.faults = [answered({}, status)] * 3
+        with pytest.raises(UnavailableError, match=r"not ready.*in 3 attempts"):
+            connect(describe(tmp_path, triton.url))
+    triton.faults = [answered({}, 403)]
+    with pytest.raises(UnavailableError, match=r"refuses \(403\)"):
         connect(describe(tmp_path, triton.url))
 
 
@@ -517,7 +520,15 @@ def test_a_service_that_hangs_and_credentials_that_are_missing(
     assert not amazon.seen
 
 
+def test_the_examples_of_the_readme_can_be_read(tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    examples = [block for block in readme.split("```") if block.startswith("toml\nschema = 1\nkind")]
+    assert len(examples) == 2
+    for example in examples:
+        (tmp_path / "remote.toml").write_text(example.removeprefix("toml\n"))
+        assert read_remote(tmp_path / "remote.toml").limits.max_calls == 1000
+
+
 def test_limits_are_what_the_file_says(tmp_path: Path) -> None:
     remote = read_remote(describe(tmp_path, "https://example.org", limits="calls_per_second = 2\nmax_calls = 5"))
     assert remote.limits == Limits(2.0, 5, 10.0, 4)
-    json.dumps(remote.limits.__dict__)

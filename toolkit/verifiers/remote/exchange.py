@@ -45,19 +45,19 @@ class Server:
         where = f"{self.url}{path}"
         if status == 429 or status >= 500:
             raise TransientError(f"the server at {where} says {status}", _retry_after(headers.get("Retry-After")))
-        if status in (401, 403):
-            raise UnavailableError(f"{where}: the server refuses ({status}); check the token that token_env names")
-        if 300 <= status < 400:
-            raise InputError(f"{where}: redirects ({status}), which is not followed; give the final address as url")
+        _check_refusal(status, where)
         if not 200 <= status < 300:
             raise InputError(f"{where}: the server says {status} ({_shown(body)})")
         return _object(body, where)
 
     def ready(self, path: str) -> None:
-        """GET `path` and look at nothing but the status; errors as in `exchange`."""
-        status, _, body = self._send(path, None)
-        if status != 200:
-            raise TransientError(f"the server at {self.url}{path} is not ready ({status} {_shown(body)})".rstrip())
+        """GET `path` and look at nothing but the status; errors as in `exchange`, and "not yet" may have any status."""
+        status, headers, body = self._send(path, None)
+        where = f"{self.url}{path}"
+        _check_refusal(status, where)
+        if not 200 <= status < 300:
+            reason = f"the server at {where} is not ready ({status} {_shown(body)})"
+            raise TransientError(reason, _retry_after(headers.get("Retry-After")))
 
     def _send(self, path: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
         deadline = time.monotonic() + self.timeout
@@ -86,6 +86,13 @@ class Server:
             raise TransientError(f"no answer from {where} ({reason})") from error
         finally:
             connection.close()
+
+
+def _check_refusal(status: int, where: str) -> None:
+    if status in (401, 403):
+        raise UnavailableError(f"{where}: the server refuses ({status}); check the token that token_env names")
+    if 300 <= status < 400:
+        raise InputError(f"{where}: redirects ({status}), which is not followed; give the final address as url")
 
 
 def _read(response: http.client.HTTPResponse, where: str, deadline: float) -> bytes:

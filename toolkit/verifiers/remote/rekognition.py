@@ -23,7 +23,8 @@ class RekognitionVerifier:
 
     Attributes:
         remote: what it was described as.
-        caller: counts the calls; boto3's own repetitions are off, so that none is missed.
+        caller: counts the calls; boto3's own repetitions are off, so that none is missed. (Redirects and the sizes of
+            answers are boto3's matter.)
     """
 
     def __init__(self, remote: Rekognition, caller: Caller) -> None:
