@@ -79,12 +79,12 @@ def people(folder: Path, images: int = 4) -> Path:
     return folder / "people"
 
 
-def brightness(folder: Path, **more: Any) -> Path:
+def brightness(folder: Path, name: str = "linear", decide: float = 0.12) -> Path:
     """A verifier that sees brightness and fine structure."""
     size = SIDE * SIDE * 3
     fine = np.random.default_rng(1).choice([-1, 1], size) / size * 12
     weights = np.stack([np.full(size, 1 / size), fine], 1)
-    return write_linear(folder, weights=weights, side=SIDE, threshold=0.12, **more)
+    return write_linear(folder, weights=weights, side=SIDE, threshold=decide, name=name)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,23 @@ def test_behind_a_profile_transfer_is_replay_with_zero_knowledge(linear: tuple[P
             replayed = [s for s in assessment.scenarios if (s.profile, s.knowledge) == (profile, knowledge)]
             assert asr(result.results, known) == {(s.attack, s.goal): s.asr for s in replayed}
             assert result.profile == profile
+
+
+def test_a_pair_counts_only_if_both_verifiers_decide_it_rightly(
+    linear: tuple[Path, Assessment], tmp_path: Path
+) -> None:
+    folder, _ = linear
+    strict = read_manifest(brightness(tmp_path, name="strict", decide=0.01))
+    assessment, record = audited(strict, folder / "people", tmp_path / "run", (Fgsm(),), "none")
+    (wrong,) = [s.clean_errors for s in assessment.scenarios if s.goal == "dodging"]
+    assert 0 < wrong < 18
+    target = local_judge(read_manifest(folder / "linear.onnx"), find_profile("none"), CPU, record.seed)
+    there = {r.goal: r for r in transferred(record, target).results}
+    assert there["dodging"].eligible == there["dodging"].asr.trials == 18 - wrong
+    lenient = read_record(folder / "run")
+    back = transferred(lenient, local_judge(strict, find_profile("none"), CPU, record.seed))
+    assert {b.goal: b.clean_errors for b in back.baseline} == {"dodging": wrong, "impersonation": 0}
+    assert {r.eligible for r in back.results if r.goal == "dodging"} == {18 - wrong}
 
 
 def test_large_perturbations_survive_another_crop_of_the_same_model(faces: tuple[Assessment, Record]) -> None:

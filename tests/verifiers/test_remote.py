@@ -361,6 +361,7 @@ def edit(key: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
         (edit("inputs", datatype="UINT8"), "UINT8"),
         (edit("outputs", name="logits"), "no output 'embedding'"),
         (edit("outputs", shape=[-1, 512]), "shape"),
+        (lambda metadata: metadata.update(name="another"), "describes 'another', not 'linear'"),
         (lambda metadata: metadata.pop("inputs"), "no list of inputs"),
         (lambda metadata: metadata.update(outputs=["embedding"]), "no list of outputs"),
     ],

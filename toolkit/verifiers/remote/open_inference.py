@@ -45,6 +45,8 @@ class OpenInferenceVerifier:
     def _check(self, metadata: dict[str, Any]) -> int | None:
         """Compare the model's metadata with `remote`; return the batch size if the server fixes it."""
         spec, output = self.remote.input, self.remote.output
+        if metadata.get("name") != self.remote.model:
+            raise InputError(f"{self._where}: describes {metadata.get('name')!r}, not {self.remote.model!r}")
         inputs = [tensor for tensor in self._tensors(metadata, "inputs") if tensor.get("name") != ENTROPY]
         if [tensor.get("name") for tensor in inputs] != [spec.name]:
             names = [tensor.get("name") for tensor in inputs]
