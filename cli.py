@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 # With the default attacks and profiles: under five minutes on two cores.
-_DEFAULT_PAIRS = 48
+_DEFAULT_PAIRS = 40
 
 app = typer.Typer(
     help="Audit and harden face verifiers that are deployed as ONNX files.",
@@ -70,6 +70,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
       sixpixels audit
       sixpixels audit facenet-mini --pairs LFW --limit 100
       sixpixels evaluate facenet-mini --pairs LFW
+      sixpixels replay runs/1a2b3c4d --on other.onnx
       sixpixels export facenet-mini -o out.onnx
     """
     if version:
@@ -83,7 +84,7 @@ def audit(
     pairs: Pairs = None,
     folds: Folds = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 48; paper: 50.")
+        int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 40; paper: 50.")
     ] = None,
     seed: Seed = 0,
     suite: Annotated[
@@ -111,6 +112,7 @@ def audit(
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
     import toolkit.attacks
+    from toolkit.audit.record import write_record
     from toolkit.audit.run import Request, run_audit, run_name
     from toolkit.audit.suites import SUITES, paper_pairs
     from toolkit.faces.pairs import embedded_pairs
@@ -152,6 +154,7 @@ def audit(
     report = folder / "report.json"
     text = to_json(assessment)
     write_bytes(report, text.encode())
+    write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
     if as_json:
         print(text, end="")
     else:
@@ -164,6 +167,42 @@ def audit(
         print_assessment(assessment, console, files)
         if suite == "paper":
             print_paper_tables(assessment, which_pairs, console)
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    on: Annotated[str | None, typer.Option(help="The other verifier, named as for `audit`.")] = None,
+    remote: Annotated[Path | None, typer.Option(help="Or a remote.toml: a verifier behind a network.")] = None,
+    profile: Annotated[str, typer.Option(help="The profile that is deployed before --on.")] = "none",
+    provider: Provider = "auto",
+    require_provider: RequireProvider = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put the probes of a finished audit on another verifier, through its own crop, and count which transfer.
+
+    A remote verifier is called by this command alone, and only with --remote.
+    """
+    from toolkit.audit.judge import find_judge
+    from toolkit.audit.record import read_record
+    from toolkit.audit.transfer import check_transferred, result_file, run_transfer
+    from toolkit.files import write_bytes
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.transfer import print_transfer
+
+    record, execution = read_record(run), _execution(provider, require_provider, threads)
+    judge = find_judge(on, remote, profile, execution, record.seed)
+    with _progress(quiet or as_json) as progress:
+        transfer = run_transfer(record, judge, execution, progress)
+    text, path = to_json(transfer), result_file(transfer, run)
+    write_bytes(path, text.encode())
+    if as_json:
+        print(text, end="")
+    else:
+        print_transfer(transfer, Console(highlight=False), path)
+    check_transferred(transfer)
 
 
 @app.command()
@@ -483,6 +522,47 @@ def profiles_select(
     check_chosen(selection)
 
 
+@profiles_app.command("calibrate-detector")
+def profiles_calibrate_detector(
+    profile: Annotated[Path, typer.Argument(help="A profile's .toml file with a [detector]; its threshold is set.")],
+    model: Model = "facenet-mini",
+    false_alarm: Annotated[float, typer.Option(help="The share of clean images that may be flagged.")] = 0.05,
+    pairs: Pairs = None,
+    folds: Folds = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find a detector's threshold for a false alarm rate and write it into the profile; all else in it is kept.
+
+    Refuses where the clean crops are too few to show the rate. The threshold holds for this verifier only.
+    """
+    from toolkit.audit.detection import calibrate_detector
+    from toolkit.audit.replay import run_clean
+    from toolkit.profiles.detector import write_threshold
+    from toolkit.profiles.harden import deploy
+    from toolkit.profiles.profile import read_profile
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.terminal import print_detector_calibration
+    from toolkit.verifiers.runtime import read_model
+
+    chosen, manifest = read_profile(profile), _manifest(model)
+    if chosen.detector is None:
+        raise UsageError(f"{profile}: has no [detector] whose threshold could be set")
+    verifier = deploy(read_model(manifest), manifest, chosen, seed=seed)
+    with _progress(quiet or as_json) as progress:
+        pair_set = _load_pairs(pairs, folds, limit, seed)
+        crops = _crop(pair_set, manifest, progress)
+    result = calibrate_detector(run_clean(verifier, crops, manifest.decision).scores, false_alarm)
+    write_threshold(profile, result.threshold, false_alarm, f"for {manifest.name} on {result.false_alarm.trials} crops")
+    if as_json:
+        print(to_json(result), end="")
+    else:
+        what = f"{chosen.name} before {manifest.name}"
+        print_detector_calibration(result, what, pair_set.source, Console(highlight=False))
+
+
 @app.command()
 def calibrate(
     model: Model = "facenet-mini",
@@ -498,15 +578,15 @@ def calibrate(
     import numpy as np
 
     from toolkit.audit.replay import run_clean
-    from toolkit.profiles.harden import harden as fuse
+    from toolkit.profiles.harden import deploy
     from toolkit.profiles.profile import find_profile
     from toolkit.report.jsonable import to_json
     from toolkit.report.terminal import print_calibration
     from toolkit.statistics.calibration import calibrate as choose_threshold
-    from toolkit.verifiers.runtime import RuntimeVerifier, read_model
+    from toolkit.verifiers.runtime import read_model
 
     manifest, chosen = _manifest(model), find_profile(profile)
-    verifier = RuntimeVerifier(manifest, fuse(read_model(manifest), manifest, chosen))
+    verifier = deploy(read_model(manifest), manifest, chosen)
     with _progress(quiet or as_json) as progress:
         pair_set = _load_pairs(pairs, folds, None, seed)
         crops = _crop(pair_set, manifest, progress)

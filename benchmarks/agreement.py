@@ -42,7 +42,7 @@ def main() -> None:
         crops = crop_pairs(pairs, spec.width, spec.height, template)
         noise = np.random.default_rng(0).random((NOISE, spec.height, spec.width, 3), np.float32)
         table = Table(title=f"{manifest.name}: {len(crops.pairs)} pairs of {pairs.source}")
-        for column in ("profile", "largest difference", "on noise", "flips", "of a flip to the threshold"):
+        for column in ("profile", "largest difference", "on noise", "flips", "of a flip to the threshold", "alarms"):
             table.add_column(column, justify="left" if column == "profile" else "right")
         for profile in map(find_profile, args.profiles.split(",")):
             real = compare_forms(manifest, profile, to_unit(crops.images), crops.index, execution)
@@ -53,6 +53,7 @@ def main() -> None:
                 f"{random.largest_difference:.1e}",
                 f"{real.flips}/{real.pairs}",
                 f"{100 * real.nearest_flip:.2f} %" if real.flips else "-",
+                f"{real.alarms}/{real.crops}" if profile.detector else "-",
             )
         console.print(table)
 

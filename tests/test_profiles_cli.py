@@ -93,8 +93,7 @@ def test_a_profile_is_selected_for_the_shipped_verifier(tmp_path: Path) -> None:
     chosen = ["--limit", 4, "--profiles", "none,mean3,bits4", "--attacks", "deepfool", "--run", run]
     assert sixpixels("audit", *chosen).returncode == 0
     result = json.loads(sixpixels("profiles", "select", run, "--repeats", 3, "--json").stdout)
-    # DeepFool that knows the profile stops at none of them, so that nothing is shown and nothing is worth its price.
-    assert result["chosen"] == "none"
+    # DeepFool that knows the profile stops at none of them: whichever is chosen, nothing is shown for it.
     assert [s["upper"] for s in result["standings"]] == [1, 1, 1]
     assert {claim["verdict"] for claim in result["claims"]} == {"not shown"}
 
@@ -118,3 +117,29 @@ def test_an_fmr_out_of_range_is_refused(work: Path, value: str) -> None:
     weights = np.ones((SIDE * SIDE * 3, 2), np.float32)
     write_linear(work, weights=weights, side=SIDE)
     refused(sixpixels("calibrate", work / "linear.onnx", "--pairs", work / "people", "--fmr", value), "FMR")
+
+
+def test_a_detector_is_calibrated_in_its_file_and_only_where_the_crops_show_the_rate(work: Path) -> None:
+    path = work / "mine.toml"
+    path.write_text(
+        'schema = 1\nname = "mine"\n# why\n[detector]\nthreshold = 1.0\nfalse_alarm = 0.5\n'
+        '[[detector.squeezer]]\nname = "median"\n'
+    )
+    run = ["profiles", "calibrate-detector", path, work / "linear.onnx", "--pairs", work / "people"]
+    refused(sixpixels(*run, "--false-alarm", "0.05"), "needs at least 60 clean crops", 3)
+    assert "threshold = 1.0\n" in path.read_text(), "what is refused changes nothing"
+    done = sixpixels(*run, "--false-alarm", "0.25")
+    assert done.returncode == 0, done.stderr
+    assert "3/12  25.0" in done.stdout
+    detector = tomllib.loads(path.read_text())["detector"]
+    assert 0 < detector["threshold"] < 1
+    assert detector["false_alarm"] == 0.25
+    assert "# why" in path.read_text()
+    costs = json.loads(
+        sixpixels("profiles", "bench", work / "linear.onnx", "--pairs", work / "people", "--profiles", path,
+                  "--repeats", 2, "--json").stdout
+    )["profiles"]  # fmt: skip
+    assert costs[0]["false_alarm"] is None
+    assert costs[1]["false_alarm"]["successes"] == 3
+    path.write_text('schema = 1\nname = "mine"\n')
+    refused(sixpixels(*run), r"has no \[detector\]", 4)

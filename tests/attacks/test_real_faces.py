@@ -56,7 +56,7 @@ def foolbox_model(verifier: TensorFlowVerifier, task: Task) -> Any:
 
     def logits(crops: Any) -> Any:
         d = tf.reduce_sum(
-            tf.square(verifier._embed(crops, tf.zeros(tf.shape(crops)[:1], tf.int64)) - references), axis=-1
+            tf.square(verifier._embed(crops, tf.zeros(tf.shape(crops)[:1], tf.int64))[0] - references), axis=-1
         )
         same = tf.where(d < t, 1 - 0.5 * d / t, 0.5 - 0.5 * (d - t) / (largest - t))
         return tf.stack([same, 1 - same], axis=-1)

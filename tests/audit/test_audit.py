@@ -147,14 +147,21 @@ def test_plan_says_what_cannot_be_run() -> None:
         make_plan([DeepFool()], [find_profile("none")], ["zero"], "no checkpoint")
 
 
+def clean_run(distances: np.ndarray, correct: list[bool]) -> CleanRun:
+    """Without a detector."""
+    judged = np.array(correct)
+    return CleanRun(np.zeros((0, 1), np.float32), distances, judged, np.zeros(0), np.inf, judged)
+
+
 def scenario_of(correct: list[bool], success: list[bool], crafted: list[bool], l2: list[float]):  # type: ignore[no-untyped-def]
     n = len(correct)
     zeros = np.zeros(n)
     replay = Replay(
-        crafted=np.array(crafted), success=np.array(success), success_float=np.array(success), l2=np.array(l2),
-        linf=zeros, rms=zeros, l2_float=zeros, l2_defended=zeros, evaluations=np.ones(n, np.int64),
+        crafted=np.array(crafted), success=np.array(success), at_goal=np.array(success), scores=zeros,
+        success_float=np.array(success), l2=np.array(l2), linf=zeros, rms=zeros, l2_float=zeros, l2_defended=zeros,
+        evaluations=np.ones(n, np.int64),
     )  # fmt: skip
-    clean = CleanRun(np.zeros((0, 1), np.float32), zeros, np.array(correct))
+    clean = clean_run(zeros, correct)
     scenario = Scenario(Gaussian(), "perfect", Profile("none", "", (), ""), Profile("none", "", (), ""))
     return scenario_results(scenario, replay, clean, np.ones(n, np.bool_))
 
@@ -182,7 +189,7 @@ def test_budgets_and_norms_are_of_successes_only() -> None:
 
 
 def test_clean_errors_are_split_by_kind() -> None:
-    clean = CleanRun(np.zeros((0, 1), np.float32), np.array([0.1, 0.9, 0.2, 0.8]), np.array([True, False, False, True]))
+    clean = clean_run(np.array([0.1, 0.9, 0.2, 0.8]), [True, False, False, True])
     result = clean_result("none", clean, np.array([True, True, False, False]))
     assert (result.fnmr, result.fmr, result.accuracy) == (Rate(1, 2), Rate(1, 2), Rate(2, 4))
 

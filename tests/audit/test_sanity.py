@@ -38,7 +38,8 @@ MANIFEST = find_manifest("facenet-mini")
 def outcome(success: list[bool], attack: Any, knowledge: Knowledge = "perfect", linf: float = 0.1):  # type: ignore[no-untyped-def]
     n = len(success)
     replayed = Replay(
-        crafted=np.array(success), success=np.array(success), success_float=np.array(success), l2=np.ones(n),
+        crafted=np.array(success), success=np.array(success), at_goal=np.array(success), scores=np.zeros(n),
+        success_float=np.array(success), l2=np.ones(n),
         linf=np.full(n, linf), rms=np.ones(n), l2_float=np.ones(n), l2_defended=np.ones(n),
         evaluations=np.ones(n, np.int64),
     )  # fmt: skip
@@ -47,7 +48,8 @@ def outcome(success: list[bool], attack: Any, knowledge: Knowledge = "perfect", 
 
 def checked(*outcomes: Any) -> dict[str, Check]:
     n = len(outcomes[0][1].success)
-    clean = CleanRun(np.zeros((0, 1), np.float32), np.zeros(n), np.ones(n, np.bool_))
+    every = np.ones(n, np.bool_)
+    clean = CleanRun(np.zeros((0, 1), np.float32), np.zeros(n), every, np.zeros(n), np.inf, every)
     return {check.name: check for check in check_outcomes(outcomes, {NONE: clean})}
 
 
@@ -98,7 +100,7 @@ def looked_at(subject: Subject, crops: CropSet, *attacks: Any) -> dict[str, Chec
     outcomes = []
     for attack in attacks:
         references = subject.clean.embeddings[crops.index[:, 1]]
-        task = make_task(attack.name, crops, rows, references, MANIFEST.decision, 0)
+        task = make_task(attack.name, crops, rows, references, MANIFEST.decision, 0, subject.clean.alarm)
         chunk = Chunk(rows, attack.craft(subject.model, task))
         runs = subject.model.runtime, subject.profile, subject.clean
         replayed = replay_chunk(chunk, *runs, crops, MANIFEST.decision, 0)

@@ -93,6 +93,11 @@ def test_every_shipped_profile_and_a_new_one_are_valid(tmp_path: Path) -> None:
         NESTED,
         '[[defense]]\nname = "choice"\noptions = [{ name = "mean", sise = 3 }, { name = "median" }]',
         "extra = 1",
+        "[ensemble]\ndraws = 4.5\n" + '[[defense]]\nname = "noise"',
+        "[ensemble]\ndraws = 1\n" + '[[defense]]\nname = "noise"',
+        "[detector]\nthreshold = 0.1\nfalse_alarm = 0.05",
+        '[detector]\nthreshold = 0\nfalse_alarm = 0.05\n[[detector.squeezer]]\nname = "mean"',
+        '[detector]\nthreshold = 1\nfalse_alarm = 0.05\nsharp = 1\n[[detector.squeezer]]\nname = "mean"',
     ],
 )
 def test_what_the_reader_refuses_the_schema_refuses(tmp_path: Path, steps: str) -> None:

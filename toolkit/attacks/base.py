@@ -26,6 +26,8 @@ _AT_ONCE = 5
 CARRY_RUNS = -(-len(_SCALES) // _SCALES_STRIDE) + 1 + 2 * (_SCALES_STRIDE - 1)
 # By how much of the threshold a success is clear of rounding: forms of one model differ in the last digits.
 CLEARLY = 1e-5
+# The share of a detector's alarm that gradients aim for: rounding to 8 bits raises an attack score again.
+AIM = 0.75
 
 
 class Runtime(Protocol):
@@ -33,6 +35,10 @@ class Runtime(Protocol):
 
     def embed(self, crops: Images) -> NDArray[np.float32]:
         """Embeddings (N, D) of crops (N, H, W, 3) in [0, 1]."""
+        ...
+
+    def embed_and_score(self, crops: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`embed`, and the attack scores (N,) of a detector; called only where a task has an `alarm`."""
         ...
 
 
@@ -43,6 +49,10 @@ class Gradients(Runtime, Protocol):
         self, crops: Images, references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], Images]:
         """Distances (N,) to reference embeddings (N, D), and gradients with respect to the crops."""
+        ...
+
+    def scores_and_gradients(self, crops: Images) -> tuple[NDArray[np.float64], Images]:
+        """Attack scores (N,) and their gradients; called only where a task has an `alarm`."""
         ...
 
 
@@ -58,6 +68,7 @@ class Task:
         generators: one random generator per pair, so that a pair's result does not depend on its batch.
         start: (N, H, W, 3), an image that reaches the goal, where the attacker has one: to impersonate, the
             reference's own photograph. Only attacks that see nothing but decisions look at it.
+        alarm: the attack score above which the attacked model flags an image; infinite without a detector.
     """
 
     probes: Images
@@ -66,6 +77,7 @@ class Task:
     decision: Decision
     generators: tuple[np.random.Generator, ...]
     start: Images | None = None
+    alarm: float = np.inf
 
     def __len__(self) -> int:
         return len(self.probes)
@@ -104,7 +116,7 @@ class Attack(Protocol):
         ...
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair of `task`; an attack on the runtime calls nothing but `embed`."""
+        """Attack every pair of `task`, through `margins` and `ascent` alone; on the runtime, `margins` alone."""
         ...
 
 
@@ -125,9 +137,31 @@ def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools
 
 
 def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
-    """How far images (M, ...) are from the goal: negative until it is reached, in units of the distance."""
-    d = distances(task.decision.metric, model.embed(images), task.references[rows])
-    return np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold)
+    """How far images (M, ...) are from the goal: negative until it is reached, in units of the distance.
+
+    Where the model has a detector, the goal is to pass it as well: the margin is the smaller of the decision's and
+    the detector's (`_unnoticed`), so that what looks for a positive margin looks for both.
+    """
+    if np.isinf(task.alarm):
+        embeddings, unnoticed = model.embed(images), np.full(len(images), np.inf)
+    else:
+        embeddings, scores = model.embed_and_score(images)
+        unnoticed, _ = _unnoticed(task, scores)
+    d = distances(task.decision.metric, embeddings, task.references[rows])
+    return np.minimum(np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold), unnoticed)
+
+
+def _unnoticed(task: Task, scores: NDArray[np.floating], share: float = 1.0) -> tuple[NDArray[np.float64], Images]:
+    """How far attack scores (M,) are below a `share` of the alarm, and the slope of that in the score, both (M,).
+
+    Scaled so that a score of zero is as far as a distance of zero. Scores that grow with the square of the embedding's
+    shift are measured by their root, so that steps along a linearized margin go as far as they should. To attack
+    verifier and detector as one is the way of Carlini & Wagner (2017, arXiv:1705.07263).
+    """
+    power = 1.0 if task.decision.metric == "euclidean" else 0.5
+    relative = np.asarray(scores, np.float64) / (share * task.alarm)
+    slope = -power * task.decision.threshold / (share * task.alarm) * np.maximum(relative, 1e-6) ** (power - 1)
+    return task.decision.threshold * (1 - relative**power), slope.astype(np.float32)
 
 
 def reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> Bools:
@@ -148,16 +182,24 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
     """How far images (M, ...) are from the goal, and the direction that brings them nearer.
 
     Returns:
-        Margins (M,), negative until the goal is reached, in units of the distance, and their gradients.
+        Margins (M,) as of `margins`, but with the share `AIM` of the alarm, and their gradients: of the decision or of
+        the detector, whichever lacks more.
 
     Raises:
         InputError: a gradient is NaN or infinite.
     """
     d, gradient = model.distances_and_gradients(images, task.references[rows])
+    sign = np.where(task.dodging[rows], 1.0, -1.0)
+    margin, gradient = sign * (d - task.decision.threshold), gradient * sign.astype(np.float32)[:, None, None, None]
+    if np.isfinite(task.alarm):
+        scores, of_score = model.scores_and_gradients(images)
+        unnoticed, slope = _unnoticed(task, scores, AIM)
+        seen = unnoticed < margin
+        margin = np.minimum(margin, unnoticed)
+        gradient[seen] = slope[seen, None, None, None] * of_score[seen]
     if not np.isfinite(gradient).all():
         raise InputError("the gradient of the model has NaN or infinite values: no gradient attack can be run on it")
-    sign = np.where(task.dodging[rows], 1.0, -1.0)
-    return sign * (d - task.decision.threshold), gradient * sign.astype(np.float32)[:, None, None, None]
+    return margin, gradient
 
 
 class CandidateMaker(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.audit.detection import DetectionResult
 from toolkit.audit.plan import GOALS, Goal, Scenario, Unavailable
 from toolkit.audit.replay import CleanRun, Replay
 from toolkit.audit.sanity import Check
@@ -38,20 +39,25 @@ class Target:
 
 @dataclass(frozen=True)
 class CleanResult:
-    """Clean decisions of one deployed profile at the manifest's threshold."""
+    """Clean decisions of one deployed profile at the manifest's threshold.
+
+    `false_alarm` is the share of distinct clean crops that its detector flags, apart from the decisions; None without.
+    """
 
     profile: str
     fnmr: Rate
     fmr: Rate
     accuracy: Rate
     eer: float | None
+    false_alarm: Rate | None = None
 
 
 @dataclass(frozen=True)
 class ScenarioResult:
     """One attack x knowledge x profile x goal.
 
-    `asr` counts 8-bit successes over eligible pairs: those that the target decided correctly before the attack.
+    `asr` counts 8-bit successes over eligible pairs: those that the target decided correctly before the attack, and
+    whose clean probe its detector does not flag (`clean_flagged`). A probe that is flagged is no success.
     Norms are of successful 8-bit probes, None where there is none.
     """
 
@@ -61,6 +67,7 @@ class ScenarioResult:
     goal: Goal
     pairs: int
     clean_errors: int
+    clean_flagged: int
     eligible: int
     crafted: int
     replayed: int
@@ -100,6 +107,7 @@ class Assessment:
     caveats: tuple[str, ...]
     complete: bool
     valid: bool
+    detection: tuple[DetectionResult, ...]
 
 
 def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> CleanResult:
@@ -112,6 +120,7 @@ def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> C
         Rate(int(wrong[~genuine].sum()), int((~genuine).sum())),
         Rate(int(clean.correct.sum()), len(genuine)),
         float(eer(clean.distances, genuine)) if both else None,
+        clean.false_alarms,
     )
 
 
@@ -129,7 +138,7 @@ def scenario_results(
 def _scenario_result(
     scenario: Scenario, goal: Goal, replay: Replay, clean: CleanRun, of_goal: NDArray[np.bool_]
 ) -> ScenarioResult:
-    eligible = of_goal & clean.correct
+    eligible = of_goal & clean.eligible
     success = eligible & replay.success
     in_float = eligible & replay.success_float
     total = int(eligible.sum())
@@ -144,6 +153,7 @@ def _scenario_result(
         goal=goal,
         pairs=int(of_goal.sum()),
         clean_errors=int((of_goal & ~clean.correct).sum()),
+        clean_flagged=int((of_goal & clean.correct & ~clean.eligible).sum()),
         eligible=total,
         crafted=int((eligible & replay.crafted).sum()),
         replayed=int((eligible & replay.crafted).sum()),

@@ -17,7 +17,7 @@ from toolkit.attacks.base import to_unit
 from toolkit.audit.replay import run_clean
 from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.crops import CropSet
-from toolkit.profiles.harden import harden
+from toolkit.profiles.harden import deploy, harden
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import OperatingPoint, eer, fmr_fnmr, fnmr_at_fmr
@@ -62,6 +62,7 @@ class ProfileCost:
         recalibrated: at the threshold that gives the FMR that the bare verifier has here; None where it made no
             false match, or too few pairs show it.
         eer: equal error rate.
+        false_alarm: the share of distinct clean crops that the profile's detector flags; None without.
         timings: for each of `BATCHES`.
     """
 
@@ -70,6 +71,7 @@ class ProfileCost:
     fmr: Rate
     recalibrated: OperatingPoint | None
     eer: float
+    false_alarm: Rate | None
     timings: tuple[Timing, ...]
 
 
@@ -113,8 +115,8 @@ def measure_costs(
     model = read_model(manifest)
     graphs = [harden(model, manifest, profile) for profile in profiles]
     runs = []
-    for graph in graphs:
-        runs.append(run_clean(RuntimeVerifier(manifest, graph, execution), crops, manifest.decision))
+    for profile in profiles:
+        runs.append(run_clean(deploy(model, manifest, profile, execution), crops, manifest.decision))
         progress(1)
     provider = RuntimeVerifier(manifest, model, execution).provider
     timings = _timings(graphs, _feeds(manifest, crops), provider, execution.threads, repeats)
@@ -123,7 +125,8 @@ def measure_costs(
     for profile, run, timing in zip(profiles, runs, timings, strict=True):
         fmr, fnmr = fmr_fnmr(run.distances, genuine, manifest.decision.threshold)
         point = fnmr_at_fmr(run.distances, genuine, bare_fmr) if bare_fmr else None
-        costs.append(ProfileCost(profile.name, fnmr, fmr, point, float(eer(run.distances, genuine)), timing))
+        equal = float(eer(run.distances, genuine))
+        costs.append(ProfileCost(profile.name, fnmr, fmr, point, equal, run.false_alarms, timing))
     return Costs(manifest.name, provider, pairs_source, tuple(costs))
 
 

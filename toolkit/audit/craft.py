@@ -43,6 +43,7 @@ def craft(
     seed: int,
     folder: Path,
     progress: Callable[[int], None],
+    alarm: float = np.inf,
 ) -> Iterator[Chunk]:
     """Craft probes for all pairs, chunk by chunk; chunks already in `folder` are read instead.
 
@@ -57,11 +58,13 @@ def craft(
         seed: of the whole audit; each pair draws from its own stream.
         folder: where the artifacts are.
         progress: called with the number of pairs done.
+        alarm: the attack score above which the attacked model flags a probe.
     """
     for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder):
         crafted = _read(path, crops.images[crops.index[rows, 0]])
         if crafted is None:
-            crafted = attack.craft(model(), make_task(attack.name, crops, rows, references[rows], decision, seed))
+            task = make_task(attack.name, crops, rows, references[rows], decision, seed, alarm)
+            crafted = attack.craft(model(), task)
             _write(path, crafted)
         progress(len(rows))
         yield Chunk(rows, crafted)
@@ -74,6 +77,7 @@ def make_task(
     references: NDArray[np.float32],
     decision: Decision,
     seed: int,
+    alarm: float,
 ) -> Task:
     """The pairs `rows` of a crop set with their references' embeddings (M, D); random numbers as drawn by `attack`."""
     return Task(
@@ -83,6 +87,7 @@ def make_task(
         decision,
         tuple(_generator(seed, attack, crops.pairs[row].id) for row in rows),
         to_unit(crops.images[crops.index[rows, 1]]),
+        alarm,
     )
 
 
@@ -125,7 +130,8 @@ def _key(
     content = {
         "attack": attack.name,
         "parameters": attack_parameters(attack),
-        "known": [[repr(d), getattr(d, "sha256", "")] for d in known.defenses],
+        "known": [[repr(d), getattr(d, "sha256", "")] for d in (*known.defenses, *known.squeezers)],
+        "around": [known.draws, repr(known.detector)],
         "model": attacker_model,
         "decision": asdict(decision),
         "seed": seed,

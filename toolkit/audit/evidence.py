@@ -12,10 +12,10 @@ from toolkit.attacks.base import Attack, to_unit
 from toolkit.audit.craft import Chunk, read_crafted
 from toolkit.audit.replay import l2_norm, run_clean
 from toolkit.audit.run import Request, attacked_model
-from toolkit.profiles.harden import harden
+from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.entropy import seeded_entropy
-from toolkit.verifiers.runtime import RuntimeVerifier, read_model
+from toolkit.verifiers.runtime import read_model
 
 Image = NDArray[np.float32]
 
@@ -53,28 +53,26 @@ def gather(request: Request, folder: Path) -> Evidence:
     norms: dict[tuple[str, str], NDArray[np.float64]] = {}
     dodged: dict[str, NDArray[np.bool_]] = {}
     for profile in request.profiles:
-        verifier = RuntimeVerifier(
-            request.manifest, harden(model, request.manifest, profile), request.execution, request.seed
-        )
-        correct = run_clean(verifier, crops, request.manifest.decision).correct
+        verifier = deploy(model, request.manifest, profile, request.execution, request.seed)
+        eligible = run_clean(verifier, crops, request.manifest.decision).eligible
         for attack in request.attacks:
             success, norm = np.zeros(len(probes), np.bool_), np.zeros(len(probes))
             for chunk in _chunks(request, attack, profile, folder):
                 success[chunk.rows] = chunk.crafted.success
                 norm[chunk.rows] = l2_norm(chunk.crafted.probes - probes[chunk.rows])
-            success &= correct
+            success &= eligible
             norms[attack.name, profile.name] = norm[success]
-            if not profile.defenses:
+            if profile.empty:
                 dodged[attack.name] = success & genuine
     shown = int(np.argmax(np.sum(list(dodged.values()), axis=0))) if dodged else 0
-    bare = next((p for p in request.profiles if not p.defenses), None)
+    bare = next((p for p in request.profiles if p.empty), None)
     attacked = {} if bare is None else _attacked(request, bare, shown, folder)
     example = Example(to_unit(crops.images[crops.index[shown, 1]]), probes[shown], attacked)
     corrected = {}
     if "gaussian" in attacked:
         corrected = {"probe": probes[shown], "attacked": attacked["gaussian"]}
         for profile in request.profiles:
-            if profile.defenses:
+            if not profile.empty:
                 gaussian = attacked["gaussian"][None]
                 corrected[profile.name] = profile.numpy(gaussian, seeded_entropy(gaussian, request.seed))[0]
     return Evidence(example, corrected, norms)

@@ -55,7 +55,7 @@ def write_outcomes(
     """Write `outcomes.json`: the pairs, and for each scenario two texts of a 0 or 1 for every pair, in their order."""
     scenarios = []
     for s, replay in outcomes:
-        eligible = clean[s.profile].correct
+        eligible = clean[s.profile].eligible
         names = {"attack": s.attack.name, "knowledge": s.knowledge, "profile": s.profile.name}
         scenarios.append({**names, "eligible": _text(eligible), "success": _text(eligible & replay.success)})
     genuine = _text(np.array([pair.genuine for pair in pairs]))

@@ -67,14 +67,14 @@ def make_plan(
     Raises:
         UsageError: nothing is left to run.
     """
-    bare = next((p for p in profiles if not p.defenses), Profile("none", "", (), ""))
+    bare = next((p for p in profiles if p.empty), Profile("none", "", (), ""))
     scenarios, unavailable = [], []
     for attack in attacks:
         if attack.needs == "gradient" and no_gradients is not None:
             unavailable.append(Unavailable(attack.name, no_gradients))
             continue
         for profile, level in itertools.product(profiles, knowledge):
-            if profile.defenses:
+            if not profile.empty:
                 scenarios.append(Scenario(attack, level, profile, bare if level == "zero" else profile))
             elif level == knowledge[0]:
                 scenarios.append(Scenario(attack, "perfect", profile, profile))

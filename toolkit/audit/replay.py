@@ -8,12 +8,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Bools, Runtime, flipped, to_unit
+from toolkit.attacks.base import Bools, flipped, to_unit
 from toolkit.audit.craft import Chunk
 from toolkit.faces.crops import CropSet
 from toolkit.profiles.profile import Profile
+from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Decision
+from toolkit.verifiers.runtime import RuntimeVerifier
 from toolkit.verifiers.scores import distances
 
 Float = NDArray[np.float64]
@@ -26,7 +28,9 @@ class Replay:
     Attributes:
         crafted: whether crafting succeeded on the attacker's model, in 8 bits.
         success: whether the deployed verifier's decision is at the goal for the 8-bit probe; False where crafting
-            failed. Whether the pair counts is decided by `CleanRun.correct`.
+            failed, and where a detector flags the probe. Whether the pair counts is decided by `CleanRun.eligible`.
+        at_goal: the same, whether flagged or not.
+        scores: attack scores of the 8-bit probes; zero without a detector and where crafting failed.
         success_float: the same for the float probe.
         l2, linf, rms: norms of the 8-bit perturbation: L2 and Linf in units of the pixel range, RMS in 1/255.
         l2_float: L2 norm of the float perturbation.
@@ -36,6 +40,8 @@ class Replay:
 
     crafted: Bools
     success: Bools
+    at_goal: Bools
+    scores: Float
     success_float: Bools
     l2: Float
     linf: Float
@@ -53,25 +59,39 @@ class CleanRun:
         embeddings: (M, D), of every distinct crop.
         distances: (n,), of every pair.
         correct: (n,), whether the pair was decided correctly.
+        scores: (M,), the attack score of every distinct crop, zero without a detector.
+        alarm: the score above which a crop is flagged, infinite without a detector.
+        eligible: (n,), whether the pair was decided correctly and its probe is not flagged: a pair that the deployed
+            verifier already turns away cannot be attacked, and is no success.
     """
 
     embeddings: NDArray[np.float32]
     distances: Float
     correct: Bools
+    scores: Float
+    alarm: float
+    eligible: Bools
+
+    @property
+    def false_alarms(self) -> Rate | None:
+        """Flagged crops over all distinct clean crops; None without a detector."""
+        return Rate(int((self.scores > self.alarm).sum()), len(self.scores)) if np.isfinite(self.alarm) else None
 
 
-def run_clean(verifier: Runtime, crops: CropSet, decision: Decision, batch: int = 256) -> CleanRun:
+def run_clean(verifier: RuntimeVerifier, crops: CropSet, decision: Decision, batch: int = 256) -> CleanRun:
     """Embed every distinct crop once and decide every pair."""
-    parts = [verifier.embed(to_unit(crops.images[i : i + batch])) for i in range(0, len(crops.images), batch)]
-    embeddings = np.concatenate(parts)
+    parts = [verifier.embed_and_score(to_unit(crops.images[i : i + batch])) for i in range(0, len(crops.images), batch)]
+    embeddings, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
     d = distances(decision.metric, embeddings[crops.index[:, 0]], embeddings[crops.index[:, 1]])
     genuine = np.array([pair.genuine for pair in crops.pairs])
-    return CleanRun(embeddings, d, ~flipped(d, genuine, decision))
+    correct, alarm = ~flipped(d, genuine, decision), verifier.manifest.alarm
+    unnoticed = scores[crops.index[:, 0]] <= alarm
+    return CleanRun(embeddings, d, correct, scores.astype(np.float64), alarm, correct & unnoticed)
 
 
 def replay_chunk(
     chunk: Chunk,
-    verifier: Runtime,
+    verifier: RuntimeVerifier,
     profile: Profile,
     clean: CleanRun,
     crops: CropSet,
@@ -83,24 +103,29 @@ def replay_chunk(
     genuine = np.array([crops.pairs[row].genuine for row in rows])
     original, probes8 = to_unit(crops.images[crops.index[rows, 0]]), to_unit(crafted.probes8)
 
-    def judged(probes: NDArray[np.float32], tried: Bools) -> Bools:
-        success = np.zeros(len(rows), np.bool_)
+    def judged(probes: NDArray[np.float32], tried: Bools) -> tuple[Bools, Float]:
+        at_goal, scores = np.zeros(len(rows), np.bool_), np.zeros(len(rows))
         if tried.any():
             references = clean.embeddings[crops.index[rows[tried], 1]]
-            d = distances(decision.metric, verifier.embed(probes[tried]), references)
-            success[tried] = flipped(d, genuine[tried], decision)
-        return success
+            embeddings, scores[tried] = verifier.embed_and_score(probes[tried])
+            at_goal[tried] = flipped(distances(decision.metric, embeddings, references), genuine[tried], decision)
+        return at_goal, scores
 
     delta = probes8 - original
+    at_goal, scores = judged(probes8, crafted.success8)
+    at_goal_float, scores_float = judged(crafted.probes, crafted.success)
+    defended = profile.numpy(probes8, seeded_entropy(probes8, seed))[: len(rows)]
     return Replay(
         crafted=crafted.success8,
-        success=judged(probes8, crafted.success8),
-        success_float=judged(crafted.probes, crafted.success),
+        success=at_goal & (scores <= clean.alarm),
+        at_goal=at_goal,
+        scores=scores,
+        success_float=at_goal_float & (scores_float <= clean.alarm),
         l2=l2_norm(delta),
         linf=np.abs(delta).max(axis=(1, 2, 3)).astype(np.float64),
         rms=255 * l2_norm(delta) / np.sqrt(delta[0].size),
         l2_float=l2_norm(crafted.probes - original),
-        l2_defended=l2_norm(profile.numpy(probes8, seeded_entropy(probes8, seed)) - original),
+        l2_defended=l2_norm(defended - original),
         evaluations=crafted.evaluations,
     )
 

@@ -25,6 +25,7 @@ from toolkit.audit.assessment import (
     worst_finding,
 )
 from toolkit.audit.craft import attack_parameters, craft
+from toolkit.audit.detection import detection_results
 from toolkit.audit.outcomes import write_outcomes
 from toolkit.audit.plan import Knowledge, Plan, Scenario, Unavailable, make_plan
 from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
@@ -33,7 +34,7 @@ from toolkit.errors import InputError
 from toolkit.export.parity import Parity, compare
 from toolkit.faces.crops import CropSet
 from toolkit.files import sha256, sha256_of
-from toolkit.profiles.harden import harden
+from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
@@ -98,16 +99,18 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
 
     @cache
     def runtime(profile: Profile) -> RuntimeVerifier:
-        return RuntimeVerifier(manifest, harden(model, manifest, profile), request.execution, request.seed)
+        return deploy(model, manifest, profile, request.execution, request.seed)
 
     @cache
     def gradients(profile: Profile) -> TensorFlowVerifier:
         from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
-        draws = _DRAWS if profile.random else 1
-        return TensorFlowVerifier(manifest, profile.tensorflow, draws=draws, seed=request.seed)
+        # An ensemble is a mean over draws already.
+        draws = max(1, _DRAWS // profile.draws) if profile.random else 1
+        squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
+        return TensorFlowVerifier(manifest, profile.tensorflow, draws=draws, seed=request.seed, squeezers=squeezers)
 
-    bare = next((p for p in request.profiles if not p.defenses), Profile("none", "", (), ""))
+    bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
     verifier = runtime(bare)
     no_gradients = _why_no_gradients(manifest) if any(a.needs == "gradient" for a in request.attacks) else None
     plan = make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
@@ -152,6 +155,7 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         caveats=tuple(make_caveats(clean_results, results, unavailable, len(left_out))),
         complete=not unavailable,
         valid=all(check.passed for check in checks),
+        detection=tuple(detection_results(outcomes, clean, genuine)),
     )
 
 
@@ -209,6 +213,7 @@ def _craft_and_replay(
                 request.seed,
                 probes,
                 progress.stage(f"{attack.name} on {known.name}", len(crops.pairs)),
+                clean[known].alarm,
             ):
                 for s, replayed in parts.items():
                     runs = runtime(s.profile), s.profile, clean[s.profile]
@@ -232,6 +237,8 @@ def attacked_model(manifest: Manifest, attack: Attack) -> str:
 def _why_no_gradients(manifest: Manifest) -> str | None:
     if importlib.util.find_spec("tensorflow") is None:
         return 'TensorFlow is not installed, so there are no gradients (pip install "sixpixels[tensorflow]")'
+    if manifest.detector is not None:
+        return "the verifier's file has a detector, whose gradients are not read; audit the original behind its profile"
     if manifest.checkpoint is not None and manifest.checkpoint.path.exists():
         return None
     from toolkit.verifiers.onnx_graph import load_onnx

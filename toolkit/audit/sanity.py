@@ -70,10 +70,10 @@ def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) 
     checks = []
     for profile in dict.fromkeys(s.profile for s, _ in outcomes):
         mine = [(s, r) for s, r in outcomes if s.profile == profile]
-        correct = clean[profile].correct
-        checks += _iterative(profile, [(s, r) for s, r in mine if s.knowledge == "perfect"], correct)
+        eligible = clean[profile].eligible
+        checks += _iterative(profile, [(s, r) for s, r in mine if s.knowledge == "perfect"], eligible)
         for attack in dict.fromkeys(s.attack for s, _ in mine):
-            by = {s.knowledge: r.success & correct for s, r in mine if s.attack == attack}
+            by = {s.knowledge: r.success & eligible for s, r in mine if s.attack == attack}
             if "zero" in by and "perfect" in by:
                 checks.append(
                     _stronger(
@@ -83,17 +83,17 @@ def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) 
     return checks
 
 
-def _iterative(profile: Profile, outcomes: Sequence[Outcome], correct: Bools) -> list[Check]:
+def _iterative(profile: Profile, outcomes: Sequence[Outcome], eligible: Bools) -> list[Check]:
     gradient = [(s.attack, r) for s, r in outcomes if s.attack.needs == "gradient"]
     one_step = [(a, r) for a, r in gradient if not _steps(a)]
     iterative = [(a, r) for a, r in gradient if _steps(a)]
     checks = []
     for attack, replayed in one_step if iterative else ():
         # An attack that is bound to a ball is asked only for what lies in it.
-        asked = replayed.success & correct
+        asked = replayed.success & eligible
         if all(_epsilon(a) is not None for a, _ in iterative):
             asked &= np.any([_within(a, replayed) for a, _ in iterative], axis=0)
-        reached = np.any([r.success & correct for _, r in iterative], axis=0)
+        reached = np.any([r.success & eligible for _, r in iterative], axis=0)
         names = ", ".join(a.name for a, _ in iterative)
         checks.append(_stronger("iterative", profile.name, names, reached, attack.name, asked))
     return checks
@@ -125,7 +125,7 @@ def check_profile(subject: Subject, crops: CropSet, decision: Decision, seed: in
         f"{parity.flips} of {parity.pairs} clean decisions differ between gradients and deployment, "
         f"embeddings by {parity.largest_embedding_difference:.1e}",
     )
-    return [same, _gradients(subject, crops, decision, seed)] if subject.clean.correct.any() else [same]
+    return [same, _gradients(subject, crops, decision, seed)] if subject.clean.eligible.any() else [same]
 
 
 def _gradients(subject: Subject, crops: CropSet, decision: Decision, seed: int) -> Check:
@@ -190,7 +190,7 @@ class Again:
 
 def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: Callable[..., Again]) -> Check:
     """Without a bound every pair must fall: any image is among the probes."""
-    unsolved = subject.clean.correct & ~np.any([r.crafted for _, r in mine], axis=0)
+    unsolved = subject.clean.eligible & ~np.any([r.crafted for _, r in mine], axis=0)
     about, left = subject.profile.name, int(unsolved.sum())
     if not left:
         return Check("unbounded", about, True, "every eligible pair fell to a gradient attack")
@@ -237,9 +237,11 @@ def _sample(
     subject: Subject, crops: CropSet, decision: Decision, seed: int, drawn: str, most: int, among: Bools | None = None
 ) -> tuple[Task, NDArray[np.intp]]:
     """At most `most` eligible pairs, the same at every run, with the random numbers of the attack `drawn`."""
-    eligible = subject.clean.correct if among is None else subject.clean.correct & among
+    clean = subject.clean
+    eligible = clean.eligible if among is None else clean.eligible & among
     rows = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(eligible))[:most])
-    return make_task(drawn, crops, rows, subject.clean.embeddings[crops.index[rows, 1]], decision, seed), rows
+    references = clean.embeddings[crops.index[rows, 1]]
+    return make_task(drawn, crops, rows, references, decision, seed, clean.alarm), rows
 
 
 def _steps(attack: Attack) -> int:

@@ -10,6 +10,7 @@ import onnx.compose
 import onnx.version_converter
 from numpy.typing import NDArray
 
+from toolkit.defenses.randomness import onnx_spread
 from toolkit.errors import InputError
 from toolkit.verifiers.entropy import ENTROPY
 
@@ -41,15 +42,16 @@ def with_opset(model: onnx.ModelProto, opset: int, what: str) -> onnx.ModelProto
 class GraphBuilder:
     """Collects the nodes and constants of a defense; values are float32 (N, 3, H, W), RGB in [0, 1]."""
 
-    def __init__(self, prefix: str, opset: int = 17, batched: str = "") -> None:
+    def __init__(self, prefix: str, opset: int = 17, batched: str = "", draws: int = 1) -> None:
         """Begin.
 
         Args:
             prefix: keeps the new names apart from the verifier's.
             opset: the verifier's operator set.
             batched: a value of the graph whose first dimension is the batch; random defenses need it.
+            draws: how often every image goes through the defenses, all first draws first.
         """
-        self.prefix, self.opset, self.batched = prefix, opset, batched
+        self.prefix, self.opset, self.batched, self.draws = prefix, opset, batched, draws
         self.inputs: list[onnx.ValueInfoProto] = []
         self._entropy = ""
         self.nodes: list[onnx.NodeProto] = []
@@ -75,7 +77,7 @@ class GraphBuilder:
         return self.constant(np.array(value, np.int64))
 
     def entropy(self) -> str:
-        """The entropy (N,) of the images, int64 from 0 to 2**62; the same value whenever it is asked for.
+        """The entropy (draws * N,) of the images, int64 from 0 to 2**62; the same value whenever it is asked for.
 
         The graph gets the optional input `ENTROPY`. One number for each image is taken as it is; one for all is
         counted up from image to image. Without it ONNX Runtime draws one at every call; all sessions of a process begin
@@ -101,6 +103,8 @@ class GraphBuilder:
         batch = self.add("Gather", [shape, self.integer(0)], axis=0)
         index = self.add("Range", [self.integer(0), batch, self.integer(1)])
         self._entropy = self.add("Add", [base, self.add("Mul", [index, alone])])
+        if self.draws > 1:
+            self._entropy = onnx_spread(self, self._entropy, self.draws)
         return self._entropy
 
     def include(self, model: onnx.ModelProto, value: str) -> str:

@@ -18,6 +18,8 @@ _PRIME = 2**31 - 1
 _MULTIPLIER, _STEP = 48271, 69621
 _ROUNDS = 4
 _FRACTION = 2**24
+# From the entropy of an image's draw to that of its next one.
+_DRAW = 805459861
 
 
 def uniforms(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.float32]:
@@ -70,6 +72,33 @@ def onnx_uniforms(graph: Any, stream: int, count: str) -> str:
         x = modulo(graph.add("Add", [x, high]))
     fraction = graph.add("Cast", [modulo(x, _FRACTION)], to=1)
     return str(graph.add("Div", [fraction, graph.constant(np.array(_FRACTION, np.float32))]))
+
+
+def spread(entropy: NDArray[np.int64], draws: int) -> NDArray[np.int64]:
+    """Entropies (draws * N,) for several draws of each image, all first draws first; those are `entropy`'s own."""
+    low, high = entropy % _PRIME, entropy // _PRIME
+    return (low + _PRIME * ((high + _steps(draws)) % _PRIME)).ravel()
+
+
+def tensorflow_spread(entropy: Any, draws: int) -> Any:
+    """`spread` of a tensor."""
+    import tensorflow as tf
+
+    low, high = entropy % _PRIME, entropy // _PRIME
+    return tf.reshape(low + _PRIME * ((high + _steps(draws)) % _PRIME), (-1,))
+
+
+def onnx_spread(graph: Any, entropy: str, draws: int) -> str:
+    """Add `spread` behind the value `entropy`."""
+    prime = graph.integer(_PRIME)
+    low, high = graph.add("Mod", [entropy, prime]), graph.add("Div", [entropy, prime])
+    turned = graph.add("Mod", [graph.add("Add", [high, graph.constant(_steps(draws))]), prime])
+    each = graph.add("Add", [low, graph.add("Mul", [turned, prime])])
+    return str(graph.add("Reshape", [each, graph.constant(np.array([-1]))]))
+
+
+def _steps(draws: int) -> NDArray[np.int64]:
+    return np.arange(draws, dtype=np.int64)[:, None] * _DRAW
 
 
 def _start(stream: int) -> int:

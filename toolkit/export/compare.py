@@ -42,6 +42,7 @@ class QuantizationReport:
         flips: flipped decisions over pairs.
         before: clean errors of the original.
         after: clean errors of the variant, at the same threshold.
+        alarms: crops that the detector flags in one and not in the other, over crops; None without a detector.
         latency_ratio: median time of a call with one crop over the original's, measured side by side.
     """
 
@@ -55,6 +56,7 @@ class QuantizationReport:
     flips: Rate
     before: CleanErrors
     after: CleanErrors
+    alarms: Rate | None
     latency_ratio: float
 
 
@@ -92,7 +94,9 @@ def run_quantization(
     genuine = np.array([pair.genuine for pair in crops.pairs])[split.report]
     # With a seed random profiles draw the same in both.
     verifiers = [RuntimeVerifier(m, execution=execution, seed=seed) for m in (manifest, variant)]
-    before, after = (verifier.embed(images) for verifier in verifiers)
+    (before, scores), (after, scores_after) = (verifier.embed_and_score(images) for verifier in verifiers)
+    alarm = manifest.alarm
+    changed = int(((scores > alarm) != (scores_after > alarm)).sum())
     parity = compare(after, before, index, manifest.decision, verifiers[1].provider)
     cosine = np.sum(before * after, axis=1) / (np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1))
     graphs = [read_model(m) for m in (manifest, variant)]
@@ -109,6 +113,7 @@ def run_quantization(
         flips=Rate(parity.flips, parity.pairs),
         before=_clean_errors(before, index, genuine, manifest),
         after=_clean_errors(after, index, genuine, manifest),
+        alarms=Rate(changed, len(images)) if np.isfinite(alarm) else None,
         latency_ratio=float(times[1] / times[0]),
     )
 
@@ -140,7 +145,8 @@ def split_pairs(crops: CropSet, count: int, seed: int) -> Split:
     report = np.array([not {person[p.probe], person[p.reference]} & apart for p in crops.pairs], np.bool_)
     if not report.any():
         raise InsufficientError(
-            f"no pair is left besides the {len(apart)} people of the calibration; lower --calibration, or give more pairs"
+            f"no pair is left besides the {len(apart)} people of the calibration; lower --calibration, or "
+            "give more pairs"
         )
     return Split(crops.images[sorted(chosen)[:count]], report)
 

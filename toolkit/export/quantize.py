@@ -34,6 +34,7 @@ _OLDEST_OPSET = 13
 _DEFENSE = "sixpixels/"
 _QUANTIZED = ("Conv", "Gemm", "MatMul")
 _BATCH = 8
+_FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def quantized(
 ) -> onnx.ModelProto:
     """A variant of a serialized verifier that takes and gives float32.
 
-    int8 is static, in QDQ form, 8 bits signed for weights (a scale for each channel) and activations (the range seen on
-    `calibration`), of Conv, Gemm and MatMul. fp16 is of everything. The nodes of a profile (named `sixpixels/...`) keep
-    float32 in both, and see the input as it is, so that the defense is exactly the one that was audited.
+    int8 is static, in QDQ form, 8 bits unsigned for weights (a scale for each channel) and activations (the range seen
+    on `calibration`), of Conv, Gemm and MatMul. fp16 is of everything. The nodes of a profile (named `sixpixels/...`)
+    keep float32 in both, and see the input as it is, so that the defense is exactly the one that was audited.
 
     Raises:
         InputError: the model is no ONNX file, has nothing to quantize, or there are no crops to calibrate on.
@@ -114,6 +115,8 @@ def quantized(
     if opset_of(proto) < _OLDEST_OPSET:
         proto = with_opset(proto, _OLDEST_OPSET, str(where))
     _unfold_constants(proto.graph)
+    if any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} or _casts(node, _HALF) for node in proto.graph.node):
+        raise InputError(f"{where}: is quantized already; give the verifier that it was made from")
     for node in proto.graph.node:
         # Nodes are chosen by name below.
         node.name = node.name or f"{node.output[0]}#"
@@ -129,30 +132,40 @@ def quantized(
 
 def _fp16(proto: onnx.ModelProto, defense: list[str]) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    entry = proto.graph.input[0].name
     # These have half-precision forms since opset 13; in float32 each would cost two casts.
     blocked = [op for op in DEFAULT_OP_BLOCK_LIST if op not in {"Max", "Min"}]
     with _quiet():
         half: onnx.ModelProto = convert_float_to_float16(
             proto, keep_io_types=True, op_block_list=blocked, node_block_list=defense
         )
-    _skip_round_trip(half.graph, entry)
+        _skip_round_trips(half.graph)
+        OnnxModel(half).topological_sort()
     return half
 
 
-def _skip_round_trip(graph: onnx.GraphProto, entry: str) -> None:
-    """Give the input to float32 nodes as it is: the converter sends it to them through float16."""
-    rounded = {n.output[0] for n in graph.node if n.op_type == "Cast" and n.input[0] == entry}
-    back = {n.output[0] for n in graph.node if n.op_type == "Cast" and n.input[0] in rounded and _cast_to_float(n)}
+def _skip_round_trips(graph: onnx.GraphProto) -> None:
+    """Take float32 values from one float32 node to the next as they are.
+
+    The converter sends every value through float16, one cast for each node that takes it, all of one name.
+    """
+    halved = {n.output[0]: n.input[0] for n in graph.node if _casts(n, _HALF)}
+    back = {n.output[0]: halved[n.input[0]] for n in graph.node if _casts(n, _FLOAT) and n.input[0] in halved}
     for node in graph.node:
         for i, name in enumerate(node.input):
-            if name in back:
-                node.input[i] = entry
+            node.input[i] = back.get(name, name)
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    _remove(graph, [n for n in graph.node if n.output[0] in back and n.output[0] not in used])
-    used = {name for node in graph.node for name in node.input}
-    _remove(graph, [n for n in graph.node if n.output[0] in rounded and n.output[0] not in used])
+    seen: set[str] = set()
+    kept = []
+    for node in graph.node:
+        output = node.output[0]
+        cast = output in back or output in halved
+        if output not in seen and (not cast or output in used):
+            kept.append(node)
+        seen.add(output)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.ModelProto:
@@ -171,8 +184,9 @@ def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.Mod
             op_types_to_quantize=list(_QUANTIZED),
             nodes_to_quantize=nodes,
             per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
+            # Signed weights saturate in the 16-bit sums of x86 processors without VNNI.
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QUInt8,
         )
         return onnx.load(path)
 
@@ -198,9 +212,7 @@ def _unfold_constants(graph: onnx.GraphProto) -> None:
     """Make constants that are stored in float16 with a Cast float32 ones, which the converters know as weights."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     casts = [
-        n
-        for n in graph.node
-        if n.op_type == "Cast" and n.input[0] in stored and _cast_to_float(n) and not n.output[0].startswith(_DEFENSE)
+        n for n in graph.node if n.input[0] in stored and _casts(n, _FLOAT) and not n.output[0].startswith(_DEFENSE)
     ]
     for node in casts:
         value = onnx.numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
@@ -211,8 +223,8 @@ def _unfold_constants(graph: onnx.GraphProto) -> None:
         graph.initializer.remove(tensor)
 
 
-def _cast_to_float(node: onnx.NodeProto) -> bool:
-    return any(a.name == "to" and a.i == onnx.TensorProto.FLOAT for a in node.attribute)
+def _casts(node: onnx.NodeProto, to: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == to for a in node.attribute)
 
 
 def _remove(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

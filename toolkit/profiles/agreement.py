@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.profiles.harden import harden
+from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Manifest
@@ -28,6 +28,7 @@ class Agreement:
         largest_difference: of an embedding, relative to the embedding's own length.
         flips: pairs that one judges same and the other different.
         nearest_flip: the largest distance to the threshold of a flipped pair, relative to it; 0 without flips.
+        alarms: crops that a detector flags in one form and not in the other.
     """
 
     profile: str
@@ -36,6 +37,7 @@ class Agreement:
     largest_difference: float
     flips: int
     nearest_flip: float
+    alarms: int
 
 
 def compare_forms(
@@ -47,13 +49,16 @@ def compare_forms(
         InputError: the verifier cannot be hardened or run.
     """
     model = read_model(manifest)
-    bare, hardened = (
-        RuntimeVerifier(manifest, graph, execution, seed=0) for graph in (model, harden(model, manifest, profile))
-    )
+    bare = RuntimeVerifier(manifest, model, execution)
+    hardened = deploy(model, manifest, profile, execution, seed=0)
+    metric, alarm = manifest.decision.metric, hardened.manifest.alarm
     batches = [crops[i : i + _BATCH] for i in range(0, len(crops), _BATCH)]
-    fused = np.concatenate([hardened.embed(batch) for batch in batches])
-    staged = np.concatenate([bare.embed(profile.numpy(batch, seeded_entropy(batch, 0))) for batch in batches])
-    d = [distances(manifest.decision.metric, side[index[:, 0]], side[index[:, 1]]) for side in (fused, staged)]
+    parts = [hardened.embed_and_score(batch) for batch in batches]
+    steps = [profile.embed_and_score(bare.embed, metric, batch, seeded_entropy(batch, 0)) for batch in batches]
+    (fused, fused_scores), (staged, staged_scores) = (
+        map(np.concatenate, zip(*side, strict=True)) for side in (parts, steps)
+    )
+    d = [distances(metric, side[index[:, 0]], side[index[:, 1]]) for side in (fused, staged)]
     flipped = is_same(manifest.decision, d[0]) != is_same(manifest.decision, d[1])
     apart = np.linalg.norm(fused - staged, axis=1) / np.linalg.norm(staged, axis=1)
     threshold = manifest.decision.threshold
@@ -64,4 +69,5 @@ def compare_forms(
         float(apart.max(initial=0)),
         int(flipped.sum()),
         float(np.abs(d[1][flipped] - threshold).max(initial=0) / threshold),
+        int(((fused_scores > alarm) != (staged_scores > alarm)).sum()),
     )

@@ -1,9 +1,9 @@
-"""The hardened verifier: a profile's defenses put before the verifier, in one ONNX graph."""
+"""The hardened verifier: a profile put around the verifier, in one ONNX graph."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ from toolkit import __version__
 from toolkit.defenses.base import GraphBuilder, opset_of, with_opset
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
+from toolkit.profiles.detector import ATTACK_SCORE
 from toolkit.profiles.profile import Profile
 from toolkit.profiles.sizes import check_sizes
 from toolkit.verifiers.edge import unit_affine
-from toolkit.verifiers.manifest import Input, Manifest
-from toolkit.verifiers.runtime import read_model
+from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+from toolkit.verifiers.variants import onnx_attack_scores, onnx_fold
 
 _PREFIX = "sixpixels/"
 # Pad takes its amounts as an input from opset 11 on.
 _OLDEST_OPSET = 11
+# ReduceSum takes its axes as an input from opset 13 on.
+_FOLDING_OPSET = 13
 _STANDARD = ("", "ai.onnx")
 _KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
 
@@ -61,6 +65,13 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
     document["model"]["provenance"] = f"{manifest.provenance}; hardened by sixpixels with profile {profile.name}"
     # The checkpoint is of the bare verifier.
     document.pop("checkpoint", None)
+    detector = hardened_manifest(manifest, profile).detector
+    if detector is not None:
+        document["detector"] = {
+            "output": detector.name,
+            "threshold": detector.threshold,
+            "false_alarm": detector.false_alarm,
+        }
     for key, text in {
         "sixpixels.manifest": tomlkit.dumps(document),
         "sixpixels.verifier_sha256": hashlib.sha256(model).hexdigest(),
@@ -80,21 +91,48 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
     return HardenedFile(output, beside, digest)
 
 
+def hardened_manifest(manifest: Manifest, profile: Profile) -> Manifest:
+    """The manifest of what `harden` gives: the verifier's own, with the profile's detector."""
+    if profile.detector is None:
+        return manifest
+    found = profile.detector
+    return replace(manifest, detector=DetectorOutput(ATTACK_SCORE, found.threshold, found.false_alarm))
+
+
+def deploy(
+    model: bytes, manifest: Manifest, profile: Profile, execution: Execution | None = None, seed: int | None = None
+) -> RuntimeVerifier:
+    """The hardened verifier in ONNX Runtime; `execution` and `seed` as of `RuntimeVerifier`.
+
+    Raises:
+        InputError: the verifier cannot be hardened or loaded.
+        UnavailableError: the provider asked for is not there.
+    """
+    hardened = harden(model, manifest, profile)
+    return RuntimeVerifier(hardened_manifest(manifest, profile), hardened, execution, seed)
+
+
 def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
-    """Fuse `profile` in front of a serialized verifier.
+    """Fuse `profile` with a serialized verifier.
 
     The result takes the same input (name, shape, layout, range) and gives the same outputs, so that it drops in
-    place of the original. The empty profile gives `model` back unchanged.
+    place of the original; with a detector, `attack_score` (N,) is one output more. The empty profile gives `model` back
+    unchanged. Draws and squeezed forms of all images go through the verifier in one batch.
 
     Raises:
         InputError: the model is not an ONNX file, its opset is too old, or its manifest standardizes each image
-            by itself before the graph, so that the graph cannot know the pixels.
+            by itself before the graph, so that the graph cannot know the pixels; or an ensemble or a detector is asked
+            for where the verifier takes a fixed batch or has several outputs.
     """
-    if not profile.defenses:
+    if profile.empty:
         return model
     where, spec = manifest.model, manifest.input
     graph, opset = _checked(model, manifest)
-    newest = max(getattr(defense, "opset", 0) for defense in profile.defenses)
+    fanned = profile.draws > 1 or profile.detector is not None
+    newest = max(getattr(defense, "opset", 0) for defense in (*profile.defenses, *profile.squeezers))
+    if fanned:
+        _check_fan(graph.graph, manifest, profile)
+        newest = max(newest, _FOLDING_OPSET)
     if opset < newest:
         graph, opset = with_opset(graph, newest, str(where)), newest
     if spec.standardization == "per-image":
@@ -107,11 +145,13 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
         for i, name in enumerate(node.input):
             if name == spec.name:
                 node.input[i] = defended_input
-    check_sizes(profile.defenses, spec, f"profile {profile.name}")
+    check_sizes((*profile.defenses, *profile.squeezers), spec, f"profile {profile.name}")
     builder = _defended(spec, profile, defended_input, opset)
-    original = list(graph.graph.node)
+    original, before = list(graph.graph.node), len(builder.nodes)
+    if fanned:
+        _fold(graph.graph, builder, manifest, profile)
     del graph.graph.node[:]
-    graph.graph.node.extend([*builder.nodes, *original])
+    graph.graph.node.extend([*builder.nodes[:before], *original, *builder.nodes[before:]])
     graph.graph.initializer.extend(builder.initializers)
     graph.graph.input.extend(builder.inputs)
     return bytes(graph.SerializeToString())
@@ -142,9 +182,46 @@ def _checked(model: bytes, manifest: Manifest) -> tuple[onnx.ModelProto, int]:
     return proto, opset
 
 
+def _check_fan(graph: onnx.GraphProto, manifest: Manifest, profile: Profile) -> None:
+    """Refuse what cannot run several variants of each image in one batch."""
+    where, asked = manifest.model, f"profile {profile.name!r} runs it on several variants of every image at once"
+    batch = next(v for v in graph.input if v.name == manifest.input.name).type.tensor_type.shape.dim[0]
+    if batch.dim_value > 0:
+        raise InputError(
+            f"{where}: takes a fixed batch of {batch.dim_value}, but {asked}; export it with a batch of any size"
+        )
+    outputs = [value.name for value in graph.output]
+    if outputs != [manifest.output.name]:
+        raise InputError(f"{where}: outputs are {outputs}, but {asked} and keeps only {manifest.output.name!r}")
+
+
+def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, profile: Profile) -> None:
+    """Add the nodes behind the verifier that make one embedding, and the attack score, of the variants' embeddings."""
+    output = manifest.output
+    variants = f"{_PREFIX}variants"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                if name == output.name:
+                    names[i] = variants
+    # They name the batch by the same symbol as the input, whose batch is smaller now.
+    del graph.value_info[:]
+    folded = onnx_fold(builder, variants, 1 + len(profile.squeezers), profile.draws, output.size)
+    builder.add("Identity", [folded[0]], output.name)
+    if profile.detector is None:
+        return
+    onnx_attack_scores(builder, manifest.decision.metric, folded, ATTACK_SCORE, normalize=output.normalize)
+    score = onnx.helper.make_tensor_value_info(ATTACK_SCORE, onnx.TensorProto.FLOAT, [None])
+    score.type.tensor_type.shape.dim[0].CopyFrom(graph.output[0].type.tensor_type.shape.dim[0])
+    graph.output.append(score)
+
+
 def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBuilder:
-    """Nodes from the verifier's input to `output`: to (N, 3, H, W) RGB in [0, 1], through the defenses, and back."""
-    builder = GraphBuilder(_PREFIX, opset, spec.name)
+    """Nodes from the verifier's input to `output`: to (N, 3, H, W) RGB in [0, 1], through the defenses, and back.
+
+    Squeezed forms of what is defended follow it along the batch.
+    """
+    builder = GraphBuilder(_PREFIX, opset, spec.name, profile.draws)
     scale, offset = (a.reshape(1, 3, 1, 1) for a in unit_affine(spec))
     affine = bool(np.any(scale != 1) or np.any(offset != 0))
     value = spec.name
@@ -156,6 +233,8 @@ def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBu
     if spec.channels == "BGR":
         value = _reverse_channels(builder, value)
     value = profile.onnx(builder, value)
+    if profile.squeezers:
+        value = builder.add("Concat", [value, *(s.onnx(builder, value) for s in profile.squeezers)], axis=0)
     if spec.channels == "BGR":
         value = _reverse_channels(builder, value)
     if affine:

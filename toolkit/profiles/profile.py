@@ -1,4 +1,4 @@
-"""Profiles: an ordered list of defenses, as a TOML file."""
+"""Profiles: an ordered list of defenses, and perhaps an ensemble and a detector, as a TOML file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 import toolkit.defenses
-from toolkit.defenses.base import AnyDefense, GraphBuilder, apply_numpy, apply_onnx, apply_tensorflow, is_random
+from toolkit.defenses.base import (
+    AnyDefense,
+    Defense,
+    GraphBuilder,
+    apply_numpy,
+    apply_onnx,
+    apply_tensorflow,
+    is_random,
+)
+from toolkit.defenses.randomness import spread, tensorflow_spread
 from toolkit.errors import InputError, UsageError
 from toolkit.files import bundled, inside, write_bytes
+from toolkit.profiles.detector import Detector
 from toolkit.registry import choose, discover, unknown
 from toolkit.verifiers.entropy import os_entropy
+from toolkit.verifiers.manifest import Metric
+from toolkit.verifiers.variants import attack_scores, fold
 
 SCHEMA_VERSION = 1
 _LARGEST_PROFILE = 1 << 20
+_KEYS = {"schema", "name", "description", "defense", "ensemble", "detector"}
+MOST_DRAWS = 64
 # A float32 holds every whole number below it.
 _LARGEST_WHOLE = 1 << 24
-_KEYS = {"schema", "name", "description", "defense"}
+Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """An ordered list of defenses; `none` is the empty one. `sha256` is of the file's text and the files it names."""
+    """An ordered list of defenses; `none` is the empty one. `sha256` is of the file's text and the files it names.
+
+    With `draws` above 1, the verifier runs on so many independent draws of every image, and its embeddings are averaged
+    (`verifiers.variants.fold`). A `detector` compares embeddings before and after squeezing.
+    """
 
     name: str
     description: str
     defenses: tuple[AnyDefense, ...]
     sha256: str
     text: str = ""
+    draws: int = 1
+    detector: Detector | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether the verifier stays as it is."""
+        return not self.defenses and self.detector is None
+
+    @property
+    def squeezers(self) -> tuple[Defense, ...]:
+        """The detector's; none without it."""
+        return () if self.detector is None else self.detector.squeezers
 
     @property
     def random(self) -> bool:
@@ -44,23 +74,54 @@ class Profile:
         return any(is_random(defense) for defense in self.defenses)
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """All defenses, in order, on crops (N, H, W, 3) in [0, 1]; `entropy` (N,) is the operating system's if None."""
+        """All defenses, in order, on crops (N, H, W, 3) in [0, 1]; `entropy` (N,) is the operating system's if None.
+
+        Returns:
+            Defended crops (draws * N, H, W, 3), all first draws first.
+        """
         entropy = os_entropy(len(crops)) if entropy is None and self.random else entropy
+        if self.draws > 1 and entropy is not None:
+            crops, entropy = np.tile(crops, (self.draws, 1, 1, 1)), spread(entropy, self.draws)
         for stream, defense in enumerate(self.defenses):
             crops = apply_numpy(defense, crops, entropy, stream)  # type: ignore[arg-type]
         return crops
 
     def tensorflow(self, crops: Any, entropy: Any = None) -> Any:
-        """All defenses, in order, differentiable; a random profile needs `entropy` (N,)."""
+        """All defenses, in order, differentiable, as `numpy`; a random profile needs `entropy` (N,)."""
+        if self.draws > 1:
+            import tensorflow as tf
+
+            crops, entropy = tf.tile(crops, (self.draws, 1, 1, 1)), tensorflow_spread(entropy, self.draws)
         for stream, defense in enumerate(self.defenses):
             crops = apply_tensorflow(defense, crops, entropy, stream)
         return crops
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """All defenses, in order, as nodes behind `value`; returns the name of the defended value."""
+        """All defenses, in order, as nodes behind `value`; returns the name of the defended value, as `numpy`."""
+        if self.draws > 1:
+            value = graph.add("Tile", [value, graph.constant(np.array([self.draws, 1, 1, 1]))])
         for stream, defense in enumerate(self.defenses):
             value = apply_onnx(defense, graph, value, stream)
         return value
+
+    def embed_and_score(
+        self, embed: Embed, metric: Metric, crops: NDArray[np.float32], entropy: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """What the hardened verifier gives, step by step: the reference that its graph is held against.
+
+        Args:
+            embed: the bare verifier.
+            metric: of its distances.
+            crops: (N, H, W, 3) in [0, 1].
+            entropy: as in `numpy`.
+
+        Returns:
+            Embeddings (N, D) and attack scores (N,), zero without a detector.
+        """
+        defended = self.numpy(crops, entropy)
+        variants = np.concatenate([defended, *(squeezer.numpy(defended) for squeezer in self.squeezers)])
+        folded = fold(embed(variants), 1 + len(self.squeezers), len(crops))
+        return folded[0], attack_scores(metric, folded)
 
 
 def shipped_profiles() -> dict[str, Path]:
@@ -99,9 +160,7 @@ def read_profile(path: Path) -> Profile:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
-    for key in content:
-        if key not in _KEYS:
-            raise InputError(f"{path}: {unknown('key', key, _KEYS)}")
+    _check_keys(content, _KEYS, str(path))
     if content.get("schema") != SCHEMA_VERSION:
         raise InputError(f"{path}: schema is {content.get('schema')!r}; this version reads {SCHEMA_VERSION}")
     name, description = content.get("name"), content.get("description", "")
@@ -111,9 +170,13 @@ def read_profile(path: Path) -> Profile:
     if not isinstance(steps, list):
         raise InputError(f"{path}: defenses are written as [[defense]] tables")
     defenses = tuple(_read_defense(step, path.parent, f"{path}: defense {i}") for i, step in enumerate(steps, 1))
+    draws = _read_ensemble(content.get("ensemble"), defenses, f"{path}: ensemble")
+    detector = _read_detector(content.get("detector"), path.parent, f"{path}: detector")
     # A defense that reads files of its own is another one with other files.
-    files = "".join(getattr(defense, "sha256", "") for defense in defenses)
-    return Profile(name, description, defenses, hashlib.sha256((text + files).encode()).hexdigest(), text)
+    squeezers = () if detector is None else detector.squeezers
+    files = "".join(getattr(defense, "sha256", "") for defense in (*defenses, *squeezers))
+    sha256 = hashlib.sha256((text + files).encode()).hexdigest()
+    return Profile(name, description, defenses, sha256, text, draws, detector)
 
 
 def write_new_profile(path: Path, names: Sequence[str]) -> None:
@@ -139,6 +202,51 @@ def write_new_profile(path: Path, names: Sequence[str]) -> None:
         steps.append(step)
     document.add("defense", steps)
     write_bytes(path, tomlkit.dumps(document).encode())
+
+
+def _check_keys(table: dict[str, Any], known: Iterable[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise InputError(f"{where}: {unknown('key', key, sorted(known))}")
+
+
+def _read_ensemble(table: object, defenses: Sequence[AnyDefense], where: str) -> int:
+    if table is None:
+        return 1
+    if not isinstance(table, dict):
+        raise InputError(f"{where} must be a table with draws")
+    _check_keys(table, {"draws"}, where)
+    draws = table.get("draws")
+    if type(draws) is not int or not 2 <= draws <= MOST_DRAWS:
+        raise InputError(f"{where}: draws must be a whole number from 2 to {MOST_DRAWS}, not {draws!r}")
+    if not any(is_random(defense) for defense in defenses):
+        raise InputError(f"{where}: no defense is random, so that all draws are the same; add one or drop [ensemble]")
+    return draws
+
+
+def _read_detector(table: object, folder: Path, where: str) -> Detector | None:
+    if table is None:
+        return None
+    if not isinstance(table, dict) or not isinstance(table.get("squeezer"), list):
+        raise InputError(f"{where} must be a table with [[detector.squeezer]] tables")
+    _check_keys(table, {"squeezer", "threshold", "false_alarm"}, where)
+    squeezers = [_read_defense(step, folder, f"{where}: squeezer {i}") for i, step in enumerate(table["squeezer"], 1)]
+    deterministic = tuple(squeezer for squeezer in squeezers if not is_random(squeezer))
+    if len(deterministic) < len(squeezers):
+        drawing = next(squeezer.name for squeezer in squeezers if is_random(squeezer))
+        raise InputError(f"{where}: squeezer {drawing!r} is random; a squeezer must be deterministic")
+    numbers = {}
+    for key in ("threshold", "false_alarm"):
+        value = table.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(
+                f"{where}: {key} must be a number, not {value!r}; `sixpixels profiles calibrate-detector` replaces it"
+            )
+        numbers[key] = float(value)
+    try:
+        return Detector(deterministic, **numbers)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _read_defense(step: object, folder: Path, where: str) -> AnyDefense:

@@ -7,10 +7,12 @@ import inspect
 from typing import Any
 
 import toolkit.defenses
-from toolkit.profiles.profile import SCHEMA_VERSION
+from toolkit.profiles.detector import MOST_SQUEEZERS, Detector
+from toolkit.profiles.profile import MOST_DRAWS, SCHEMA_VERSION
 from toolkit.registry import discover
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_DRAWS = {"type": "integer", "minimum": 2, "maximum": MOST_DRAWS}
 
 
 def profile_schema() -> dict[str, Any]:
@@ -32,6 +34,13 @@ def profile_schema() -> dict[str, Any]:
             "name": {"type": "string", "minLength": 1, "description": "By which reports call the profile."},
             "description": {"type": "string", "description": "One sentence on what it is for.", "default": ""},
             "defense": {**_defenses("defense"), "description": "In the order in which they are run; none is allowed."},
+            "ensemble": _table("The mean embedding of several draws of the random defenses.", draws=_DRAWS),
+            "detector": _table(
+                (inspect.getdoc(Detector) or "").splitlines()[0],
+                squeezer={**_defenses("option"), "minItems": 1, "maxItems": MOST_SQUEEZERS},
+                threshold={"type": "number", "exclusiveMinimum": 0},
+                false_alarm={"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            ),
         },
         "required": ["schema", "name"],
         "additionalProperties": False,
@@ -40,6 +49,16 @@ def profile_schema() -> dict[str, Any]:
             "option": _one_of(simple),
             **{name: _defense(name, cls) for name, cls in known.items()},
         },
+    }
+
+
+def _table(description: str, **properties: Any) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
     }
 
 

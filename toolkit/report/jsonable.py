@@ -13,8 +13,10 @@ import numpy as np
 from toolkit import __version__
 from toolkit.audit.assessment import Assessment
 from toolkit.audit.cost import Costs
+from toolkit.audit.detection import DetectorCalibration
 from toolkit.audit.evaluate import Evaluation
 from toolkit.audit.select import Selection
+from toolkit.audit.transfer import Transfer
 from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
@@ -28,12 +30,30 @@ SCHEMA_VERSION = 1
 @cache
 def report_schema() -> dict[str, Any]:
     """The JSON Schema of `report.json`."""
-    schema: dict[str, Any] = json.loads((Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+    return _schema("report")
+
+
+@cache
+def transfer_schema() -> dict[str, Any]:
+    """The JSON Schema of what `sixpixels replay` writes."""
+    return _schema("transfer")
+
+
+def _schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((Path(__file__).parent / f"{name}.schema.json").read_text(encoding="utf-8"))
     return schema
 
 
 def to_json(
-    document: Assessment | Calibration | Costs | Evaluation | ExportReport | QuantizationReport | Selection,
+    document: Assessment
+    | Calibration
+    | Costs
+    | DetectorCalibration
+    | Evaluation
+    | ExportReport
+    | QuantizationReport
+    | Selection
+    | Transfer,
 ) -> str:
     """The document as text, keys in a fixed order."""
     kind = type(document).__name__.lower()

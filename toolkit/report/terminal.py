@@ -21,6 +21,7 @@ from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
     from toolkit.audit.cost import Costs
+    from toolkit.audit.detection import DetectorCalibration
     from toolkit.export.compare import QuantizationReport
     from toolkit.export.run import ExportReport
 
@@ -32,6 +33,11 @@ _LEGEND = (
     "crafted: of these, flipped on the attacker's own model. ASR: successes in 8 bits over n, 95 % Wilson interval; "
     "float: the same before rounding to 8 bits; L2<1: ASR within an L2 norm of 1. RMS (in 1/255) and L2 (pixel range "
     "1): medians of the successes."
+)
+_DETECTION_LEGEND = (
+    "deployed: at the profile's threshold; FA: at the threshold with that share of false alarms on this run's clean "
+    "crops, - where they are too few. A flagged probe is no success, and a pair whose clean probe is flagged is not "
+    "eligible."
 )
 _METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
 
@@ -49,7 +55,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     a, target = assessment, assessment.target
     console.print()
     console.rule(f"sixpixels audit   run {a.run}   seed {a.seed}", characters="─" if _unicode(console) else "-")
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("target", f"{target.name}   {target.model}   sha256 {_short(target.model_sha256)}")
     facts.add_row(
         "runs on", f"{target.provider} ({target.provider_requested} asked for), ONNX Runtime {target.onnxruntime}"
@@ -73,6 +79,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
     console.print(_LEGEND, style="dim")
     _print_checks(a.checks, console)
+    _print_detection(a, console)
     if a.caveats:
         console.print("\n[bold]caveats[/bold]")
         for caveat in a.caveats:
@@ -100,11 +107,33 @@ def _print_checks(checks: Sequence[Check], console: Console) -> None:
             bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
 
 
+def _print_detection(a: Assessment, console: Console) -> None:
+    if not a.detection:
+        return
+    facts = facts_table()
+    for c in a.clean:
+        if c.false_alarm is not None:
+            facts.add_row("false alarms %", f"{c.profile}   {_counted(c.false_alarm)} of the distinct clean crops")
+    console.print()
+    console.print(facts)
+    table = new_table("detected % of the probes whose decision is at the goal", console)
+    for column in ("attack", "profile", "knows", "goal"):
+        table.add_column(column, no_wrap=True)
+    for column in ("n", "deployed", *(f"{100 * p.false_alarm:g} % FA" for p in a.detection[0].points)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for d in a.detection:
+        points = ["-" if p.detected is None else whole_percent(p.detected, interval=False) for p in d.points]
+        deployed = whole_percent(d.deployed)
+        table.add_row(d.attack, d.profile, d.knowledge, d.goal, str(d.deployed.trials), deployed, *points)
+    console.print(table)
+    console.print(_DETECTION_LEGEND, style="dim")
+
+
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print clean verification."""
     e = evaluation
     console.rule(f"sixpixels evaluate   {e.model}   {e.provider}", characters="─" if _unicode(console) else "-")
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("pairs", f"{e.genuine} genuine, {e.impostor} impostor, {len(e.left_out)} left out   {e.pairs_source}")
     facts.add_row(f"at the manifest's threshold {e.threshold:g}", "")
     facts.add_row("  accuracy %", percent(e.accuracy))
@@ -159,15 +188,15 @@ def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
             whole_percent(s.asr),
             "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
             "-" if within.value is None else f"{100 * within.value:.0f}",
-            _norm(s.median_rms),
-            _norm(s.median_l2),
+            norm(s.median_rms),
+            norm(s.median_l2),
             style="bold" if s.asr.value and s.asr.value >= _ALARMING else None,
         )
         previous = s.attack
     return table
 
 
-def _norm(value: float | None) -> str:
+def norm(value: float | None) -> str:
     """A norm in at most four characters, so that no column is cut off at 80."""
     if value is None:
         return "-"
@@ -186,7 +215,8 @@ def _counted(rate: Rate) -> str:
     return f"{rate.successes}/{rate.trials}  {percent(rate)}"
 
 
-def _facts() -> Table:
+def facts_table() -> Table:
+    """A grid of names and values."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -244,12 +274,25 @@ def print_costs(result: Costs, console: Console) -> None:
             cells += [f"{timing.p50:.1f}", f"{timing.p99:.1f}", f"{timing.p50 / bare.p50:.2f}", memory]
         times.add_row(c.profile, *cells)
     console.print(times)
+    for c in costs:
+        if c.false_alarm is not None:
+            console.print(f"{c.profile}: detector flags {_counted(c.false_alarm)} % of the distinct clean crops")
+
+
+def print_detector_calibration(result: DetectorCalibration, what: str, source: str, console: Console) -> None:
+    """Print a detector's calibrated threshold."""
+    facts = facts_table()
+    facts.add_row("detector", what)
+    facts.add_row("crops", f"{result.false_alarm.trials} distinct clean ones   {source}")
+    facts.add_row(f"threshold for false alarms of {100 * result.target:g} %", f"{result.threshold:.6g}")
+    facts.add_row("false alarms % on these crops", _counted(result.false_alarm))
+    console.print(facts)
 
 
 def print_calibration(result: Calibration, what: str, source: str, console: Console) -> None:
     """Print a calibrated threshold."""
     low, high = result.threshold_interval
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("verifier", what)
     facts.add_row("pairs", f"{result.impostor} impostor, {result.point.fnmr.trials} genuine   {source}")
     facts.add_row(f"threshold for FMR {result.fmr:g}", f"{result.point.threshold:.4f} [{low:.4f}, {high:.4f}]")
@@ -260,7 +303,7 @@ def print_calibration(result: Calibration, what: str, source: str, console: Cons
 
 def print_export(report: ExportReport, console: Console) -> None:
     """Print what was exported and how it compares with the original."""
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("written", f"{report.result.path}   opset {report.result.opset}")
     facts.add_row("sha256", report.result.sha256)
     for parity in report.parities:
@@ -278,7 +321,7 @@ def print_export(report: ExportReport, console: Console) -> None:
 
 def print_quantization(report: QuantizationReport, console: Console) -> None:
     """Print what was written and how it compares with the original."""
-    r, facts = report, _facts()
+    r, facts = report, facts_table()
     facts.add_row("written", f"{r.written.path}   {r.to}")
     facts.add_row("sha256", r.written.sha256)
     facts.add_row("size", f"{r.written.bytes_after / 1e6:.2f} MB, was {r.written.bytes_before / 1e6:.2f} MB")
@@ -291,5 +334,7 @@ def print_quantization(report: QuantizationReport, console: Console) -> None:
     facts.add_row("flipped decisions", f"{r.flips.successes}/{r.flips.trials}   {percent(r.flips)} %")
     facts.add_row("FNMR %", f"{percent(r.after.fnmr)}, was {percent(r.before.fnmr)}")
     facts.add_row("FMR %", f"{percent(r.after.fmr)}, was {percent(r.before.fmr)}")
+    if r.alarms is not None:
+        facts.add_row("changed alarms", f"{r.alarms.successes}/{r.alarms.trials} crops   {percent(r.alarms)} %")
     facts.add_row("latency", f"{r.latency_ratio:.2f} of the original's, one crop a call")
     console.print(facts)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from toolkit.errors import InputError
 from toolkit.files import bundled, inside, sha256
 from toolkit.tables import Table, read_table
@@ -77,6 +79,18 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class DetectorOutput:
+    """A second output (N,): images that score above `threshold` are flagged as attacks.
+
+    `false_alarm` is the share of clean images that the threshold was calibrated to flag.
+    """
+
+    name: str
+    threshold: float
+    false_alarm: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A verifier's description, checked."""
 
@@ -91,6 +105,12 @@ class Manifest:
     decision: Decision
     alignment: Alignment | None
     checkpoint: Checkpoint | None
+    detector: DetectorOutput | None = None
+
+    @property
+    def alarm(self) -> float:
+        """The attack score above which an image is flagged; infinite without a detector."""
+        return np.inf if self.detector is None else self.detector.threshold
 
 
 def find_manifest(name: str) -> Manifest:
@@ -144,11 +164,12 @@ def read_manifest(path: Path) -> Manifest:
         sha256=model_hash,
         license=license_,
         provenance=provenance,
-        input=_read_input(top.table("input")),
-        output=_read_output(top.table("output")),
-        decision=_read_decision(top.table("decision")),
-        alignment=_read_alignment(top.table("alignment")),
+        input=read_input(top.table("input")),
+        output=read_output(top.table("output")),
+        decision=read_decision(top.table("decision")),
+        alignment=read_alignment(top.table("alignment")),
         checkpoint=_read_checkpoint(top.table("checkpoint"), folder),
+        detector=_read_detector(top.table("detector")),
     )
     top.done()
     return manifest
@@ -171,7 +192,8 @@ def _locate(path: Path) -> Path:
     raise InputError(f"{path}: no manifest found (looked for {', '.join(str(c) for c in _candidates(path))})")
 
 
-def _read_input(table: Table) -> Input:
+def read_input(table: Table) -> Input:
+    """Read an [input] table; InputError names the key that is wrong."""
     low, high = table.numbers("range", 2)
     if high <= low:
         raise table.fail("range", f"must rise, not go from {low} to {high}")
@@ -181,8 +203,8 @@ def _read_input(table: Table) -> Input:
         raise table.fail("std", f"must be positive, not {std}")
     result = Input(
         name=table.take("name", str),
-        height=_side(table, "height"),
-        width=_side(table, "width"),
+        height=read_side(table, "height"),
+        width=read_side(table, "width"),
         layout=table.choice("layout", Layout),
         channels=table.choice("channels", Channels),
         low=low,
@@ -195,14 +217,16 @@ def _read_input(table: Table) -> Input:
     return result
 
 
-def _side(table: Table, key: str) -> int:
+def read_side(table: Table, key: str) -> int:
+    """Read a crop's width or height in pixels; InputError names the key that is wrong."""
     side: int = table.take(key, int)
     if not 8 <= side <= _LARGEST_SIDE:
         raise table.fail(key, f"must be from 8 to {_LARGEST_SIDE}, not {side}")
     return side
 
 
-def _read_output(table: Table) -> Output:
+def read_output(table: Table) -> Output:
+    """Read an [output] table; InputError names the key that is wrong."""
     result = Output(table.take("name", str), table.take("size", int), table.take("normalize", bool))
     if result.size < 1:
         raise table.fail("size", f"must be at least 1, not {result.size}")
@@ -210,7 +234,8 @@ def _read_output(table: Table) -> Output:
     return result
 
 
-def _read_decision(table: Table) -> Decision:
+def read_decision(table: Table) -> Decision:
+    """Read a [decision] table; InputError names the key that is wrong."""
     result = Decision(table.choice("metric", Metric), table.take("threshold", float), table.take("maximum", float))
     if not 0 < result.threshold < result.maximum:
         raise table.fail("threshold", f"must lie between 0 and the maximum {result.maximum}, not {result.threshold}")
@@ -218,7 +243,8 @@ def _read_decision(table: Table) -> Decision:
     return result
 
 
-def _read_alignment(table: Table) -> Alignment | None:
+def read_alignment(table: Table) -> Alignment | None:
+    """Read an [alignment] table, None where it is empty; InputError names the key that is wrong."""
     if not table.rest:
         return None
     rows = table.take("template", list)
@@ -228,6 +254,18 @@ def _read_alignment(table: Table) -> Alignment | None:
         raise table.fail("template", "must be five [x, y] points")
     table.done()
     return Alignment(tuple((float(x), float(y)) for x, y in rows))
+
+
+def _read_detector(table: Table) -> DetectorOutput | None:
+    if not table.rest:
+        return None
+    result = DetectorOutput(table.take("output", str), table.take("threshold", float), table.take("false_alarm", float))
+    if result.threshold <= 0:
+        raise table.fail("threshold", f"must be positive, not {result.threshold}")
+    if not 0 < result.false_alarm < 1:
+        raise table.fail("false_alarm", f"must lie between 0 and 1, not {result.false_alarm}")
+    table.done()
+    return result
 
 
 def _read_checkpoint(table: Table, folder: Path) -> Checkpoint | None:

@@ -143,6 +143,11 @@ class RuntimeVerifier:
             raise InputError(
                 f"{where}: outputs are {sorted(outputs)}, but the manifest names {self.manifest.output.name!r}"
             )
+        if self.manifest.detector is not None and self.manifest.detector.name not in outputs:
+            raise InputError(
+                f"{where}: outputs are {sorted(outputs)}, but the manifest's detector names "
+                f"{self.manifest.detector.name!r}"
+            )
         if inputs[spec.name].type != "tensor(float)":
             raise InputError(f"{where}: input {spec.name!r} is {inputs[spec.name].type}, not tensor(float)")
         shape = inputs[spec.name].shape
@@ -160,14 +165,23 @@ class RuntimeVerifier:
         Raises:
             InputError: the crops have another size, or an embedding has another length, NaN or infinity.
         """
-        spec, output = self.manifest.input, self.manifest.output
+        return self.embed_and_score(crops)[0]
+
+    def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`embed`, and the detector's attack scores (N,), which are zero where the manifest has no detector.
+
+        Raises:
+            InputError: as by `embed`, or a score has another shape, NaN or infinity.
+        """
+        spec, output, detector = self.manifest.input, self.manifest.output, self.manifest.detector
+        wanted = [output.name] if detector is None else [output.name, detector.name]
         if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
             raise InputError(
                 f"crops of shape {crops.shape} given to {self.manifest.name}, which takes "
                 f"(N, {spec.height}, {spec.width}, 3)"
             )
         size = self._fixed_batch or self.execution.batch
-        parts = [np.empty((0, output.size), np.float32)]
+        parts, scores = [np.empty((0, output.size), np.float32)], [np.empty(0, np.float32)]
         for start in range(0, len(crops), size):
             batch = crops[start : start + size]
             missing = (self._fixed_batch or len(batch)) - len(batch)
@@ -176,7 +190,7 @@ class RuntimeVerifier:
             if self._takes_entropy:
                 feed[ENTROPY] = os_entropy(len(padded)) if self.seed is None else seeded_entropy(padded, self.seed)
             try:
-                embeddings = self._session.run([output.name], feed)[0][: len(batch)]
+                embeddings, *score = (found[: len(batch)] for found in self._session.run(wanted, feed))
             except Exception as error:  # ONNX Runtime raises a dozen unrelated types
                 reason = str(error).splitlines()[0][:200]
                 raise InputError(f"{self.manifest.model}: ONNX Runtime failed while running it ({reason})") from error
@@ -185,7 +199,13 @@ class RuntimeVerifier:
                     f"{self.manifest.model}: output {output.name!r} has shape {embeddings.shape} for "
                     f"{len(batch)} crops, but the manifest says embeddings of {output.size}"
                 )
+            if score and (score[0].shape != (len(batch),) or not np.isfinite(score[0]).all()):
+                raise InputError(
+                    f"{self.manifest.model}: output {wanted[1]!r} must be one finite number for each of {len(batch)} "
+                    f"crops; its shape is {score[0].shape}"
+                )
             parts.append(embeddings)
+            scores.append(score[0] if score else np.zeros(len(batch), np.float32))
         self.images_run += len(crops)
         result = np.concatenate(parts)
         if not np.isfinite(result).all():
@@ -193,4 +213,4 @@ class RuntimeVerifier:
             raise InputError(f"{self.manifest.model}: the embedding of crop {bad} has NaN or infinite values")
         if output.normalize:
             result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
-        return result
+        return result, np.concatenate(scores)

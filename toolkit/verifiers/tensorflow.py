@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.onnx_graph import load_onnx
 from toolkit.verifiers.quiet import import_tensorflow
+from toolkit.verifiers.variants import tensorflow_attack_scores, tensorflow_distances, tensorflow_fold
 
 _BATCH = 32
 
@@ -62,16 +63,19 @@ class TensorFlowVerifier:
         network: Callable[[Any], Any] | None = None,
         draws: int = 1,
         seed: int = 0,
+        squeezers: Sequence[Callable[[Any], Any]] = (),
     ) -> None:
         """Load the network.
 
         Args:
             manifest: what goes in and comes out.
-            defense: maps crops (N, H, W, 3) in [0, 1], and entropies (N,) for what is random in it, to crops.
+            defense: maps crops (N, H, W, 3) in [0, 1], and entropies (N,) for what is random in it, to crops; to
+                several times N crops, all first draws first, where the verifier averages over draws.
             network: from the model's input tensor to embeddings; by default `differentiable`.
             draws: gradients and distances are means over this many draws of a random defense (expectation over
                 transformation, Athalye et al. 2018).
             seed: of those draws, together with the crop's pixels.
+            squeezers: the detector's, each from defended crops to squeezed ones.
 
         Raises:
             UnavailableError: TensorFlow is not installed.
@@ -82,15 +86,19 @@ class TensorFlowVerifier:
         self.manifest, self.draws, self.seed = manifest, draws, seed
         metric = manifest.decision.metric
 
-        def embed(crops: Any, entropy: Any) -> Any:
+        def folded(crops: Any, entropy: Any, squeezers: Sequence[Callable[[Any], Any]]) -> Any:
             defended = crops if defense is None else defense(crops, entropy)
-            return network(tensorflow_model_input(defended, manifest.input))
+            variants = tf.concat([defended, *(squeeze(defended) for squeeze in squeezers)], axis=0)
+            embeddings = network(tensorflow_model_input(variants, manifest.input))
+            return tensorflow_fold(embeddings, 1 + len(squeezers), tf.shape(crops)[0])
 
-        def distance(a: Any, b: Any) -> Any:
-            if metric == "cosine":
-                return 1.0 - tf.reduce_sum(tf.math.l2_normalize(a, -1) * tf.math.l2_normalize(b, -1), axis=-1)
-            squared = tf.reduce_sum(tf.square(a - b), axis=-1)
-            return squared if metric == "squared-euclidean" else tf.sqrt(tf.maximum(squared, 1e-12))
+        def mean_and_gradient(crops: Any, each: Callable[[Any], Any]) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(crops)
+                # The draws of a crop lie beside each other.
+                mean = tf.reduce_mean(tf.reshape(each(tf.repeat(crops, draws, 0)), (-1, draws)), axis=1)
+                total = tf.reduce_sum(mean)
+            return mean, tape.gradient(total, crops)
 
         images = tf.TensorSpec((None, manifest.input.height, manifest.input.width, 3), tf.float32)
         embeddings = tf.TensorSpec((None, manifest.output.size), tf.float32)
@@ -98,36 +106,54 @@ class TensorFlowVerifier:
 
         @tf.function(input_signature=[images, entropies], autograph=False)
         def embed_compiled(crops: Any, entropy: Any) -> Any:
-            return embed(crops, entropy)
+            variants = folded(crops, entropy, squeezers)
+            return variants[0], tensorflow_attack_scores(metric, variants)
 
         @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
         def gradient_compiled(crops: Any, references: Any, entropy: Any) -> Any:
-            with tf.GradientTape() as tape:
-                tape.watch(crops)
-                # The draws of a crop lie beside each other.
-                each = distance(embed(tf.repeat(crops, draws, 0), entropy), tf.repeat(references, draws, 0))
-                d = tf.reduce_mean(tf.reshape(each, (-1, draws)), axis=1)
-                total = tf.reduce_sum(d)
-            return d, tape.gradient(total, crops)
+            repeated = tf.repeat(references, draws, 0)
+            return mean_and_gradient(crops, lambda x: tensorflow_distances(metric, folded(x, entropy, ())[0], repeated))
 
-        self._embed, self._gradient = embed_compiled, gradient_compiled
+        @tf.function(input_signature=[images, entropies], autograph=False)
+        def score_gradient_compiled(crops: Any, entropy: Any) -> Any:
+            return mean_and_gradient(crops, lambda x: tensorflow_attack_scores(metric, folded(x, entropy, squeezers)))
+
+        self._embed, self._gradient, self._score_gradient = embed_compiled, gradient_compiled, score_gradient_compiled
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
-        batches = [crops[i : i + _BATCH] for i in range(0, len(crops), _BATCH)]
-        parts = [self._embed(batch, seeded_entropy(batch, self.seed)).numpy() for batch in batches]
-        return np.concatenate([np.empty((0, self.manifest.output.size), np.float32), *parts])
+        return self.embed_and_score(crops)[0]
+
+    def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`embed`, and attack scores (N,), which are zero without squeezers."""
+        embeddings, scores = [np.empty((0, self.manifest.output.size), np.float32)], [np.empty(0, np.float32)]
+        for i in range(0, len(crops), _BATCH):
+            batch = crops[i : i + _BATCH]
+            embedding, score = self._embed(batch, seeded_entropy(batch, self.seed))
+            embeddings.append(embedding.numpy())
+            scores.append(score.numpy())
+        return np.concatenate(embeddings), np.concatenate(scores)
 
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Distances (N,) to reference embeddings (N, D) and their gradients (N, H, W, 3) with respect to the crops."""
-        d, g = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
+        return self._gradients(self._gradient, crops, references)
+
+    def scores_and_gradients(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Attack scores (N,) and their gradients (N, H, W, 3) with respect to the crops."""
+        return self._gradients(self._score_gradient, crops)
+
+    def _gradients(
+        self, compiled: Callable[..., Any], crops: NDArray[np.float32], *others: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """What `compiled` gives for each batch of crops and of what goes with them."""
+        values, gradients = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
         size = max(1, _BATCH // self.draws)
         for i in range(0, len(crops), size):
             batch = crops[i : i + size]
             entropy = np.stack([seeded_entropy(batch, self.seed, draw) for draw in range(self.draws)], axis=1)
-            distance, gradient = self._gradient(batch, references[i : i + size], entropy.ravel())
-            d.append(distance.numpy().astype(np.float64))
-            g.append(gradient.numpy())
-        return np.concatenate(d), np.concatenate(g)
+            value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
+            values.append(value.numpy().astype(np.float64))
+            gradients.append(gradient.numpy())
+        return np.concatenate(values), np.concatenate(gradients)

@@ -27,3 +27,11 @@ class WhiteBox:
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Distances (N,) to reference embeddings (N, D) and their gradients with respect to the crops."""
         return self.original.distances_and_gradients(crops, references)
+
+    def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`embed`, and the detector's attack scores (N,)."""
+        return self.runtime.embed_and_score(crops)
+
+    def scores_and_gradients(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Attack scores (N,) and their gradients with respect to the crops."""
+        return self.original.scores_and_gradients(crops)

@@ -1,0 +1,64 @@
+"""The detector of a profile: feature squeezing (Xu et al. 2018), on embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.defenses.base import Defense
+from toolkit.errors import InputError, UsageError
+from toolkit.files import write_bytes
+
+# The second output of a hardened graph with a detector.
+ATTACK_SCORE = "attack_score"
+MOST_SQUEEZERS = 8
+# How the comment begins that says what a threshold is for.
+_CALIBRATED = "calibrated"
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Flags an image whose embedding moves by more than `threshold` under one of its `squeezers`.
+
+    The attack score is the largest distance, in the metric of the verifier, between the embedding of a defended crop
+    and that of the same crop squeezed. `false_alarm` is the share of clean images that the threshold was calibrated
+    to flag, which holds for one verifier only.
+    """
+
+    squeezers: tuple[Defense, ...]
+    threshold: float
+    false_alarm: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.squeezers) <= MOST_SQUEEZERS:
+            raise ValueError(f"needs 1 to {MOST_SQUEEZERS} [[detector.squeezer]] tables, not {len(self.squeezers)}")
+        if not 0 < self.threshold < float("inf"):
+            raise ValueError(f"threshold must be a positive number, not {self.threshold}")
+        if not 0 < self.false_alarm < 1:
+            raise ValueError(f"false_alarm must lie between 0 and 1, not {self.false_alarm}")
+
+
+def write_threshold(path: Path, threshold: float, false_alarm: float, calibrated_for: str) -> None:
+    """Set threshold and false alarm rate in a profile file, and say beside it what for; all else stays as it is.
+
+    A comment of the user's beside the threshold is kept in place of that.
+
+    Raises:
+        UsageError: the profile has no detector.
+        InputError: the file cannot be read.
+    """
+    import tomlkit
+
+    try:
+        document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
+        raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+    detector = document.get("detector")
+    if detector is None:
+        raise UsageError(f"{path}: has no [detector] whose threshold could be set")
+    said = detector["threshold"].trivia.comment.lstrip("# ")
+    detector["threshold"], detector["false_alarm"] = threshold, false_alarm
+    kept = said if said and not said.startswith(_CALIBRATED) else f"{_CALIBRATED} {calibrated_for}"
+    detector["threshold"].comment(kept)
+    write_bytes(path, tomlkit.dumps(document).encode())

@@ -1,0 +1,74 @@
+"""The terminal form of a transfer: one page that reads at 80 columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from toolkit.audit.transfer import Transfer, TransferResult
+from toolkit.report.terminal import bullet, facts_table, new_table, norm, percent, whole_percent
+
+_LEGEND = (
+    "n: pairs that source and target both decide rightly without an attack. crafted: of these, flipped on the source; "
+    "no others are sent. ASR: successes on the target over n, 95 % Wilson interval; transfer: over crafted; own: of "
+    "the successes, how many resampling alone does not flip. L2 (pixel range 1): median of the crafted, in the "
+    "source's crop and after resampling."
+)
+
+
+def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
+    """Print what became of a run's probes on another verifier; `path` is where its JSON was written."""
+    t, geometry = transfer, transfer.geometry
+    console.print()
+    dash = "─" if console.encoding.lower().startswith("utf") else "-"
+    console.rule(f"sixpixels replay   run {t.run} on {t.target}", characters=dash)
+    facts = facts_table()
+    facts.add_row("crafted on", f"{t.source}   sha256 {t.source_identity[:12]}")
+    where = f"sha256 {t.target_identity[:12]}" if t.calls is None else t.target_identity
+    facts.add_row("replayed on", f"{t.target} behind {t.profile}   {where}")
+    if t.calls is not None:
+        facts.add_row("calls", f"{t.calls}, repeated ones included")
+    sizes = "{} x {} to {} x {}".format(*geometry.source, *geometry.target)
+    facts.add_row("crops", f"{sizes}, scale {geometry.scale:.3f}, at least {100 * geometry.covered:.0f} % covered")
+    facts.add_row("pairs", f"{t.pairs_source}; {t.left_out} left out")
+    console.print(facts)
+    table = new_table("the target without an attack", console)
+    table.add_column("goal", no_wrap=True)
+    for column in ("pairs", "wrong", "turned away", "flipped by resampling alone %"):
+        table.add_column(column, justify="right")
+    for b in t.baseline:
+        table.add_row(b.goal, str(b.pairs), str(b.clean_errors), str(b.failed + b.lost), percent(b.flips))
+    console.print(table)
+    for goal in dict.fromkeys(r.goal for r in t.results):
+        console.print(_table([r for r in t.results if r.goal == goal], console))
+    console.print(_LEGEND, style="dim")
+    for failure in t.unavailable:
+        bullet(console, f"NOT JUDGED: {failure.attack}: {failure.reason}")
+    for r in t.results:
+        if r.failed:
+            bullet(console, f"{r.attack} on {r.known}, {r.goal}: the target turned {r.failed} probes away")
+    console.print("\n[bold]files[/bold]")
+    bullet(console, str(path))
+
+
+def _table(results: list[TransferResult], console: Console) -> Table:
+    table = new_table(f"transfer: {results[0].goal}", console)
+    table.add_column("attack", no_wrap=True)
+    table.add_column("against", no_wrap=True)
+    for column in ("n", "crafted", "ASR % [95 %]", "transfer", "own", "L2", "after"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for r in results:
+        table.add_row(
+            r.attack,
+            r.known,
+            str(r.eligible),
+            str(r.crafted),
+            whole_percent(r.asr),
+            "-" if r.of_crafted.value is None else whole_percent(r.of_crafted, interval=False),
+            str(r.beyond_resampling),
+            norm(r.l2_source),
+            norm(r.l2),
+        )
+    return table

@@ -1,0 +1,103 @@
+"""Calling a remote verifier: at a limited rate, a limited number of times, again where it did not answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from toolkit.errors import UnavailableError
+from toolkit.verifiers.remote.config import Limits
+
+_T = TypeVar("_T")
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+# A server that asks for more time is not waited for.
+_LONGEST_WAIT = 120.0
+
+
+class TransientError(Exception):
+    """A call that may succeed when it is made again; `wait` is how many seconds the server asks for, if it does."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class TokenBucket:
+    """Lets `rate` calls a second through; holds `size` tokens, and so lets that many through at once."""
+
+    def __init__(
+        self,
+        rate: float,
+        size: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate, self._size, self._clock, self._sleep = rate, size, clock, sleep
+        self._tokens, self._at = size, clock()
+
+    def take(self) -> None:
+        """Wait for a token and take it."""
+        self._fill()
+        while self._tokens < 1:
+            self._sleep((1 - self._tokens) / self._rate)
+            self._fill()
+        self._tokens -= 1
+
+    def _fill(self) -> None:
+        now = self._clock()
+        # A billionth more, so that a clock's rounding never asks for a sleep too short to move it.
+        self._tokens = min(self._size, self._tokens + (now - self._at) * self._rate + 1e-9)
+        self._at = now
+
+
+class Caller:
+    """Makes calls within limits.
+
+    Attributes:
+        calls: how many were made, repeated ones included.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        limits: Limits,
+        rng: np.random.Generator,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`where` begins every message; `rng` spreads the pauses, so that many callers do not come back at once."""
+        self.calls = 0
+        self._where, self._limits, self._rng, self._sleep = where, limits, rng, sleep
+        self._bucket = TokenBucket(limits.calls_per_second, clock=clock, sleep=sleep)
+
+    def __call__(self, call: Callable[[], _T]) -> _T:
+        """Make one call, and make it again after a `TransientError`, with pauses that double.
+
+        Raises:
+            UnavailableError: no calls are left, or the last repetition failed too.
+        """
+        for repeated in range(self._limits.retries + 1):
+            if self.calls >= self._limits.max_calls:
+                raise UnavailableError(
+                    f"{self._where}: the {self._limits.max_calls} calls of limits.max_calls are used up; "
+                    "raise it if more may be made"
+                )
+            self._bucket.take()
+            self.calls += 1
+            try:
+                return call()
+            except TransientError as error:
+                if repeated == self._limits.retries:
+                    raise UnavailableError(f"{self._where}: {error}, in {repeated + 1} attempts") from error
+                self._sleep(self._pause(repeated, error))
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def _pause(self, repeated: int, error: TransientError) -> float:
+        if error.wait is not None and error.wait > _LONGEST_WAIT:
+            raise UnavailableError(f"{self._where}: {error}, and asks to wait {error.wait:.0f} s; try later") from error
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**repeated) * self._rng.uniform(0.5, 1.0)
+        return max(pause, error.wait or 0.0)

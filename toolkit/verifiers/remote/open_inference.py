@@ -1,0 +1,135 @@
+"""A remote verifier that speaks the open inference protocol v2 over HTTP, as Triton and KServe do.
+
+Its JSON form alone: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError
+from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.entropy import ENTROPY
+from toolkit.verifiers.remote.calls import Caller
+from toolkit.verifiers.remote.config import OpenInference, model_path, token
+from toolkit.verifiers.remote.exchange import Server
+
+_DATATYPE = "FP32"
+
+
+class OpenInferenceVerifier:
+    """Embeddings from a server; stands where attacks and replays take a runtime.
+
+    Attributes:
+        remote: what it was described as.
+        caller: counts the calls.
+    """
+
+    def __init__(self, remote: OpenInference, caller: Caller) -> None:
+        """Ask the server whether it is ready and whether its model is what `remote` says.
+
+        Raises:
+            UnavailableError: the server does not answer or refuses, or the token is not set.
+            InputError: the model has other tensors, or the answer is none.
+        """
+        self.remote, self.caller = remote, caller
+        self._server = Server(remote.url, remote.limits.timeout, token(remote))
+        self._model = model_path(remote)
+        self._where = f"{remote.url}{self._model}"
+        caller(lambda: self._server.ready("/v2/health/ready"))
+        self._fixed_batch = self._check(caller(lambda: self._server.exchange(self._model)))
+
+    def _check(self, metadata: dict[str, Any]) -> int | None:
+        """Compare the model's metadata with `remote`; return the batch size if the server fixes it."""
+        spec, output = self.remote.input, self.remote.output
+        if metadata.get("name") != self.remote.model:
+            raise InputError(f"{self._where}: describes {metadata.get('name')!r}, not {self.remote.model!r}")
+        inputs = [tensor for tensor in self._tensors(metadata, "inputs") if tensor.get("name") != ENTROPY]
+        if [tensor.get("name") for tensor in inputs] != [spec.name]:
+            names = [tensor.get("name") for tensor in inputs]
+            raise InputError(f"{self._where}: inputs are {names}, but {self.remote.path} names {spec.name!r}")
+        side = [spec.height, spec.width]
+        shape = self._shape(inputs[0], [*side, 3] if spec.layout == "NHWC" else [3, *side])
+        outputs = [t for t in self._tensors(metadata, "outputs") if t.get("name") == output.name]
+        if len(outputs) != 1:
+            raise InputError(f"{self._where}: has no output {output.name!r}, which {self.remote.path} names")
+        self._shape(outputs[0], [output.size])
+        return shape[0] if shape[0] > 0 else None
+
+    def _tensors(self, document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        tensors = document.get(key)
+        if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
+            raise InputError(f"{self._where}: the answer has no list of {key}")
+        return tensors
+
+    def _shape(self, tensor: dict[str, Any], expected: list[int]) -> list[int]:
+        """The shape in a model's metadata, which is a batch of `expected`; -1 is any size."""
+        shape, name = tensor.get("shape"), tensor.get("name")
+        if tensor.get("datatype") != _DATATYPE:
+            raise InputError(f"{self._where}: {name!r} is {tensor.get('datatype')!r}; only {_DATATYPE} is spoken here")
+        if (
+            not isinstance(shape, list)
+            or len(shape) != len(expected) + 1
+            or not all(type(size) is int for size in shape)
+            or any(size not in (-1, e) for size, e in zip(shape[1:], expected, strict=True))
+        ):
+            raise InputError(f"{self._where}: {name!r} has shape {shape}, but {self.remote.path} says (N, *{expected})")
+        return shape
+
+    def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]; L2-normalized where `remote` says so.
+
+        Raises:
+            UnavailableError: the server does not answer or refuses, or no calls are left.
+            InputError: the crops have another size, or the answer is not D finite numbers for each.
+        """
+        spec, output = self.remote.input, self.remote.output
+        if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
+            raise InputError(
+                f"crops of shape {crops.shape} given to {self.remote.name}, which takes "
+                f"(N, {spec.height}, {spec.width}, 3)"
+            )
+        size = self._fixed_batch or self.remote.batch
+        parts = [np.empty((0, output.size), np.float32)]
+        for start in range(0, len(crops), size):
+            batch = crops[start : start + size]
+            missing = (self._fixed_batch or len(batch)) - len(batch)
+            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+            parts.append(self._infer(model_input(padded, spec))[: len(batch)])
+        result = np.concatenate(parts)
+        if output.normalize:
+            result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
+        return result
+
+    def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`embed`, and attack scores (N,) of zero: a detector on the server's side is not asked."""
+        return self.embed(crops), np.zeros(len(crops), np.float32)
+
+    def _infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        wanted = self.remote.output
+        given = {
+            "name": self.remote.input.name,
+            "shape": list(tensor.shape),
+            "datatype": _DATATYPE,
+            "data": tensor.ravel().tolist(),
+        }
+        document = {"inputs": [given], "outputs": [{"name": wanted.name}]}
+        answer = self.caller(lambda: self._server.exchange(f"{self._model}/infer", document))
+        found = [t for t in self._tensors(answer, "outputs") if t.get("name") == wanted.name]
+        shape = [len(tensor), wanted.size]
+        if len(found) != 1 or found[0].get("datatype") != _DATATYPE or found[0].get("shape") != shape:
+            got = [(t.get("name"), t.get("datatype"), t.get("shape")) for t in found]
+            raise InputError(f"{self._where}: answers {got}, not {wanted.name!r} in {_DATATYPE} of shape {shape}")
+        try:
+            numbers = np.asarray(found[0].get("data"))
+        except ValueError:  # lists of different lengths
+            numbers = np.empty(0, object)
+        # Integers are numbers too; texts that look like some are not.
+        if numbers.dtype.kind not in "fiu" or numbers.size != shape[0] * shape[1]:
+            raise InputError(f"{self._where}: {wanted.name!r} has not the {shape[0]} x {shape[1]} numbers of its shape")
+        if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
+            raise InputError(f"{self._where}: {wanted.name!r} has NaN or infinite values")
+        return numbers.reshape(shape).astype(np.float32)
