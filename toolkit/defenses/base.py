@@ -135,7 +135,8 @@ class Defense(Protocol):
     `backward` says what the gradient of the TensorFlow form is: the true one (`exact`), that of a smooth stand-in
     (`surrogate`), or the identity's at the steps that have none (`straight-through`); the last two are the BPDA of
     Athalye et al. 2018, and the forward value is the true defense in all cases. `exact` is false where the
-    TensorFlow and ONNX forms only come close to `numpy`.
+    TensorFlow and ONNX forms only come close to `numpy`. A defense that may say `any_range = True` (see `any_range`)
+    saves a hardened graph the way to [0, 1] and back.
     """
 
     backward: ClassVar[Backward]
@@ -189,6 +190,11 @@ class RandomDefense(Protocol):
 
 
 AnyDefense = Defense | RandomDefense
+
+
+def any_range(defense: AnyDefense) -> bool:
+    """Whether the defense gives the same on values of any range: it commutes with x -> a x + b, a > 0, by channel."""
+    return bool(getattr(defense, "any_range", False))
 
 
 def is_random(defense: AnyDefense) -> TypeIs[RandomDefense]:

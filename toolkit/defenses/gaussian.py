@@ -25,6 +25,7 @@ class GaussianBlur:
     name: ClassVar[str] = "gaussian-blur"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
+    any_range: ClassVar[bool] = True
     sigma: float = number(1.0, 0.3, 5.0)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ class Mean:
     name: ClassVar[str] = "mean"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
+    any_range: ClassVar[bool] = True
     size: int = number(3, 2, 31)
 
     def __post_init__(self) -> None:
@@ -52,12 +53,11 @@ class Mean:
         return tf.nn.depthwise_conv2d(padded, kernel, (1, 1, 1, 1), "VALID")
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """Reflecting Pad and a grouped Conv: AveragePool with padding treats borders otherwise."""
+        """Reflecting Pad and AveragePool, whose own padding treats borders otherwise."""
         before, after = self._padding
         pads = graph.constant(np.array([0, 0, before, before, 0, 0, after, after], np.int64))
-        kernel = graph.constant(np.full((3, 1, self.size, self.size), 1.0 / self.size**2, np.float32))
         padded = graph.add("Pad", [value, pads], mode="reflect")
-        return graph.add("Conv", [padded, kernel], group=3)
+        return graph.add("AveragePool", [padded], kernel_shape=[self.size, self.size])
 
 
 DEFENSE = Mean

@@ -29,6 +29,7 @@ class Median:
     name: ClassVar[str] = "median"
     backward: ClassVar[Backward] = "exact"
     exact: ClassVar[bool] = True
+    any_range: ClassVar[bool] = True
     size: int = number(3, 3, 5, step=2)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from toolkit import __version__
-from toolkit.defenses.base import GraphBuilder, opset_of, with_opset
+from toolkit.defenses.base import GraphBuilder, any_range, opset_of, with_opset
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
 from toolkit.profiles.detector import ATTACK_SCORE
@@ -224,6 +224,8 @@ def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBu
     builder = GraphBuilder(_PREFIX, opset, spec.name, profile.draws)
     scale, offset = (a.reshape(1, 3, 1, 1) for a in unit_affine(spec))
     affine = bool(np.any(scale != 1) or np.any(offset != 0))
+    # What does not look at the range is spared the way to [0, 1] and back; scales are positive.
+    affine &= not all(any_range(step) for step in (*profile.defenses, *profile.squeezers))
     value = spec.name
     if spec.layout == "NHWC":
         value = builder.add("Transpose", [value], perm=[0, 3, 1, 2])
