@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,9 +191,13 @@ def worst_finding(scenarios: list[ScenarioResult]) -> str:
 
 
 def make_caveats(
-    clean: list[CleanResult], scenarios: list[ScenarioResult], unavailable: tuple[Unavailable, ...], left_out: int
+    clean: list[CleanResult],
+    scenarios: list[ScenarioResult],
+    unavailable: tuple[Unavailable, ...],
+    left_out: int,
+    draws: Mapping[str, int],
 ) -> list[str]:
-    """What the numbers cannot show, in words."""
+    """What the numbers cannot show, in words; `draws` says of each random profile over how many gradients are means."""
     caveats = []
     for goal in GOALS:
         sizes = [s.eligible for s in scenarios if s.goal == goal]
@@ -212,6 +217,11 @@ def make_caveats(
     adaptive = {s.profile for s in scenarios if s.knowledge == "perfect"}
     for profile in sorted(defended - adaptive):
         caveats.append(f"{profile}: no adaptive attack was run, so nothing here shows that it is robust")
+    for profile, count in draws.items():
+        caveats.append(
+            f"{profile} is random: every probe was judged on one draw, made from the seed; gradients that know it are means "
+            f"over {count} draws. Another seed gives other decisions"
+        )
     if left_out:
         caveats.append(f"{left_out} pairs were left out; the report lists why")
     for result in clean:

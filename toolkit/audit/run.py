@@ -105,9 +105,8 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
     def gradients(profile: Profile) -> TensorFlowVerifier:
         from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
-        # An ensemble is a mean over draws already.
-        draws = max(1, _DRAWS // profile.draws) if profile.random else 1
         squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
+        draws = _draws(profile)
         return TensorFlowVerifier(manifest, profile.tensorflow, draws=draws, seed=request.seed, squeezers=squeezers)
 
     bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
@@ -135,6 +134,7 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         for result in scenario_results(scenario, replay, clean[scenario.profile], genuine)
     ]
     clean_results = [clean_result(p.name, clean[p], genuine) for p in request.profiles]
+    draws = {p.name: _draws(p) * p.draws for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
     return Assessment(
         run=folder.name,
@@ -152,11 +152,16 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         unavailable=unavailable,
         checks=tuple(checks),
         worst=worst_finding(results),
-        caveats=tuple(make_caveats(clean_results, results, unavailable, len(left_out))),
+        caveats=tuple(make_caveats(clean_results, results, unavailable, len(left_out), draws)),
         complete=not unavailable,
         valid=all(check.passed for check in checks),
         detection=tuple(detection_results(outcomes, clean, genuine)),
     )
+
+
+def _draws(profile: Profile) -> int:
+    """Over how many draws of the whole profile gradients are means; an ensemble is a mean over draws already."""
+    return max(1, _DRAWS // profile.draws) if profile.random else 1
 
 
 def _checks(
