@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from toolkit.audit.assessment import Assessment, clean_result, scenario_results
 from toolkit.audit.plan import Knowledge, Scenario, make_plan
 from toolkit.audit.replay import CleanRun, Replay
 from toolkit.audit.run import Request, run_audit, run_name
+from toolkit.defenses.noise import Noise
 from toolkit.errors import UsageError
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
@@ -96,8 +98,6 @@ def test_a_damaged_artifact_is_made_anew(request_: Request, tmp_path: Path) -> N
 
 
 def test_probes_are_named_by_what_they_depend_on(request_: Request, tmp_path: Path) -> None:
-    import dataclasses
-
     def names(request: Request) -> set[str]:
         folder = tmp_path / run_name(request)
         run_audit(request, folder, Silent())
@@ -119,6 +119,14 @@ def test_knowing_the_defense_helps_and_success_is_judged_on_the_deployed_side(
     # A mean filter takes most of the noise away that was enough for the bare verifier.
     assert asr["mean3", "zero", "dodging"].value < 0.5
     assert asr["mean3", "perfect", "dodging"].value > asr["mean3", "zero", "dodging"].value
+
+
+def test_the_attacker_does_not_see_the_draw_that_judges_the_probe(request_: Request, tmp_path: Path) -> None:
+    noisy = Profile("noisy", "", (Noise(0.25),), "")
+    asked = dataclasses.replace(request_, profiles=(noisy,), knowledge=("perfect",))
+    results = run_audit(asked, tmp_path / "run", Silent()).scenarios
+    # Whoever saw it would lose nothing.
+    assert 0 < sum(s.asr.successes for s in results) < sum(s.crafted for s in results)
 
 
 def plan_of(*knowledge: Knowledge, no_gradients: str | None = None):  # type: ignore[no-untyped-def]

@@ -219,8 +219,8 @@ def make_caveats(
         caveats.append(f"{profile}: no adaptive attack was run, so nothing here shows that it is robust")
     for profile, count in draws.items():
         caveats.append(
-            f"{profile} is random: every probe was judged on one draw, made from the seed; gradients that know it are means "
-            f"over {count} draws. Another seed gives other decisions"
+            f"{profile} is random: every probe was judged on one draw, which the attacker did not see; gradients that "
+            f"know it are means over {count} draws. Another seed gives other decisions"
         )
     if left_out:
         caveats.append(f"{left_out} pairs were left out; the report lists why")

@@ -102,12 +102,19 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         return deploy(model, manifest, profile, request.execution, request.seed)
 
     @cache
+    def attacked(profile: Profile) -> RuntimeVerifier:
+        # What is deployed draws anew at every call: the attacker does not meet the draw that judges the probe.
+        if not profile.random:
+            return runtime(profile)
+        return deploy(model, manifest, profile, request.execution, request.seed + 1)
+
+    @cache
     def gradients(profile: Profile) -> TensorFlowVerifier:
         from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
         squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
         draws = _draws(profile)
-        return TensorFlowVerifier(manifest, profile.tensorflow, draws=draws, seed=request.seed, squeezers=squeezers)
+        return TensorFlowVerifier(manifest, profile.tensorflow, draws=draws, seed=request.seed + 1, squeezers=squeezers)
 
     bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
     verifier = runtime(bare)
@@ -120,11 +127,13 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
     def white_box(profile: Profile) -> WhiteBox:
         from toolkit.verifiers.white_box import WhiteBox
 
-        return WhiteBox(runtime(profile), gradients(profile))
+        return WhiteBox(attacked(profile), gradients(profile))
 
     uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
     parity = _parity(verifier, gradients(bare), crops, manifest) if uses_gradients else None
-    outcomes, failed = _craft_and_replay(request, folder / "probes", plan, runtime, white_box, clean, progress)
+    outcomes, failed = _craft_and_replay(
+        request, folder / "probes", plan, runtime, attacked, white_box, clean, progress
+    )
     unavailable = (*plan.unavailable, *failed)
     write_outcomes(folder, crops.pairs, outcomes, clean)
     checks = [*_checks(request, plan, outcomes, white_box, clean, progress), *check_outcomes(outcomes, clean)]
@@ -192,6 +201,7 @@ def _craft_and_replay(
     probes: Path,
     plan: Plan,
     runtime: Callable[[Profile], RuntimeVerifier],
+    attacked: Callable[[Profile], RuntimeVerifier],
     white_box: Callable[[Profile], WhiteBox],
     clean: dict[Profile, CleanRun],
     progress: Progress,
@@ -204,7 +214,7 @@ def _craft_and_replay(
     outcomes, failed = [], []
     for attack, known in plan.crafts:
         side: Callable[[Profile], RuntimeVerifier | WhiteBox]
-        side = white_box if attack.needs == "gradient" else runtime
+        side = white_box if attack.needs == "gradient" else attacked
         parts: dict[Scenario, list[Replay]] = {s: [] for s in plan.scenarios if (s.attack, s.known) == (attack, known)}
         try:
             for chunk in craft(
