@@ -97,7 +97,7 @@ def audit(
     profiles: Annotated[
         str, typer.Option(help="Profiles: shipped names or .toml files, separated by commas.")
     ] = "none,mean3,n2c",
-    knowledge: Annotated[str, typer.Option(help="What the attacker knows: zero, perfect, or both.")] = "zero,perfect",
+    knowledge: Annotated[str, typer.Option(help="What the attacker knows: zero, partial, perfect.")] = "zero,perfect",
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: runs/ and a hash of what is asked.")
     ] = None,
@@ -112,6 +112,7 @@ def audit(
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
     import toolkit.attacks
+    from toolkit.audit.plan import ASKED
     from toolkit.audit.record import write_record
     from toolkit.audit.run import Request, run_audit, run_name
     from toolkit.audit.suites import SUITES, paper_pairs
@@ -130,7 +131,7 @@ def audit(
     chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
     if not chosen_profiles:
         raise UsageError("no profile chosen; 'none' is the empty one")
-    chosen_knowledge = choose("knowledge", _names(knowledge), {"zero": "zero", "perfect": "perfect"})
+    chosen_knowledge = choose("knowledge", _names(knowledge), {level: level for level in ASKED})
     manifest, execution = _manifest(model), _execution(provider, require_provider, threads)
     RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
     with _progress(quiet or as_json) as progress:

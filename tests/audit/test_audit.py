@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.models import write_linear
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.square import Square
 from toolkit.audit.assessment import Assessment, clean_result, scenario_results
 from toolkit.audit.plan import Knowledge, Scenario, make_plan
 from toolkit.audit.replay import CleanRun, Replay
@@ -24,6 +27,7 @@ from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.report.jsonable import report_schema, to_json
+from toolkit.report.terminal import print_assessment
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import Execution
@@ -143,6 +147,36 @@ def test_plan_crafts_once_what_is_replayed_twice() -> None:
     zero = next(s for s in plan.scenarios if s.knowledge == "zero")
     assert zero.known.name == "none"
     assert zero.profile.name == "mean3"
+
+
+def test_partial_knowledge_is_of_every_other_defended_profile() -> None:
+    profiles = [find_profile(name) for name in ("none", "mean3", "bits4", "median3")]
+    plan = make_plan([Gaussian()], profiles, ["partial", "perfect"], None)
+    partial = {(s.profile.name, s.known.name) for s in plan.scenarios if s.knowledge == "partial"}
+    assert partial == {(a, b) for a in ("mean3", "bits4", "median3") for b in ("mean3", "bits4", "median3") if a != b}
+    assert len(plan.crafts) == 4, "what perfect knowledge crafts is replayed"
+    with pytest.raises(UsageError, match="name two"):
+        make_plan([Gaussian()], profiles[:2], ["partial"], None)
+
+
+def test_asking_within_a_budget_is_called_query_and_has_a_curve(request_: Request, tmp_path: Path) -> None:
+    attack = Square(budget=120)
+    asked = dataclasses.replace(request_, attacks=(attack,))
+    assessment = run_audit(asked, tmp_path / "run", Silent())
+    assert {(s.profile, s.knowledge) for s in assessment.scenarios} == {
+        ("none", "query"), ("mean3", "zero"), ("mean3", "query")
+    }  # fmt: skip
+    for s in assessment.scenarios:
+        counts, rates = zip(*s.asr_at_queries, strict=True)
+        assert counts == (10, 30, 100, 120)
+        assert [r.successes for r in rates] == sorted(r.successes for r in rates)
+        assert rates[-1] == s.asr
+    jsonschema.validate(json.loads(to_json(assessment)), report_schema())
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_assessment(assessment, console, [])
+    text = console.export_text()
+    assert "within so many queries" in text
+    assert "…" not in text, "nothing is cut off at 80 columns"
 
 
 def test_plan_says_what_cannot_be_run() -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.attacks.base import Attack
 from toolkit.audit.detection import DetectionResult
-from toolkit.audit.plan import GOALS, Goal, Scenario, Unavailable
+from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Scenario, Unavailable
 from toolkit.audit.replay import CleanRun, Replay
 from toolkit.audit.sanity import Check
 from toolkit.export.parity import Parity
@@ -59,11 +60,13 @@ class ScenarioResult:
 
     `asr` counts 8-bit successes over eligible pairs: those that the target decided correctly before the attack, and
     whose clean probe its detector does not flag (`clean_flagged`). A probe that is flagged is no success.
-    Norms are of successful 8-bit probes, None where there is none.
+    Norms are of successful 8-bit probes, None where there is none. `known` is the profile that the probes were crafted
+    against; `asr_at_queries` counts pairs that were done within so many queries, for attacks with a budget.
     """
 
     attack: str
     knowledge: str
+    known: str
     profile: str
     goal: Goal
     pairs: int
@@ -76,6 +79,7 @@ class ScenarioResult:
     asr_float: Rate
     asr_at_l2: tuple[tuple[float, Rate], ...]
     asr_float_at_l2: tuple[tuple[float, Rate], ...]
+    asr_at_queries: tuple[tuple[int, Rate], ...]
     mean_l2: float | None
     median_l2: float | None
     median_linf: float | None
@@ -150,6 +154,7 @@ def _scenario_result(
     return ScenarioResult(
         attack=scenario.attack.name,
         knowledge=scenario.knowledge,
+        known=scenario.known.name,
         profile=scenario.profile.name,
         goal=goal,
         pairs=int(of_goal.sum()),
@@ -162,6 +167,9 @@ def _scenario_result(
         asr_float=Rate(int(in_float.sum()), total),
         asr_at_l2=tuple((b, Rate(int((success & (replay.l2 <= b)).sum()), total)) for b in BUDGETS),
         asr_float_at_l2=tuple((b, Rate(int((in_float & (replay.l2_float <= b)).sum()), total)) for b in BUDGETS),
+        asr_at_queries=tuple(
+            (q, Rate(int((success & (replay.evaluations <= q)).sum()), total)) for q in _query_counts(scenario.attack)
+        ),
         mean_l2=over(replay.l2, "mean"),
         median_l2=over(replay.l2, "median"),
         median_linf=over(replay.linf, "median"),
@@ -173,6 +181,13 @@ def _scenario_result(
     )
 
 
+def _query_counts(attack: Attack) -> list[int]:
+    """Where the curve of success against queries is read: 10, 30, 100, ... up to the budget; none without one."""
+    budget = getattr(attack, "budget", 0)
+    counts = [count * 10**power for power in range(1, 7) for count in (1, 3)]
+    return [*(count for count in counts if count < budget), budget] if budget else []
+
+
 def worst_finding(scenarios: list[ScenarioResult]) -> str:
     """One sentence on the scenario with the highest success, the smallest perturbation deciding between equals."""
     hit = [s for s in scenarios if s.asr.successes]
@@ -181,7 +196,7 @@ def worst_finding(scenarios: list[ScenarioResult]) -> str:
             "No attack that was run succeeded on an eligible pair; see the caveats for what that can and cannot show."
         )
     # Adaptive results say more about a deployment than those of an attacker who does not know it.
-    adaptive = [s for s in hit if s.knowledge == "perfect" and s.profile != "none"]
+    adaptive = [s for s in hit if s.knowledge in ADAPTIVE and s.profile != "none"]
     worst = max(adaptive or hit, key=lambda s: (s.asr.lower_bound(), -(s.median_rms or 0.0)))
     verb = "dodges" if worst.goal == "dodging" else "impersonates"
     return (
@@ -214,7 +229,7 @@ def make_caveats(
     for attack in unavailable:
         caveats.append(f"{attack.attack} was not run: {attack.reason}")
     defended = {s.profile for s in scenarios} - {"none"}
-    adaptive = {s.profile for s in scenarios if s.knowledge == "perfect"}
+    adaptive = {s.profile for s in scenarios if s.knowledge in ADAPTIVE}
     for profile in sorted(defended - adaptive):
         caveats.append(f"{profile}: no adaptive attack was run, so nothing here shows that it is robust")
     for profile, count in draws.items():

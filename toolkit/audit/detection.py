@@ -46,6 +46,7 @@ class DetectionResult:
 
     attack: str
     knowledge: str
+    known: str
     profile: str
     goal: Goal
     deployed: Rate
@@ -78,6 +79,7 @@ def detection_results(
                 DetectionResult(
                     scenario.attack.name,
                     scenario.knowledge,
+                    scenario.known.name,
                     scenario.profile.name,
                     goal,
                     _above(scores, run.alarm),

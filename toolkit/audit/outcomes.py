@@ -30,6 +30,7 @@ class PairOutcomes:
 
     attack: str
     knowledge: str
+    known: str
     profile: str
     eligible: Bools
     success: Bools
@@ -56,7 +57,8 @@ def write_outcomes(
     scenarios = []
     for s, replay in outcomes:
         eligible = clean[s.profile].eligible
-        names = {"attack": s.attack.name, "knowledge": s.knowledge, "profile": s.profile.name}
+        names = {"attack": s.attack.name, "knowledge": s.knowledge, "known": s.known.name}
+        names["profile"] = s.profile.name
         scenarios.append({**names, "eligible": _text(eligible), "success": _text(eligible & replay.success)})
     genuine = _text(np.array([pair.genuine for pair in pairs]))
     head = {"schema": _VERSION, "kind": "outcomes"}
@@ -79,6 +81,7 @@ def read_run(folder: Path) -> Run:
             PairOutcomes(
                 str(s["attack"]),
                 str(s["knowledge"]),
+                str(s["known"]),
                 str(s["profile"]),
                 _flags(s["eligible"], count),
                 _flags(s["success"], count),
@@ -86,13 +89,13 @@ def read_run(folder: Path) -> Run:
             for s in content["scenarios"]
         )
         counted = {
-            (o.attack, o.knowledge, o.profile, goal): [int((o.success & kind).sum()), int((o.eligible & kind).sum())]
+            (o.attack, o.known, o.profile, goal): [int((o.success & kind).sum()), int((o.eligible & kind).sum())]
             for o in outcomes
             for goal, kind in zip(GOALS, (genuine, ~genuine), strict=True)
             if kind.any()
         }
         reported = {
-            (s["attack"], s["knowledge"], s["profile"], s["goal"]): [s["asr"]["successes"], s["asr"]["trials"]]
+            (s["attack"], s["known"], s["profile"], s["goal"]): [s["asr"]["successes"], s["asr"]["trials"]]
             for s in report["scenarios"]
         }
     except (KeyError, TypeError, ValueError) as error:

@@ -11,7 +11,11 @@ from toolkit.attacks.base import Attack
 from toolkit.errors import UsageError
 from toolkit.profiles.profile import Profile
 
-Knowledge = Literal["zero", "perfect"]
+Knowledge = Literal["zero", "partial", "perfect", "query"]
+# What can be asked for: `query` is what perfect knowledge is called where an attack only asks the deployed verifier.
+ASKED: tuple[Knowledge, ...] = ("zero", "partial", "perfect")
+# Who meets what is really deployed.
+ADAPTIVE: tuple[Knowledge, ...] = ("perfect", "query")
 Goal = Literal["dodging", "impersonation"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
 
@@ -20,7 +24,8 @@ GOALS: tuple[Goal, ...] = get_args(Goal)
 class Scenario:
     """One attack on one deployed profile, crafted against the profile `known` to the attacker.
 
-    Without a defense, zero and perfect knowledge are the same thing; it is called perfect.
+    Zero knowledge is of the bare verifier, partial of another profile, perfect of the deployed one; it is called query
+    where the attack does not see the model, but asks it within a budget. Without a defense all of it is perfect.
     """
 
     attack: Attack
@@ -61,23 +66,31 @@ def make_plan(
     Args:
         attacks: the attacks to run.
         profiles: the profiles that may be deployed.
-        knowledge: the levels of knowledge for the profiles that have a defense.
+        knowledge: the levels of knowledge for the profiles that have a defense, of `ASKED`.
         no_gradients: why gradient attacks cannot be run, or None if they can.
 
     Raises:
-        UsageError: nothing is left to run.
+        UsageError: nothing is left to run, or partial knowledge is asked for with fewer than two defended profiles.
     """
     bare = next((p for p in profiles if p.empty), Profile("none", "", (), ""))
+    defended = [profile for profile in profiles if not profile.empty]
+    if "partial" in knowledge and len(defended) < 2:
+        raise UsageError("partial knowledge is of another profile than the deployed one: name two that defend")
     scenarios, unavailable = [], []
     for attack in attacks:
         if attack.needs == "gradient" and no_gradients is not None:
             unavailable.append(Unavailable(attack.name, no_gradients))
             continue
+        full: Knowledge = "query" if hasattr(attack, "budget") else "perfect"
         for profile, level in itertools.product(profiles, knowledge):
-            if not profile.empty:
-                scenarios.append(Scenario(attack, level, profile, bare if level == "zero" else profile))
-            elif level == knowledge[0]:
-                scenarios.append(Scenario(attack, "perfect", profile, profile))
+            if profile.empty:
+                scenarios += [Scenario(attack, full, profile, profile)] if level == knowledge[0] else []
+            elif level == "zero":
+                scenarios.append(Scenario(attack, level, profile, bare))
+            elif level == "partial":
+                scenarios += [Scenario(attack, level, profile, other) for other in defended if other != profile]
+            else:
+                scenarios.append(Scenario(attack, full, profile, profile))
     if not scenarios:
         reasons = "; ".join(f"{u.attack}: {u.reason}" for u in unavailable)
         raise UsageError(f"nothing to run: no attack, profile or knowledge is left ({reasons})")

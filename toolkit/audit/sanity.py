@@ -18,7 +18,7 @@ from toolkit.attacks.base import Attack, Bools, Images, Runtime, Task, ascent, m
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.attacks.pgd import Pgd
 from toolkit.audit.craft import make_task
-from toolkit.audit.plan import Scenario
+from toolkit.audit.plan import ADAPTIVE, Scenario
 from toolkit.audit.replay import CleanRun, Replay
 from toolkit.export.parity import compare
 from toolkit.faces.crops import CropSet
@@ -73,13 +73,12 @@ def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) 
         eligible = clean[profile].eligible
         checks += _iterative(profile, [(s, r) for s, r in mine if s.knowledge == "perfect"], eligible)
         for attack in dict.fromkeys(s.attack for s, _ in mine):
-            by = {s.knowledge: r.success & eligible for s, r in mine if s.attack == attack}
-            if "zero" in by and "perfect" in by:
-                checks.append(
-                    _stronger(
-                        "adaptive", f"{attack.name} on {profile.name}", "perfect", by["perfect"], "zero", by["zero"]
-                    )
-                )
+            by = [(s, r.success & eligible) for s, r in mine if s.attack == attack]
+            about = f"{attack.name} on {profile.name}"
+            for adaptive, strong in (o for o in by if o[0].knowledge in ADAPTIVE):
+                for other, weak in (o for o in by if o[0].knowledge not in ADAPTIVE):
+                    names = f"{adaptive.knowledge} knowledge", f"knowledge of {other.known.name}"
+                    checks.append(_stronger("adaptive", about, names[0], strong, names[1], weak))
     return checks
 
 

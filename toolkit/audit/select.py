@@ -10,7 +10,7 @@ import numpy as np
 
 from toolkit.attacks.base import Bools
 from toolkit.audit.outcomes import Run
-from toolkit.audit.plan import GOALS, Goal
+from toolkit.audit.plan import ADAPTIVE, GOALS, Goal
 from toolkit.errors import InputError, InsufficientError
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tests import holm, mcnemar
@@ -192,7 +192,7 @@ def candidates_of(run: Run, latency_ratios: dict[str, float]) -> list[Candidate]
                     fnmr=Rate(clean["fnmr"]["successes"], clean["fnmr"]["trials"]),
                     fmr=Rate(clean["fmr"]["successes"], clean["fmr"]["trials"]),
                     eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
-                    successes={o.attack: o.success for o in mine if o.knowledge == "perfect"},
+                    successes={o.attack: o.success for o in mine if o.knowledge in ADAPTIVE},
                     failed_checks=tuple(dict.fromkeys(failed)),
                     latency_ratio=latency_ratios.get(name),
                 )

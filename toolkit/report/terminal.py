@@ -21,7 +21,7 @@ from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
     from toolkit.audit.cost import Costs
-    from toolkit.audit.detection import DetectorCalibration
+    from toolkit.audit.detection import DetectionResult, DetectorCalibration
     from toolkit.export.compare import QuantizationReport
     from toolkit.export.run import ExportReport
 
@@ -32,7 +32,12 @@ _LEGEND = (
     "n: eligible pairs, which the target decided correctly before the attack; clean errors are never successes. "
     "crafted: of these, flipped on the attacker's own model. ASR: successes in 8 bits over n, 95 % Wilson interval; "
     "float: the same before rounding to 8 bits; L2<1: ASR within an L2 norm of 1. RMS (in 1/255) and L2 (pixel range "
-    "1): medians of the successes."
+    "1): medians of the successes. knows: zero is crafted against the bare verifier, perfect against this profile, "
+    "query by asking it, a profile's name against that one."
+)
+_QUERY_LEGEND = (
+    "Of eligible pairs, those that had succeeded and were done within so many queries, the way to 8 bits included. "
+    "What goes on to come nearer after its first success takes its whole budget."
 )
 _DETECTION_LEGEND = (
     "deployed: at the profile's threshold; FA: at the threshold with that share of false alarms on this run's clean "
@@ -78,6 +83,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     for goal in dict.fromkeys(s.goal for s in a.scenarios):
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
     console.print(_LEGEND, style="dim")
+    _print_queries(a.scenarios, console)
     _print_checks(a.checks, console)
     _print_detection(a, console)
     if a.caveats:
@@ -93,6 +99,30 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     console.print("\n[bold]files[/bold]")
     for path in files:
         bullet(console, str(path))
+
+
+def _knows(of: ScenarioResult | DetectionResult) -> str:
+    return of.known if of.knowledge == "partial" else of.knowledge
+
+
+def _print_queries(scenarios: Sequence[ScenarioResult], console: Console) -> None:
+    """Success against queries, where queries are bounded."""
+    curves = [s for s in scenarios if s.asr_at_queries]
+    if not curves:
+        return
+    counts = sorted({count for s in curves for count, _ in s.asr_at_queries})
+    table = new_table("success % within so many queries", console)
+    for column in ("attack", "profile", "knows", "goal"):
+        table.add_column(column, no_wrap=True)
+    for count in counts:
+        table.add_column(str(count), justify="right", no_wrap=True)
+    for s in curves:
+        within = dict(s.asr_at_queries)
+        cells = [whole_percent(within[c], interval=False) if c in within else "" for c in counts]
+        goal = "dodge" if s.goal == "dodging" else "imp."
+        table.add_row(s.attack, s.profile, _knows(s), goal, *cells)
+    console.print(table)
+    console.print(_QUERY_LEGEND, style="dim")
 
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:
@@ -124,7 +154,7 @@ def _print_detection(a: Assessment, console: Console) -> None:
     for d in a.detection:
         points = ["-" if p.detected is None else whole_percent(p.detected, interval=False) for p in d.points]
         deployed = whole_percent(d.deployed)
-        table.add_row(d.attack, d.profile, d.knowledge, d.goal, str(d.deployed.trials), deployed, *points)
+        table.add_row(d.attack, d.profile, _knows(d), d.goal, str(d.deployed.trials), deployed, *points)
     console.print(table)
     console.print(_DETECTION_LEGEND, style="dim")
 
@@ -182,7 +212,7 @@ def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
         table.add_row(
             s.attack if s.attack != previous else "",
             s.profile,
-            s.knowledge if s.profile != "none" else "",
+            _knows(s) if s.profile != "none" else "",
             str(s.eligible),
             str(s.crafted),
             whole_percent(s.asr),
