@@ -68,6 +68,7 @@ class Task:
         generators: one random generator per pair, so that a pair's result does not depend on its batch.
         start: (N, H, W, 3), an image that reaches the goal, where the attacker has one: to impersonate, the
             reference's own photograph. Only attacks that see nothing but decisions look at it.
+        landmarks: (5, 2), where eyes, nose and mouth lie in every crop, x and y in pixels; None where it is not known.
         alarm: the attack score above which the attacked model flags an image; infinite without a detector.
     """
 
@@ -78,6 +79,7 @@ class Task:
     generators: tuple[np.random.Generator, ...]
     start: Images | None = None
     alarm: float = np.inf
+    landmarks: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.probes)

@@ -88,6 +88,7 @@ def make_task(
         tuple(_generator(seed, attack, crops.pairs[row].id) for row in rows),
         to_unit(crops.images[crops.index[rows, 1]]),
         alarm,
+        None if crops.template is None else np.array(crops.template),
     )
 
 

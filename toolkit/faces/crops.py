@@ -33,6 +33,7 @@ class CropSet:
         pairs: n pairs.
         index: (n, 2), the places of each pair's probe and reference in `images`.
         left_out: pairs without a face; never silently replaced.
+        template: where the five points lie in a crop, x and y in pixels; None where images were crops already.
     """
 
     images: NDArray[np.uint8]
@@ -40,6 +41,7 @@ class CropSet:
     pairs: tuple[Pair, ...]
     index: NDArray[np.intp]
     left_out: tuple[LeftOut, ...]
+    template: tuple[tuple[float, float], ...] | None = None
 
 
 def crop_pairs(
@@ -84,7 +86,7 @@ def crop_pairs(
     used = [name for name in names if name in crops]
     place = {name: i for i, name in enumerate(used)}
     index = np.array([[place[pair.probe], place[pair.reference]] for pair in kept], np.intp)
-    return CropSet(np.stack([crops[name] for name in used]), tuple(used), kept, index, left_out)
+    return CropSet(np.stack([crops[name] for name in used]), tuple(used), kept, index, left_out, template)
 
 
 def _crop(
