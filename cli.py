@@ -86,6 +86,9 @@ def audit(
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 40; paper: 50.")
     ] = None,
+    group: Annotated[
+        int | None, typer.Option(help="Enroll so many people of the pairs; everybody else tries to match any of them.")
+    ] = None,
     seed: Seed = 0,
     suite: Annotated[
         str,
@@ -112,6 +115,7 @@ def audit(
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
     import toolkit.attacks
+    from toolkit.audit.group import enroll
     from toolkit.audit.plan import ASKED
     from toolkit.audit.record import write_record
     from toolkit.audit.run import Request, run_audit, run_name
@@ -125,6 +129,8 @@ def audit(
     from toolkit.report.terminal import print_assessment
     from toolkit.verifiers.runtime import RuntimeVerifier
 
+    if group is not None and suite == "paper":
+        raise UsageError("the paper's suite has no group; leave --group or --suite out")
     of_suite = choose("suite", [suite], SUITES)[0]()
     known_attacks = {**discover(toolkit.attacks, "ATTACK"), **{attack.name: attack for attack in of_suite}}
     chosen_attacks = choose("attack", _names(attacks), known_attacks) if attacks is not None else of_suite
@@ -140,6 +146,7 @@ def audit(
         else:
             pair_set, which_pairs = _load_pairs(pairs, folds, limit or _DEFAULT_PAIRS, seed), ""
         crops = _crop(pair_set, manifest, progress)
+        crops = crops if group is None else enroll(crops, group, seed)
         request = Request(
             manifest=manifest,
             crops=crops,
@@ -152,8 +159,7 @@ def audit(
         )
         folder = run or Path("runs") / run_name(request)
         assessment = run_audit(request, folder, progress)
-    report = folder / "report.json"
-    text = to_json(assessment)
+    report, text = folder / "report.json", to_json(assessment)
     write_bytes(report, text.encode())
     write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
     if as_json:

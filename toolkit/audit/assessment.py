@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,6 +113,7 @@ class Assessment:
     complete: bool
     valid: bool
     detection: tuple[DetectionResult, ...]
+    group: int | None = None
 
 
 def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> CleanResult:
@@ -198,7 +199,7 @@ def worst_finding(scenarios: list[ScenarioResult]) -> str:
     # Adaptive results say more about a deployment than those of an attacker who does not know it.
     adaptive = [s for s in hit if s.knowledge in ADAPTIVE and s.profile != "none"]
     worst = max(adaptive or hit, key=lambda s: (s.asr.lower_bound(), -(s.median_rms or 0.0)))
-    verb = "dodges" if worst.goal == "dodging" else "impersonates"
+    verb = {"dodging": "dodges", "impersonation": "impersonates", "group": "matches an enrolled person"}[worst.goal]
     return (
         f"{worst.attack} {verb} in {worst.asr.successes} of {worst.asr.trials} eligible pairs "
         f"through {worst.profile} with {worst.knowledge} knowledge, at a median {worst.median_rms:.1f}/255 RMS."
@@ -211,10 +212,11 @@ def make_caveats(
     unavailable: tuple[Unavailable, ...],
     left_out: int,
     draws: Mapping[str, int],
+    goals: Sequence[Goal] = GOALS,
 ) -> list[str]:
     """What the numbers cannot show, in words; `draws` says of each random profile over how many gradients are means."""
     caveats = []
-    for goal in GOALS:
+    for goal in goals:
         sizes = [s.eligible for s in scenarios if s.goal == goal]
         if not sizes:
             kind = "genuine" if goal == "dodging" else "impostor"

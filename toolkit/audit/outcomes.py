@@ -88,10 +88,12 @@ def read_run(folder: Path) -> Run:
             )
             for s in content["scenarios"]
         )
+        group = report["group"] is not None
+        goals = ("group", "group") if group else GOALS
         counted = {
             (o.attack, o.known, o.profile, goal): [int((o.success & kind).sum()), int((o.eligible & kind).sum())]
             for o in outcomes
-            for goal, kind in zip(GOALS, (genuine, ~genuine), strict=True)
+            for goal, kind in zip(goals, (genuine, ~genuine), strict=True)
             if kind.any()
         }
         reported = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from toolkit.attacks.base import Attack
 from toolkit.errors import UsageError
@@ -16,8 +16,9 @@ Knowledge = Literal["zero", "partial", "perfect", "query"]
 ASKED: tuple[Knowledge, ...] = ("zero", "partial", "perfect")
 # Who meets what is really deployed.
 ADAPTIVE: tuple[Knowledge, ...] = ("perfect", "query")
-Goal = Literal["dodging", "impersonation"]
-GOALS: tuple[Goal, ...] = get_args(Goal)
+Goal = Literal["dodging", "impersonation", "group"]
+# Of ordinary pairs, genuine and impostor ones.
+GOALS: tuple[Goal, ...] = ("dodging", "impersonation")
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
 
     It has the keys schema, model and root (a name of what is shipped, or an absolute path; root is null for the
     embedded faces), model_sha256, source, pairs ([probe, reference, genuine] of each), attacks ([name, parameters]),
-    profiles ([name or path, sha256]), knowledge and seed.
+    profiles ([name or path, sha256]), knowledge, seed and group.
 
     Args:
         request: what was asked.
@@ -66,6 +66,7 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
         ],
         "knowledge": request.knowledge,
         "seed": request.seed,
+        "group": None if request.crops.gallery is None else len(request.crops.gallery),
     }
     write_bytes(folder / _FILE, (json.dumps(content, indent=1) + "\n").encode())
 
@@ -88,6 +89,8 @@ def read_record(folder: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA_VERSION:
             raise InputError(f"{path}: schema is {content['schema']!r}; this version reads {SCHEMA_VERSION}")
+        if content["group"] is not None:
+            raise InputError(f"{path}: probes of a group cannot be put on another verifier; audit without --group")
         return _read(content, path, folder)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise InputError(f"{path}: is damaged ({error}); give the audit's command again") from error

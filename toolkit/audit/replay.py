@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Bools, flipped, to_unit
 from toolkit.audit.craft import Chunk
+from toolkit.audit.group import reference_distances
 from toolkit.faces.crops import CropSet
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Decision
 from toolkit.verifiers.runtime import RuntimeVerifier
-from toolkit.verifiers.scores import distances
 
 Float = NDArray[np.float64]
 
@@ -82,7 +82,8 @@ def run_clean(verifier: RuntimeVerifier, crops: CropSet, decision: Decision, bat
     """Embed every distinct crop once and decide every pair."""
     parts = [verifier.embed_and_score(to_unit(crops.images[i : i + batch])) for i in range(0, len(crops.images), batch)]
     embeddings, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-    d = distances(decision.metric, embeddings[crops.index[:, 0]], embeddings[crops.index[:, 1]])
+    everyone, probes = np.arange(len(crops.pairs)), embeddings[crops.index[:, 0]]
+    d = reference_distances(crops, everyone, embeddings, probes, decision.metric)
     genuine = np.array([pair.genuine for pair in crops.pairs])
     correct, alarm = ~flipped(d, genuine, decision), verifier.manifest.alarm
     unnoticed = scores[crops.index[:, 0]] <= alarm
@@ -106,9 +107,9 @@ def replay_chunk(
     def judged(probes: NDArray[np.float32], tried: Bools) -> tuple[Bools, Float]:
         at_goal, scores = np.zeros(len(rows), np.bool_), np.zeros(len(rows))
         if tried.any():
-            references = clean.embeddings[crops.index[rows[tried], 1]]
             embeddings, scores[tried] = verifier.embed_and_score(probes[tried])
-            at_goal[tried] = flipped(distances(decision.metric, embeddings, references), genuine[tried], decision)
+            d = reference_distances(crops, rows[tried], clean.embeddings, embeddings, decision.metric)
+            at_goal[tried] = flipped(d, genuine[tried], decision)
         return at_goal, scores
 
     delta = probes8 - original

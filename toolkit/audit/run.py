@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +26,9 @@ from toolkit.audit.assessment import (
 )
 from toolkit.audit.craft import attack_parameters, craft
 from toolkit.audit.detection import detection_results
+from toolkit.audit.group import aim
 from toolkit.audit.outcomes import write_outcomes
-from toolkit.audit.plan import Knowledge, Plan, Scenario, Unavailable, make_plan
+from toolkit.audit.plan import GOALS, Goal, Knowledge, Plan, Scenario, Unavailable, make_plan
 from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
 from toolkit.audit.sanity import Check, Outcome, Subject, check_attacks, check_outcomes, check_profile
 from toolkit.errors import InputError
@@ -83,6 +84,7 @@ def run_name(request: Request) -> str:
         request.knowledge,
         request.seed,
         [pair.id for pair in crops.pairs],
+        None if crops.gallery is None else [crops.names[place] for place in crops.gallery],
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -142,6 +144,12 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         for scenario, replay in outcomes
         for result in scenario_results(scenario, replay, clean[scenario.profile], genuine)
     ]
+    detection = detection_results(outcomes, clean, genuine)
+    goals: tuple[Goal, ...] = GOALS
+    if crops.gallery is not None:
+        goals = ("group",)
+        results = [replace(result, goal="group") for result in results]
+        detection = [replace(result, goal="group") for result in detection if result.goal == "impersonation"]
     clean_results = [clean_result(p.name, clean[p], genuine) for p in request.profiles]
     draws = {p.name: _draws(p) * p.draws for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
@@ -161,10 +169,11 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         unavailable=unavailable,
         checks=tuple(checks),
         worst=worst_finding(results),
-        caveats=tuple(make_caveats(clean_results, results, unavailable, len(left_out), draws)),
+        caveats=tuple(make_caveats(clean_results, results, unavailable, len(left_out), draws, goals)),
         complete=not unavailable,
         valid=all(check.passed for check in checks),
-        detection=tuple(detection_results(outcomes, clean, genuine)),
+        detection=tuple(detection),
+        group=None if crops.gallery is None else len(crops.gallery),
     )
 
 
@@ -187,9 +196,10 @@ def _checks(
     stage = progress.stage("checks", len(known))
     for profile in known:
         subject = Subject(profile, white_box(profile), clean[profile])
+        aimed = aim(request.crops, clean[profile].embeddings, decision.metric)
         try:
-            checks += check_profile(subject, request.crops, decision, request.seed)
-            checks += check_attacks(subject, outcomes, request.crops, decision, request.seed)
+            checks += check_profile(subject, aimed, decision, request.seed)
+            checks += check_attacks(subject, outcomes, aimed, decision, request.seed)
         except InputError as error:
             checks.append(Check("gradient", profile.name, False, str(error)))
         stage(1)
@@ -213,6 +223,7 @@ def _craft_and_replay(
     manifest, crops = request.manifest, request.crops
     outcomes, failed = [], []
     for attack, known in plan.crafts:
+        aimed = aim(crops, clean[known].embeddings, manifest.decision.metric)
         side: Callable[[Profile], RuntimeVerifier | WhiteBox]
         side = white_box if attack.needs == "gradient" else attacked
         parts: dict[Scenario, list[Replay]] = {s: [] for s in plan.scenarios if (s.attack, s.known) == (attack, known)}
@@ -222,8 +233,8 @@ def _craft_and_replay(
                 known,
                 partial(side, known),
                 attacked_model(manifest, attack),
-                crops,
-                clean[known].embeddings[crops.index[:, 1]],
+                aimed,
+                clean[known].embeddings[aimed.index[:, 1]],
                 manifest.decision,
                 request.seed,
                 probes,

@@ -145,7 +145,7 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
     within = [s for s in fit if not s.exceeded]
     best = min(within, key=_rank) if within else min(fit, key=lambda s: (_excess(s, limits), _rank(s)))
     compared = [c for c in candidates if any(s.profile == c.profile for s in fit)]
-    claims = _claims(best.profile, compared, _matters(genuine, limits.goal))
+    claims = _claims(best.profile, compared, _matters(genuine, _goals(limits.goal)))
     return Selection(
         limits,
         attacks,
@@ -206,9 +206,9 @@ def _goals(goal: GoalOrAny) -> tuple[Goal, ...]:
     return GOALS if goal == "any" else (goal,)
 
 
-def _matters(genuine: Bools, goal: GoalOrAny) -> Bools:
+def _matters(genuine: Bools, goals: Sequence[Goal]) -> Bools:
     """The pairs of the goals that matter."""
-    return np.any([genuine if g == "dodging" else ~genuine for g in _goals(goal)], axis=0)
+    return np.any([genuine if g == "dodging" else ~genuine for g in goals], axis=0)
 
 
 def _fallen(candidate: Candidate) -> Bools:
@@ -225,11 +225,11 @@ def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Li
         unfit.append(f"sanity check failed: {', '.join(c.failed_checks)}")
     asr = []
     for goal in _goals(limits.goal):
-        of_goal = c.eligible & _matters(genuine, goal)
+        of_goal = c.eligible & _matters(genuine, (goal,))
         asr.append((goal, Rate(int((fallen & of_goal).sum()), int(of_goal.sum()))))
         if not of_goal.any():
             unfit.append(f"no eligible pair for {goal}")
-    matters = _matters(genuine, limits.goal)
+    matters = _matters(genuine, _goals(limits.goal))
     counts = {name: int((success & matters).sum()) for name, success in c.successes.items()}
     strongest = max(counts, key=lambda name: counts[name], default=None)
     exceeded = []

@@ -34,6 +34,8 @@ class CropSet:
         index: (n, 2), the places of each pair's probe and reference in `images`.
         left_out: pairs without a face; never silently replaced.
         template: where the five points lie in a crop, x and y in pixels; None where images were crops already.
+        gallery: (G,), the places of the enrolled people's crops, where every probe is held against all of them and not
+            against the reference of its pair; None for ordinary pairs.
     """
 
     images: NDArray[np.uint8]
@@ -42,6 +44,7 @@ class CropSet:
     index: NDArray[np.intp]
     left_out: tuple[LeftOut, ...]
     template: tuple[tuple[float, float], ...] | None = None
+    gallery: NDArray[np.intp] | None = None
 
 
 def crop_pairs(

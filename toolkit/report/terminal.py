@@ -66,7 +66,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
         "runs on", f"{target.provider} ({target.provider_requested} asked for), ONNX Runtime {target.onnxruntime}"
     )
     facts.add_row("decision", f"same when {_METRICS[target.metric]} < {target.threshold:g}")
-    facts.add_row("pairs", f"{a.genuine} genuine, {a.impostor} impostor, {len(a.left_out)} left out   {a.pairs_source}")
+    facts.add_row("pairs", _what_pairs(a))
     if a.parity is not None:
         facts.add_row(
             "parity",
@@ -99,6 +99,13 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     console.print("\n[bold]files[/bold]")
     for path in files:
         bullet(console, str(path))
+
+
+def _what_pairs(a: Assessment) -> str:
+    kinds = f"{a.genuine} genuine, {a.impostor} impostor"
+    if a.group is not None:
+        kinds = f"{a.impostor} probes of strangers against each of {a.group} enrolled people"
+    return f"{kinds}, {len(a.left_out)} left out   {a.pairs_source}"
 
 
 def _knows(of: ScenarioResult | DetectionResult) -> str:
