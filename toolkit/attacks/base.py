@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ class Task:
         start: (N, H, W, 3), an image that reaches the goal, where the attacker has one: to impersonate, the
             reference's own photograph. Only attacks that see nothing but decisions look at it.
         landmarks: (5, 2), where eyes, nose and mouth lie in every crop, x and y in pixels; None where it is not known.
+        universal: (N, H, W, 3), what an attack that is trained beforehand (`Trained`) gives to each pair.
         alarm: the attack score above which the attacked model flags an image; infinite without a detector.
     """
 
@@ -80,6 +81,7 @@ class Task:
     start: Images | None = None
     alarm: float = np.inf
     landmarks: NDArray[np.float64] | None = None
+    universal: Images | None = None
 
     def __len__(self) -> int:
         return len(self.probes)
@@ -119,6 +121,15 @@ class Attack(Protocol):
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair of `task`, through `margins` and `ascent` alone; on the runtime, `margins` alone."""
+        ...
+
+
+@runtime_checkable
+class Trained(Attack, Protocol):
+    """An attack that learns one perturbation from other people's photographs before it is crafted."""
+
+    def train(self, model: Gradients, task: Task) -> Images:
+        """A perturbation (H, W, 3) learned from the probes of `task`; its first generator gives all random numbers."""
         ...
 
 

@@ -7,14 +7,15 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Task, to_unit
+from toolkit.attacks.base import Attack, Crafted, Gradients, Images, Task, Trained, to_unit
+from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
 from toolkit.files import atomic_write
 from toolkit.profiles.profile import Profile
@@ -22,6 +23,8 @@ from toolkit.verifiers.manifest import Decision
 
 # Pairs in one artifact: the unit of progress and of what an interrupt can lose.
 CHUNK = 32
+# Photographs that an attack is trained on.
+_LEARNED_FROM = 64
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,43 @@ def craft(
         progress: called with the number of pairs done.
         alarm: the attack score above which the attacked model flags a probe.
     """
+    learned: Images | None = None
     for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder):
         crafted = _read(path, crops.images[crops.index[rows, 0]])
         if crafted is None:
             task = make_task(attack.name, crops, rows, references[rows], decision, seed, alarm)
+            if isinstance(attack, Trained):
+                learned = _learn(attack, model(), crops, decision, seed, alarm) if learned is None else learned
+                task = replace(task, universal=learned[_halves(crops)[rows]])
             crafted = attack.craft(model(), task)
             _write(path, crafted)
         progress(len(rows))
         yield Chunk(rows, crafted)
+
+
+def _learn(attack: Trained, model: Gradients, crops: CropSet, decision: Decision, seed: int, alarm: float) -> Images:
+    """The perturbations (2, H, W, 3) for the two halves of the people, each learned from probes of the other half.
+
+    Raises:
+        InputError: a half is empty.
+    """
+    halves, learned = _halves(crops), []
+    for half in (0, 1):
+        places = np.unique(crops.index[halves != half, 0])
+        if not len(places) or not (halves == half).any():
+            raise InputError(f"{attack.name}: there are too few people to train it on some and attack others")
+        generator = _generator(seed, attack.name, f"half {half}")
+        probes = to_unit(crops.images[generator.permutation(places)[:_LEARNED_FROM]])
+        everyone = np.ones(len(probes), np.bool_)
+        own = Task(probes, model.embed(probes), everyone, decision, (generator,) * len(probes), alarm=alarm)
+        learned.append(attack.train(model, own))
+    return np.stack(learned)
+
+
+def _halves(crops: CropSet) -> NDArray[np.intp]:
+    """To which half of the people, 0 or 1, each pair's probe belongs; where nobody is named, each photograph is one."""
+    people = [pair.probe_identity or pair.probe for pair in crops.pairs]
+    return np.array([hashlib.sha256(person.encode()).digest()[0] % 2 for person in people], np.intp)
 
 
 def make_task(
@@ -110,7 +142,9 @@ def _artifacts(
     for start in range(0, len(crops.pairs), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(crops.pairs)))
         ids = [crops.pairs[row].id for row in rows]
-        key = _key(attack, known, attacker_model, decision, seed, ids, crops.images[crops.index[rows]])
+        # What is learned from some of the pairs depends on all of them.
+        images = crops.images[crops.index if isinstance(attack, Trained) else crops.index[rows]]
+        key = _key(attack, known, attacker_model, decision, seed, ids, images)
         yield rows, folder / f"{key}.npz"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Bools, Images, Runtime, Task, ascent, margins, to_unit
+from toolkit.attacks.base import Attack, Bools, Images, Runtime, Task, Trained, ascent, margins, to_unit
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.attacks.pgd import Pgd
 from toolkit.audit.craft import make_task
@@ -156,9 +156,16 @@ def _gain(model: Runtime, task: Task, directions: Images) -> NDArray[np.float64]
 def check_attacks(
     subject: Subject, outcomes: Sequence[Outcome], crops: CropSet, decision: Decision, seed: int
 ) -> list[Check]:
-    """Run gradient attacks that know the profile again, on few pairs: without a bound, in other balls, for longer."""
+    """Run gradient attacks that know the profile again, on few pairs: without a bound, in other balls, for longer.
+
+    Not those that are trained on the run's other pairs: few pairs are none to train on.
+    """
     mine = [
-        (s.attack, r) for s, r in outcomes if s.profile == s.known == subject.profile and s.attack.needs == "gradient"
+        (s.attack, r)
+        for s, r in outcomes
+        if s.profile == s.known == subject.profile
+        and s.attack.needs == "gradient"
+        and not isinstance(s.attack, Trained)
     ]
     if not mine:
         return []
