@@ -16,7 +16,12 @@ from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 
 class Ours:
-    """Attacks with the toolkit, and counts the images that the model is run on."""
+    """Attacks with the toolkit, and counts the images that the model is run on.
+
+    The other libraries stop at floats; so does this, unless it is also to look for 8-bit probes.
+    """
+
+    eight_bits = False
 
     def __init__(self, problem: Problem) -> None:
         self.forward = self.backward = 0
@@ -45,6 +50,15 @@ class Ours:
             "carlini-wagner": CarliniWagner(b.searches, b.search_steps),
             "gaussian": Gaussian(b.deviations, b.largest_deviation, b.draws),
         }
-        generators = tuple(np.random.default_rng([problem.seed, i]) for i in range(len(problem.probes)))
-        task = Task(problem.probes, problem.references, problem.genuine, problem.manifest.decision, generators)
+        generators = tuple(np.random.default_rng(seed) for seed in problem.seeds)
+        decision = problem.manifest.decision
+        task = Task(
+            problem.probes, problem.references, problem.genuine, decision, generators, eight_bits=self.eight_bits
+        )
         return attacks[name].craft(self, task).probes
+
+
+class OursTo8Bit(Ours):
+    """The same with all that an audit needs: probes that succeed as 8-bit images."""
+
+    eight_bits = True

@@ -57,7 +57,7 @@ class Problem:
         probes: (N, H, W, 3) in [0, 1].
         references: (N, D), the references' embeddings.
         genuine: (N,), whose goal is to be judged different.
-        seed: of what the attacks draw.
+        seeds: (N,), one for each pair, so that it draws the same in every batch.
     """
 
     manifest: Manifest
@@ -65,11 +65,17 @@ class Problem:
     probes: Images
     references: NDArray[np.float32]
     genuine: NDArray[np.bool_]
-    seed: int = 0
+    seeds: NDArray[np.int64]
 
     def some(self, rows: slice) -> Problem:
         """A few of the pairs."""
-        return replace(self, probes=self.probes[rows], references=self.references[rows], genuine=self.genuine[rows])
+        return replace(
+            self,
+            probes=self.probes[rows],
+            references=self.references[rows],
+            genuine=self.genuine[rows],
+            seeds=self.seeds[rows],
+        )
 
     def flips(self, verifier: TensorFlowVerifier, images: Images) -> NDArray[np.bool_]:
         """Whether images (N, ...) reach the pairs' goals."""
@@ -123,7 +129,7 @@ def read_problem(model: str, folder: Path, seed: int) -> Problem:
             to_unit(file["probes"]),
             file["references"],
             file["genuine"],
-            seed,
+            1000 * seed + np.arange(len(file["genuine"])),
         )
 
 

@@ -19,7 +19,7 @@ class Foolbox:
 
     def __init__(self, problem: Problem) -> None:
         # Once: it empties TensorFlow's caches, and the next call of every function takes half a second longer.
-        tf.random.set_seed(problem.seed)
+        tf.random.set_seed(int(problem.seeds[0]))
         self.classifier = TwoClasses(problem)
         self.model = foolbox.TensorFlowModel(self.classifier, bounds=(0, 1), device="/CPU:0")
 
