@@ -3,8 +3,8 @@
 python benchmarks/attacks.py --pairs LFW -o attacks.json
 
 `--model quarter` is Inception-ResNet-v1 at quarter width with random weights, `--model facenet-mini` the shipped one.
-Seconds are CPU seconds per pair; what a first call compiles is left out, the same way for all. `ours` stops at floats as
-the other libraries do; `ours8` goes on to 8-bit probes, as an audit does. Needs the dev extra.
+Seconds are CPU seconds per pair; what a first call compiles is left out, the same way for all. `ours` stops at floats
+as the other libraries do; `ours8` goes on to 8-bit probes, as an audit does. Needs the dev extra.
 """
 
 from __future__ import annotations
@@ -84,7 +84,6 @@ def main() -> None:
     # The threads of libraries are set before they are loaded.
     os.environ.update(ONE_THREAD)
     from attack_libraries.problem import make_problem
-
     from toolkit.faces.pairs import embedded_pairs
 
     with tempfile.TemporaryDirectory() as name:
@@ -138,9 +137,8 @@ def work(args: argparse.Namespace, library: str, folder: Path) -> None:
 
 
 def judge(args: argparse.Namespace, folder: Path) -> list[Row]:
-    """All rows, with successes by one and the same forward pass, and norms on those that all rows of an attack share."""
+    """All rows, with successes by one and the same forward pass, and norms on those that an attack's rows share."""
     from attack_libraries.problem import read_problem
-
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
     problem = read_problem(args.model, folder, args.seed)

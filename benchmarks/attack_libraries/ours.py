@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from attack_libraries.problem import Budget, Images, Problem
 from numpy.typing import NDArray
 
+from attack_libraries.problem import Budget, Images, Problem
 from toolkit.attacks.base import Attack, Task
 from toolkit.attacks.carlini_wagner import CarliniWagner
 from toolkit.attacks.deepfool import DeepFool

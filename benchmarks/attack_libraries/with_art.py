@@ -6,9 +6,8 @@ import numpy as np
 import tensorflow as tf
 from art.attacks.evasion import CarliniL2Method, DeepFool, FastGradientMethod, ProjectedGradientDescent
 from art.estimators.classification import TensorFlowV2Classifier
-from attack_libraries.problem import Budget, Images, Problem, TwoClasses
 
-_FIRST_C = 10.0
+from attack_libraries.problem import Budget, Images, Problem, TwoClasses
 
 
 class Art:
@@ -61,7 +60,7 @@ class Art:
                 self.model,
                 binary_search_steps=b.searches,
                 max_iter=b.search_steps,
-                initial_const=_FIRST_C,
+                initial_const=problem.first_c,
                 batch_size=size,
                 verbose=False,
             )

@@ -7,11 +7,9 @@ from typing import Any
 import foolbox
 import numpy as np
 import tensorflow as tf
-from attack_libraries.problem import Budget, Images, Problem, TwoClasses
 from foolbox import attacks
 
-# The smallest norms of 0.1, 1, 10, 100, 1,000 and 10,000: Foolbox's default of 0.001 finds nothing in three searches.
-_FIRST_C = 10.0
+from attack_libraries.problem import Budget, Images, Problem, TwoClasses
 
 
 class Foolbox:
@@ -52,7 +50,7 @@ class Foolbox:
         if name == "deepfool":
             deepfool = attacks.L2DeepFoolAttack(steps=b.deepfool_steps, candidates=2, overshoot=0.02, loss="logits")
             return np.asarray(deepfool(self.model, x, labels, epsilons=None)[0])
-        cw = attacks.L2CarliniWagnerAttack(b.searches, b.search_steps, initial_const=_FIRST_C)
+        cw = attacks.L2CarliniWagnerAttack(b.searches, b.search_steps, initial_const=problem.first_c)
         return np.asarray(cw(self.model, x, labels, epsilons=None)[0])
 
 
