@@ -71,6 +71,8 @@ class Task:
         landmarks: (5, 2), where eyes, nose and mouth lie in every crop, x and y in pixels; None where it is not known.
         universal: (N, H, W, 3), what an attack that is trained beforehand (`Trained`) gives to each pair.
         alarm: the attack score above which the attacked model flags an image; infinite without a detector.
+        eight_bits: whether successes are carried over to 8 bits; where not, no 8-bit probe counts as one. Other
+            libraries stop at floats, and are compared with this.
     """
 
     probes: Images
@@ -82,6 +84,7 @@ class Task:
     alarm: float = np.inf
     landmarks: NDArray[np.float64] | None = None
     universal: Images | None = None
+    eight_bits: bool = True
 
     def __len__(self) -> int:
         return len(self.probes)
@@ -239,7 +242,13 @@ class Climb:
 
 
 def first_success(
-    model: Runtime, task: Task, rows: NDArray[np.intp], ladders: NDArray[np.intp], at_once: int, make: CandidateMaker
+    model: Runtime,
+    task: Task,
+    rows: NDArray[np.intp],
+    ladders: NDArray[np.intp],
+    at_once: int,
+    make: CandidateMaker,
+    first: int | None = None,
 ) -> Climb:
     """Find, for each pair of `rows`, the first rung of its ladder that reaches the goal.
 
@@ -252,14 +261,18 @@ def first_success(
         ladders: (M, K), the rungs to try for each pair, in order; negative ones are not tried.
         at_once: how many rungs go into one batch.
         make: gives the images of some pairs at their rungs.
+        first: how many go into the first batch, and twice as many into each that follows, up to `at_once`; by default
+            as many as ever.
     """
     rung, nearest = np.full((2, len(rows)), -1, np.intp)
     best = np.full(len(rows), -np.inf)
     runs = np.zeros(len(rows), np.int64)
-    for start in range(0, ladders.shape[1], at_once):
-        who, column = np.nonzero(ladders[:, start : start + at_once] >= 0)
+    start, end = 0, first or at_once
+    while start < ladders.shape[1]:
+        who, column = np.nonzero(ladders[:, start:end] >= 0)
         open_ = rung[who] < 0
         who, column = who[open_], column[open_] + start
+        start, end = end, end + min(2 * (end - start), at_once)
         if not len(who):
             continue
         tried = ladders[who, column]
@@ -295,7 +308,8 @@ def smallest_success(
         The rung of each pair (M,), -1 where none was found, and the number of images run for it (M,).
     """
     coarse = np.unique([*range(0, rungs, stride), rungs - 1])
-    climb = first_success(model, task, rows, np.tile(coarse, (len(rows), 1)), at_once, make)
+    # Many are reached by the first few rungs.
+    climb = first_success(model, task, rows, np.tile(coarse, (len(rows), 1)), at_once, make, first=1)
     solved = climb.rung >= 0
     around = np.where(solved, climb.rung, climb.nearest)[:, None] + np.arange(1 - stride, stride)
     tried = (around < 0) | (around >= rungs) | np.isin(around, coarse)
@@ -316,7 +330,7 @@ def carry_to_8bit(
     Returns:
         8-bit probes (the clean ones where there is no success), their success, and the images run for each.
     """
-    rows = np.flatnonzero(success)
+    rows = np.flatnonzero(success & task.eight_bits)
     delta = probes - task.probes
 
     def scaled(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:

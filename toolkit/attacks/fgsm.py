@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ _STRIDE = 4
 class Fgsm:
     """One gradient per pair; then the smallest epsilon of a ladder at which the decision flips.
 
-    The ladder is geometric, so that small epsilons are found as precisely as large ones: `levels` values from
-    `smallest` to `largest`, in units of the pixel range.
+    The ladder has `levels` values from `smallest` to `largest`, in units of the pixel range: geometric, so that small
+    epsilons are found as precisely as large ones, or linear as in other libraries.
     """
 
     name: ClassVar[str] = "fgsm"
@@ -27,11 +27,13 @@ class Fgsm:
     levels: int = 100
     smallest: float = 0.0005
     largest: float = 0.25
+    spacing: Literal["geometric", "linear"] = "geometric"
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; a pair whose gradient is zero everywhere has no direction and fails."""
         everyone = np.arange(len(task))
-        epsilons = np.geomspace(self.smallest, self.largest, self.levels).astype(np.float32)
+        spaced = np.geomspace if self.spacing == "geometric" else np.linspace
+        epsilons = spaced(self.smallest, self.largest, self.levels).astype(np.float32)
         _, gradient = ascent(model, task, everyone, task.probes)
         direction = np.sign(gradient)
 

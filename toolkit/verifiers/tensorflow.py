@@ -84,6 +84,7 @@ class TensorFlowVerifier:
         tf = import_tensorflow()
         network = network or differentiable(manifest)
         self.manifest, self.draws, self.seed = manifest, draws, seed
+        self._defended = defense is not None
         metric = manifest.decision.metric
 
         def folded(crops: Any, entropy: Any, squeezers: Sequence[Callable[[Any], Any]]) -> Any:
@@ -129,10 +130,14 @@ class TensorFlowVerifier:
         embeddings, scores = [np.empty((0, self.manifest.output.size), np.float32)], [np.empty(0, np.float32)]
         for i in range(0, len(crops), _BATCH):
             batch = crops[i : i + _BATCH]
-            embedding, score = self._embed(batch, seeded_entropy(batch, self.seed))
+            embedding, score = self._embed(batch, self._entropy(batch))
             embeddings.append(embedding.numpy())
             scores.append(score.numpy())
         return np.concatenate(embeddings), np.concatenate(scores)
+
+    def _entropy(self, crops: NDArray[np.float32], draw: int = 0) -> NDArray[np.int64]:
+        """Entropies (N,) for the defense; hashing crops takes a good part of a small network's time."""
+        return seeded_entropy(crops, self.seed, draw) if self._defended else np.zeros(len(crops), np.int64)
 
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]
@@ -152,7 +157,7 @@ class TensorFlowVerifier:
         size = max(1, _BATCH // self.draws)
         for i in range(0, len(crops), size):
             batch = crops[i : i + size]
-            entropy = np.stack([seeded_entropy(batch, self.seed, draw) for draw in range(self.draws)], axis=1)
+            entropy = np.stack([self._entropy(batch, draw) for draw in range(self.draws)], axis=1)
             value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
             values.append(value.numpy().astype(np.float64))
             gradients.append(gradient.numpy())

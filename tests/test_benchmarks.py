@@ -1,0 +1,33 @@
+"""The benchmark beside other libraries runs, and ours succeed as often; nothing here is about time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ATTACKS = ("fgsm", "pgd")
+MODES = ("batched", "singly")
+
+
+@pytest.mark.slow
+def test_ours_succeed_at_least_as_often_as_the_libraries(tmp_path: Path) -> None:
+    output = tmp_path / "attacks.json"
+    command = [sys.executable, "benchmarks/attacks.py", "--quick", "--count", "4", "--attacks", ",".join(ATTACKS)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, "-o", str(output)], cwd=ROOT, check=True, capture_output=True, env=environment)
+    rows = {(r["attack"], r["library"], r["mode"]): r for r in json.loads(output.read_text())["rows"]}
+    assert len(rows) == len(ATTACKS) * 4 * len(MODES)
+    assert not [row for row in rows.values() if row["failed"]]
+    for attack in ATTACKS:
+        batched, singly = (rows[attack, "ours", mode] for mode in MODES)
+        # A pair's result does not depend on its batch.
+        assert [batched[k] for k in ("success", "forward")] == [singly[k] for k in ("success", "forward")]
+        theirs = [rows[attack, library, mode] for library in ("foolbox", "art") for mode in MODES]
+        assert batched["success"] >= max(row["success"] for row in theirs) > 0
+        assert batched["backward"] <= min(row["backward"] for row in theirs) + 1
