@@ -16,7 +16,9 @@ import pytest
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.glasses import Glasses
 from toolkit.attacks.pgd import Pgd
+from toolkit.attacks.universal import Universal
 from toolkit.audit.plan import Knowledge, Scenario
 from toolkit.audit.replay import CleanRun, Replay, run_clean
 from toolkit.audit.run import Request, run_audit
@@ -62,6 +64,9 @@ def test_an_iterative_attack_must_do_what_one_step_does() -> None:
     assert checked(outcome(strong, Fgsm(), linf=0.1), outcome(weak, Pgd(epsilon=0.05)))["iterative"].passed
     assert not checked(outcome(strong, Fgsm(), linf=0.04), outcome(weak, Pgd(epsilon=0.05)))["iterative"].passed
     assert "iterative" not in checked(outcome(strong, Fgsm()))
+    # A frame on the eyes is not asked for what a change of the whole image does, nor a trained one for what it learned.
+    assert "iterative" not in checked(outcome(strong, Fgsm()), outcome(weak, Glasses()))
+    assert "iterative" not in checked(outcome(strong, Universal()), outcome(weak, DeepFool()))
 
 
 def test_who_knows_more_must_not_do_worse() -> None:

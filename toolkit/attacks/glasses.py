@@ -44,6 +44,8 @@ class Glasses:
 
     name: ClassVar[str] = "glasses"
     needs: ClassVar[Needs] = "gradient"
+    # What is bound to a mask need not do what an attack on the whole image does.
+    masked: ClassVar[bool] = True
     steps: int = 150
     step: float = 0.06
     decay: float = 0.9

@@ -84,8 +84,8 @@ def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) 
 
 def _iterative(profile: Profile, outcomes: Sequence[Outcome], eligible: Bools) -> list[Check]:
     gradient = [(s.attack, r) for s, r in outcomes if s.attack.needs == "gradient"]
-    one_step = [(a, r) for a, r in gradient if not _steps(a)]
-    iterative = [(a, r) for a, r in gradient if _steps(a)]
+    one_step = [(a, r) for a, r in gradient if not _steps(a) and not isinstance(a, Trained)]
+    iterative = [(a, r) for a, r in gradient if _steps(a) and not getattr(a, "masked", False)]
     checks = []
     for attack, replayed in one_step if iterative else ():
         # An attack that is bound to a ball is asked only for what lies in it.
