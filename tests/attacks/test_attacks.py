@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,10 @@ from toolkit.verifiers.manifest import Decision
 SIDE = 12
 
 
+# Where eyes, nose and mouth are on a probe of `linear_task`.
+FACE = np.array([[3.5, 4.0], [8.5, 4.0], [6.0, 6.5], [4.0, 9.0], [8.0, 9.0]])
+
+
 def linear_task(n: int = 6, *, wide: bool = False) -> tuple[Linear, Task]:
     """Pairs of a one-dimensional linear verifier: half dodge from 0.25, half impersonate from 2.
 
@@ -34,6 +40,12 @@ def linear_task(n: int = 6, *, wide: bool = False) -> tuple[Linear, Task]:
     references = model.embed(probes) + (start * np.eye(weights.shape[1])[0]).astype(np.float32)
     generators = tuple(np.random.default_rng([5, i]) for i in range(n))
     return model, Task(probes, references, dodging, decision, generators)
+
+
+def equipped(task: Task) -> Task:
+    """With what single attacks ask for besides: a face, and something learned."""
+    learned = np.random.default_rng(2).choice([-0.06, 0.06], task.probes.shape[1:]).astype(np.float32)
+    return replace(task, landmarks=FACE, universal=np.broadcast_to(learned, task.probes.shape))
 
 
 def distance_to_boundary(task: Task) -> np.ndarray:
@@ -88,16 +100,18 @@ def test_noise_has_the_deviation_that_it_states() -> None:
 @pytest.mark.parametrize("attack", discover(toolkit.attacks, "ATTACK").values(), ids=lambda a: a.name)
 def test_a_result_does_not_depend_on_the_batch(attack: Attack) -> None:
     model, task = linear_task(6, wide=True)
-    whole = attack.craft(model, linear_task(6, wide=True)[1])
+    whole = attack.craft(model, equipped(linear_task(6, wide=True)[1]))
     for rows in ([0], [1, 2], [5, 3, 0]):
         part = attack.craft(
             model,
-            Task(
-                task.probes[rows],
-                task.references[rows],
-                task.dodging[rows],
-                task.decision,
-                tuple(np.random.default_rng([5, i]) for i in rows),
+            equipped(
+                Task(
+                    task.probes[rows],
+                    task.references[rows],
+                    task.dodging[rows],
+                    task.decision,
+                    tuple(np.random.default_rng([5, i]) for i in rows),
+                )
             ),
         )
         np.testing.assert_array_equal(part.probes8, whole.probes8[rows])
@@ -108,7 +122,7 @@ def test_a_result_does_not_depend_on_the_batch(attack: Attack) -> None:
 @pytest.mark.parametrize("attack", discover(toolkit.attacks, "ATTACK").values(), ids=lambda a: a.name)
 def test_success_is_what_the_model_says_of_the_probe(attack: Attack) -> None:
     model, task = linear_task(6, wide=True)
-    crafted = attack.craft(model, task)
+    crafted = attack.craft(model, equipped(task))
     for probes, success in ((crafted.probes, crafted.success), (to_unit(crafted.probes8), crafted.success8)):
         d = np.linalg.norm(model.embed(probes) - task.references, axis=1)
         reached = np.where(task.dodging, d >= 1, d < 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.attacks.linear import Counting
-from tests.attacks.test_attacks import linear_task
+from tests.attacks.test_attacks import FACE, linear_task
 from toolkit.attacks.base import Task, margins, reached, to_unit
 from toolkit.attacks.glasses import LEVELS, Glasses, glasses_mask
 from toolkit.audit.craft import make_task
@@ -20,8 +20,6 @@ from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
 from toolkit.verifiers.white_box import WhiteBox
-
-FACE = np.array([[3.5, 4.0], [8.5, 4.0], [6.0, 6.5], [4.0, 9.0], [8.0, 9.0]])
 
 
 def worn(rows: list[int] | None = None) -> tuple[Counting, Task]:
