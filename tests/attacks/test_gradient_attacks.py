@@ -13,6 +13,7 @@ from tests.models import Linear
 from toolkit.attacks import apgd, carlini_wagner, deepfool, deepfool_linf, fmn, momentum, pgd, pgd_l2
 from toolkit.attacks.apgd import checkpoints
 from toolkit.attacks.base import Attack, to_unit
+from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.norms import Norm, sizes
 from toolkit.attacks.resampling import apply
 from toolkit.errors import InputError
@@ -196,3 +197,24 @@ def test_carlini_wagner_needs_no_more_than_its_steps() -> None:
     crafted = carlini_wagner.CarliniWagner(searches=2, steps=10).craft(model, task)
     assert (crafted.evaluations <= 20 + 51).all()
     assert crafted.success.all()
+
+
+@pytest.mark.parametrize("rung", [0, 1, 3, 4, 17, 99])
+def test_a_linear_ladder_of_fgsm_ends_at_its_first_rung_that_succeeds(rung: int) -> None:
+    model, task = linear_task()
+    task = replace(task, dodging=np.ones(len(task), np.bool_), references=model.embed(task.probes) + np.float32(0.25))
+    # The boundary is in the middle between this rung and the one before.
+    step = float(smallest(model, task, "linf")[0]) / (rung + 0.5)
+    crafted = Fgsm(100, step, 100 * step, "linear").craft(model, task)
+    np.testing.assert_allclose(found(task, crafted, "linf"), (rung + 1) * step, rtol=1e-3)
+
+
+@pytest.mark.parametrize("attack", [*EVERY, Fgsm()], ids=named)
+def test_without_8_bits_nothing_but_the_8_bit_result_changes(attack: Attack) -> None:
+    model, task = linear_task()
+    whole, floats = attack.craft(model, task), attack.craft(model, replace(linear_task()[1], eight_bits=False))
+    np.testing.assert_array_equal(floats.probes, whole.probes)
+    np.testing.assert_array_equal(floats.success, whole.success)
+    assert not floats.success8.any()
+    np.testing.assert_array_equal(to_unit(floats.probes8), task.probes)
+    assert (floats.evaluations <= whole.evaluations).all()
