@@ -38,12 +38,17 @@ class QuantizationReport:
         calibrated_on: crops.
         cosine_mean: of a crop's two embeddings.
         cosine_min: the smallest.
+        relative_max: the largest length of an embedding's difference, over the length of the original's embedding.
+        relative_p99: its 99th percentile over crops.
         parity: largest differences, and flipped decisions.
         flips: flipped decisions over pairs.
         before: clean errors of the original.
         after: clean errors of the variant, at the same threshold.
+        score_difference: the largest of attack scores; None without a detector.
         alarms: crops that the detector flags in one and not in the other, over crops; None without a detector.
-        latency_ratio: median time of a call with one crop over the original's, measured side by side.
+        latency_ratio: time of a call with one crop (or the fixed batch) over that of the original's call beside it,
+            the median of them.
+        latency_quartiles: the first and the third of those ratios.
     """
 
     written: QuantizedFile
@@ -52,12 +57,16 @@ class QuantizationReport:
     calibrated_on: int
     cosine_mean: float
     cosine_min: float
+    relative_max: float
+    relative_p99: float
     parity: Parity
     flips: Rate
     before: CleanErrors
     after: CleanErrors
+    score_difference: float | None
     alarms: Rate | None
     latency_ratio: float
+    latency_quartiles: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -87,21 +96,24 @@ def run_quantization(
         UsageError: the output's name cannot be used.
     """
     split = split_pairs(crops, calibration if to == "int8" else 0, seed)
+    # With a seed random profiles draw the same in both. What cannot be run is refused before a file is written.
+    original = RuntimeVerifier(manifest, execution=execution, seed=seed)
     written = write_quantized(manifest, to, output, split.calibration, pairs_source)
-    variant = read_manifest(written.path)
+    variant = RuntimeVerifier(read_manifest(written.path), execution=execution, seed=seed)
     used, flat = np.unique(crops.index[split.report], return_inverse=True)
     images, index = to_unit(crops.images[used]), flat.reshape(-1, 2)
     genuine = np.array([pair.genuine for pair in crops.pairs])[split.report]
-    # With a seed random profiles draw the same in both.
-    verifiers = [RuntimeVerifier(m, execution=execution, seed=seed) for m in (manifest, variant)]
-    (before, scores), (after, scores_after) = (verifier.embed_and_score(images) for verifier in verifiers)
+    (before, scores), (after, scores_after) = (verifier.embed_and_score(images) for verifier in (original, variant))
     alarm = manifest.alarm
     changed = int(((scores > alarm) != (scores_after > alarm)).sum())
-    parity = compare(after, before, index, manifest.decision, verifiers[1].provider)
-    cosine = np.sum(before * after, axis=1) / (np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1))
-    graphs = [read_model(m) for m in (manifest, variant)]
-    feed = model_input(images[:1], manifest.input)
-    times = np.median(latencies(graphs, [feed], verifiers[1].provider, execution.threads, repeats)[:, 0], axis=1)
+    parity = compare(after, before, index, manifest.decision, variant.provider)
+    length, length_after = (np.maximum(np.linalg.norm(side, axis=1), 1e-12) for side in (before, after))
+    cosine = np.sum(before * after, axis=1) / (length * length_after)
+    relative = np.linalg.norm(after - before, axis=1) / length
+    graphs = [read_model(m) for m in (manifest, variant.manifest)]
+    feed = model_input(np.repeat(images[:1], original.fixed_batch or 1, axis=0), manifest.input)
+    times = latencies(graphs, [feed], variant.provider, execution.threads, repeats)[:, 0]
+    first, ratio, third = (float(q) for q in np.percentile(times[1] / times[0], [25, 50, 75]))
     return QuantizationReport(
         written=written,
         to=to,
@@ -109,12 +121,16 @@ def run_quantization(
         calibrated_on=len(split.calibration),
         cosine_mean=float(cosine.mean()),
         cosine_min=float(cosine.min()),
+        relative_max=float(relative.max()),
+        relative_p99=float(np.percentile(relative, 99)),
         parity=parity,
         flips=Rate(parity.flips, parity.pairs),
         before=_clean_errors(before, index, genuine, manifest),
         after=_clean_errors(after, index, genuine, manifest),
+        score_difference=float(np.abs(scores_after - scores).max()) if manifest.detector else None,
         alarms=Rate(changed, len(images)) if np.isfinite(alarm) else None,
-        latency_ratio=float(times[1] / times[0]),
+        latency_ratio=ratio,
+        latency_quartiles=(first, third),
     )
 
 

@@ -20,6 +20,7 @@ from toolkit.attacks.base import to_unit
 from toolkit.defenses.base import opset_of, with_opset
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
+from toolkit.profiles.harden import PREFIX, checked_graph
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
 from toolkit.verifiers.manifest import Manifest
@@ -30,9 +31,11 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 # Scales per channel are an attribute of QuantizeLinear from opset 13 on.
 _OLDEST_OPSET = 13
-# How `profiles/harden.py` begins the names of a profile's nodes.
-_DEFENSE = "sixpixels/"
 _QUANTIZED = ("Conv", "Gemm", "MatMul")
+_DONE = {
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+    "MatMulInteger", "MatMulNBits",
+}  # fmt: skip
 _BATCH = 8
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -105,29 +108,31 @@ def quantized(
     keep float32 in both, and see the input as it is, so that the defense is exactly the one that was audited.
 
     Raises:
-        InputError: the model is no ONNX file, has nothing to quantize, or there are no crops to calibrate on.
+        InputError: the model is nothing that `checked_graph` takes, is quantized already, has nothing to quantize, or
+            ONNX Runtime's tools fail on it; or there are no crops to calibrate on.
     """
     where = manifest.model
-    try:
-        proto = onnx.load_model_from_string(model)
-    except Exception as error:  # protobuf raises its own family
-        raise InputError(f"{where}: is not an ONNX file") from error
+    proto = checked_graph(model, manifest)
     if opset_of(proto) < _OLDEST_OPSET:
         proto = with_opset(proto, _OLDEST_OPSET, str(where))
     _unfold_constants(proto.graph)
-    if any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} or _casts(node, _HALF) for node in proto.graph.node):
+    if _is_quantized(proto.graph):
         raise InputError(f"{where}: is quantized already; give the verifier that it was made from")
     for node in proto.graph.node:
         # Nodes are chosen by name below.
         node.name = node.name or f"{node.output[0]}#"
-    mine = [node for node in proto.graph.node if not node.name.startswith(_DEFENSE)]
+    mine = [node for node in proto.graph.node if not node.name.startswith(PREFIX)]
     if not any(node.op_type in _QUANTIZED for node in mine):
         raise InputError(f"{where}: has no {', '.join(_QUANTIZED)} to quantize")
-    if precision == "fp16":
-        return _fp16(proto, [node.name for node in proto.graph.node if node.name.startswith(_DEFENSE)])
-    if not len(calibration):
+    if precision == "int8" and not len(calibration):
         raise InputError(f"{where}: int8 needs crops to calibrate on; give --pairs")
-    return _int8(proto, [n.name for n in mine if n.op_type in _QUANTIZED], _Reader(proto, manifest, calibration))
+    try:
+        if precision == "fp16":
+            return _fp16(proto, [node.name for node in proto.graph.node if node.name.startswith(PREFIX)])
+        return _int8(proto, [n.name for n in mine if n.op_type in _QUANTIZED], _Reader(proto, manifest, calibration))
+    except Exception as error:  # the tools, and the sessions of the calibration, raise a dozen unrelated types
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{where}: ONNX Runtime's tools cannot make it {precision} ({reason})") from error
 
 
 def _fp16(proto: onnx.ModelProto, defense: list[str]) -> onnx.ModelProto:
@@ -155,17 +160,17 @@ def _skip_round_trips(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = back.get(name, name)
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    seen: set[str] = set()
-    kept = []
-    for node in graph.node:
-        output = node.output[0]
-        cast = output in back or output in halved
-        if output not in seen and (not cast or output in used):
-            kept.append(node)
-        seen.add(output)
+    ends = {value.name for value in graph.output}
+    # Of casts of one name one stays; each end of a chain that nobody takes uncovers the next.
+    nodes = list({node.output[0]: node for node in graph.node}.values())
+    while True:
+        used = {name for node in nodes for name in node.input} | ends
+        kept = [n for n in nodes if n.op_type != "Cast" or n.output[0] in used]
+        if len(kept) == len(nodes):
+            break
+        nodes = kept
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
 
 
 def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.ModelProto:
@@ -192,16 +197,24 @@ def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.Mod
 
 
 class _Reader:
-    """Crops for ONNX Runtime's calibration, which asks for one batch after the other."""
+    """Crops for ONNX Runtime's calibration, which asks for one batch after the other.
+
+    Where the graph fixes the size of a batch, the last is filled up with its last crop.
+    """
 
     def __init__(self, proto: onnx.ModelProto, manifest: Manifest, crops: NDArray[np.uint8]) -> None:
         self.random = any(tensor.name == ENTROPY for tensor in proto.graph.initializer)
-        self.manifest, self.crops, self.at = manifest, crops, 0
+        entry = next(value for value in proto.graph.input if value.name == manifest.input.name)
+        fixed = entry.type.tensor_type.shape.dim[0].dim_value if entry.type.tensor_type.shape.dim else 0
+        self.size = fixed or _BATCH
+        missing = -len(crops) % fixed if fixed else 0
+        self.manifest, self.at = manifest, 0
+        self.crops = np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         """A feed, or None behind the last; a random profile draws the same at every calibration."""
-        batch = to_unit(self.crops[self.at : self.at + _BATCH])
-        self.at += _BATCH
+        batch = to_unit(self.crops[self.at : self.at + self.size])
+        self.at += self.size
         if not len(batch):
             return None
         feed: dict[str, NDArray[Any]] = {self.manifest.input.name: model_input(batch, self.manifest.input)}
@@ -209,11 +222,14 @@ class _Reader:
 
 
 def _unfold_constants(graph: onnx.GraphProto) -> None:
-    """Make constants that are stored in float16 with a Cast float32 ones, which the converters know as weights."""
+    """Make of constants that are nodes, or stored in float16 with a Cast, float32 ones that the converters know."""
+    constants = [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"]
+    for node in constants:
+        graph.initializer.append(node.attribute[0].t)
+        graph.initializer[-1].name = node.output[0]
+    _remove(graph, constants)
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    casts = [
-        n for n in graph.node if n.input[0] in stored and _casts(n, _FLOAT) and not n.output[0].startswith(_DEFENSE)
-    ]
+    casts = [n for n in graph.node if _casts(n, _FLOAT) and n.input[0] in stored and not n.output[0].startswith(PREFIX)]
     for node in casts:
         value = onnx.numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
         graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
@@ -221,6 +237,12 @@ def _unfold_constants(graph: onnx.GraphProto) -> None:
     used = {name for node in graph.node for name in node.input}
     for tensor in [stored[n.input[0]] for n in casts if n.input[0] not in used]:
         graph.initializer.remove(tensor)
+
+
+def _is_quantized(graph: onnx.GraphProto) -> bool:
+    """Whether the verifier has integer operators or half-precision values; a profile may store its constants so."""
+    halves = (tensor.data_type == _HALF and not tensor.name.startswith(PREFIX) for tensor in graph.initializer)
+    return any(halves) or any(node.op_type in _DONE or _casts(node, _HALF) for node in graph.node)
 
 
 def _casts(node: onnx.NodeProto, to: int) -> bool:

@@ -22,7 +22,8 @@ from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.variants import onnx_attack_scores, onnx_fold
 
-_PREFIX = "sixpixels/"
+# How the names of all nodes of a profile begin, and of no other node.
+PREFIX = "sixpixels/"
 # Pad takes its amounts as an input from opset 11 on.
 _OLDEST_OPSET = 11
 # ReduceSum takes its axes as an input from opset 13 on.
@@ -127,7 +128,10 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     if profile.empty:
         return model
     where, spec = manifest.model, manifest.input
-    graph, opset = _checked(model, manifest)
+    graph = checked_graph(model, manifest)
+    opset = opset_of(graph)
+    if opset < _OLDEST_OPSET:
+        raise InputError(f"{where}: opset {opset} is too old to be hardened; convert it to {_OLDEST_OPSET} or later")
     fanned = profile.draws > 1 or profile.detector is not None
     newest = max(getattr(defense, "opset", 0) for defense in (*profile.defenses, *profile.squeezers))
     if fanned:
@@ -140,7 +144,7 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
             f"{where}: cannot be hardened, because its input is standardized image by image before the graph, "
             "which loses the pixel values; export the model with the standardization inside"
         )
-    defended_input = f"{_PREFIX}defended"
+    defended_input = f"{PREFIX}defended"
     for node in graph.graph.node:
         for i, name in enumerate(node.input):
             if name == spec.name:
@@ -157,20 +161,22 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     return bytes(graph.SerializeToString())
 
 
-def _checked(model: bytes, manifest: Manifest) -> tuple[onnx.ModelProto, int]:
-    """The model and its operator set; what cannot be hardened is refused with the place that says why."""
+def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
+    """A serialized verifier as a graph that can be changed.
+
+    Raises:
+        InputError: it is not an ONNX file, has other inputs than the manifest's, constants in another file, or custom
+            operators; the message names the place.
+    """
     where, name = manifest.model, manifest.input.name
     try:
         proto = onnx.load_model_from_string(model)
     except Exception as error:  # protobuf raises its own family
         raise InputError(f"{where}: is not an ONNX file") from error
-    opset = opset_of(proto)
-    if opset < _OLDEST_OPSET:
-        raise InputError(f"{where}: opset {opset} is too old to be hardened; convert it to {_OLDEST_OPSET} or later")
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value.name for value in proto.graph.input if value.name not in constants]
     if inputs != [name]:
-        raise InputError(f"{where}: inputs are {inputs}; a verifier that can be hardened has one, {name!r}")
+        raise InputError(f"{where}: inputs are {inputs}; a verifier has one, {name!r}")
     outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         raise InputError(f"{where}: constant {outside[0]!r} is kept in another file; save the model as one file")
@@ -179,7 +185,7 @@ def _checked(model: bytes, manifest: Manifest) -> tuple[onnx.ModelProto, int]:
         raise InputError(
             f"{where}: node {custom[0].name!r} is the custom operator {custom[0].domain}.{custom[0].op_type}"
         )
-    return proto, opset
+    return proto
 
 
 def _check_fan(graph: onnx.GraphProto, manifest: Manifest, profile: Profile) -> None:
@@ -198,11 +204,13 @@ def _check_fan(graph: onnx.GraphProto, manifest: Manifest, profile: Profile) -> 
 def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, profile: Profile) -> None:
     """Add the nodes behind the verifier that make one embedding, and the attack score, of the variants' embeddings."""
     output = manifest.output
-    variants = f"{_PREFIX}variants"
+    variants = f"{PREFIX}variants"
     for node in graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
                 if name == output.name:
+                    # A node without a name is known by its output, which is the profile's now.
+                    node.name = node.name or name
                     names[i] = variants
     # They name the batch by the same symbol as the input, whose batch is smaller now.
     del graph.value_info[:]
@@ -221,7 +229,7 @@ def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBu
 
     Squeezed forms of what is defended follow it along the batch.
     """
-    builder = GraphBuilder(_PREFIX, opset, spec.name, profile.draws)
+    builder = GraphBuilder(PREFIX, opset, spec.name, profile.draws)
     scale, offset = (a.reshape(1, 3, 1, 1) for a in unit_affine(spec))
     affine = bool(np.any(scale != 1) or np.any(offset != 0))
     # What does not look at the range is spared the way to [0, 1] and back; scales are positive.

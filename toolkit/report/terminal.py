@@ -367,11 +367,16 @@ def print_quantization(report: QuantizationReport, console: Console) -> None:
         facts.add_row("calibrated on", f"{r.calibrated_on} crops of people who are in no pair below")
     facts.add_row("pairs", f"{r.parity.pairs}   {r.pairs_source}")
     facts.add_row("embedding cosine", f"mean {r.cosine_mean:.5f}, smallest {r.cosine_min:.5f}")
+    facts.add_row("relative difference", f"largest {r.relative_max:.1e}, 99 % of crops below {r.relative_p99:.1e}")
     facts.add_row("largest difference", f"distance {r.parity.largest_distance_difference or 0:.1e}")
     facts.add_row("flipped decisions", f"{r.flips.successes}/{r.flips.trials}   {percent(r.flips)} %")
     facts.add_row("FNMR %", f"{percent(r.after.fnmr)}, was {percent(r.before.fnmr)}")
     facts.add_row("FMR %", f"{percent(r.after.fmr)}, was {percent(r.before.fmr)}")
+    if r.score_difference is not None:
+        facts.add_row("attack score", f"differs by at most {r.score_difference:.1e}")
     if r.alarms is not None:
         facts.add_row("changed alarms", f"{r.alarms.successes}/{r.alarms.trials} crops   {percent(r.alarms)} %")
-    facts.add_row("latency", f"{r.latency_ratio:.2f} of the original's, one crop a call")
+    first, third = r.latency_quartiles
+    verdict = "slower here" if first > 1 else "faster here" if third < 1 else "no faster here"
+    facts.add_row("latency", f"{r.latency_ratio:.2f} of the original's ({first:.2f} to {third:.2f}): {verdict}")
     console.print(facts)

@@ -71,6 +71,7 @@ class RuntimeVerifier:
         manifest: what it was described as.
         provider: the execution provider that the session really uses, first in its list.
         images_run: number of crops that went through the model so far.
+        fixed_batch: the size of a batch where the file fixes it, or None.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class RuntimeVerifier:
                 f"{provider_name(required)} is required, but the session runs on {self.provider}; "
                 "check the driver and its libraries, or drop --require-provider"
             )
-        self._fixed_batch = self._check_tensors()
+        self.fixed_batch = self._check_tensors()
 
     def _providers(self) -> list[Any]:
         available = onnxruntime.get_available_providers()
@@ -180,11 +181,11 @@ class RuntimeVerifier:
                 f"crops of shape {crops.shape} given to {self.manifest.name}, which takes "
                 f"(N, {spec.height}, {spec.width}, 3)"
             )
-        size = self._fixed_batch or self.execution.batch
+        size = self.fixed_batch or self.execution.batch
         parts, scores = [np.empty((0, output.size), np.float32)], [np.empty(0, np.float32)]
         for start in range(0, len(crops), size):
             batch = crops[start : start + size]
-            missing = (self._fixed_batch or len(batch)) - len(batch)
+            missing = (self.fixed_batch or len(batch)) - len(batch)
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
             feed: dict[str, NDArray[Any]] = {spec.name: model_input(padded, spec)}
             if self._takes_entropy:
