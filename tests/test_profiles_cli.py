@@ -90,12 +90,14 @@ def test_a_profile_is_selected_out_of_a_run(work: Path) -> None:
 @pytest.mark.slow
 def test_a_profile_is_selected_for_the_shipped_verifier(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    chosen = ["--limit", 4, "--profiles", "none,mean3,bits4", "--attacks", "deepfool", "--run", run]
+    chosen = ["--limit", 12, "--profiles", "none,mean3,bits4", "--attacks", "deepfool", "--run", run]
     assert sixpixels("audit", *chosen).returncode == 0
     result = json.loads(sixpixels("profiles", "select", run, "--repeats", 3, "--json").stdout)
     # DeepFool that knows the profile stops at none of them: whichever is chosen, nothing is shown for it.
     assert [s["upper"] for s in result["standings"]] == [1, 1, 1]
     assert {claim["verdict"] for claim in result["claims"]} == {"not shown"}
+    # Six pairs of each kind cannot show an FNMR of 10 %, though none of them is decided wrongly.
+    refused(sixpixels("profiles", "select", run, "--repeats", 3, "--max-fnmr", "0.1"), "6 pairs cannot show", 3)
 
 
 def test_calibration_refuses_what_the_pairs_cannot_show(work: Path) -> None:

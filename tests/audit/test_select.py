@@ -120,8 +120,28 @@ def test_evidence_that_is_missing_or_broken_makes_unfit() -> None:
     why = {name: " ".join(standing(selection, name).unfit) for name in cases}
     assert "pgd with perfect knowledge was run on other profiles" in why["spared"]
     assert "sanity check failed: gradient" in why["masked"]
-    assert "no eligible pair for dodging" in why["hopeless"]
+    assert "0 eligible pairs for dodging" in why["hopeless"]
     assert "latency ratio is not known" in why["unmeasured"]
+
+
+@pytest.mark.parametrize(("pairs", "enough"), [(5, False), (6, True)])
+def test_pairs_that_could_never_show_a_difference_recommend_nothing(pairs: int, enough: bool) -> None:
+    """2 * 0.5 ** 6 is the first two-sided p value below 0.05."""
+    few = candidate("few", eligible=flags(range(pairs), range(40, 80)))
+    if enough:
+        assert select([few], GENUINE, Limits()).chosen == "few"
+    else:
+        with pytest.raises(InsufficientError, match="5 eligible pairs for dodging; fewer than 6"):
+            select([few], GENUINE, Limits())
+    assert select([few], GENUINE, Limits("impersonation")).chosen == "few", "the other goal has enough"
+
+
+@pytest.mark.parametrize("what", ["fnmr", "fmr"])
+def test_a_limit_that_the_pairs_could_not_show_without_an_error_is_refused(what: str) -> None:
+    """1 - 0.05 ** (1 / 40) is 0.0722: what 40 pairs without an error show."""
+    with pytest.raises(InsufficientError, match=f"40 pairs cannot show a clean {what.upper()} of 0.07, even"):
+        select([STRONG, NONE], GENUINE, Limits(**{f"max_{what}": 0.07}))
+    assert select([NONE], GENUINE, Limits(**{f"max_{what}": 0.073})).chosen == "none"
 
 
 def test_an_attacker_tries_every_attack() -> None:

@@ -20,6 +20,8 @@ WANTED: tuple[GoalOrAny, ...] = get_args(GoalOrAny)
 Verdict = Literal["better", "worse", "not shown"]
 
 LEVEL = 0.05
+# With fewer pairs the exact McNemar test cannot reach the level, whatever the attacks do.
+FEWEST_PAIRS = next(n for n in range(1, 100) if mcnemar(0, n) < LEVEL)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
     """Recommend, of the profiles that meet the limits, the one whose worst-case ASR has the smallest upper bound.
 
     Equal bounds are decided by the smaller FNMR, then FMR, then latency. A profile is unfit where the run has no attack
-    that knows it, or fewer of them than another profile faced, or a failed sanity check of it, or no eligible pair.
+    that knows it, or fewer of them than another profile faced, or a failed sanity check of it, or fewer than
+    `FEWEST_PAIRS` eligible pairs, or so few clean pairs that they could not show a limit even without an error.
 
     Args:
         candidates: the profiles of one run, over the same n pairs.
@@ -216,7 +219,7 @@ def _fallen(candidate: Candidate) -> Bools:
 
 
 def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Limits) -> Standing:
-    fallen, unfit = _fallen(c), []
+    fallen, unfit = _fallen(c), _beyond_the_pairs(c, limits)
     if not c.successes:
         unfit.append("no attack that knows it was run")
     elif missing := [name for name in attacks if name not in c.successes]:
@@ -227,8 +230,10 @@ def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Li
     for goal in _goals(limits.goal):
         of_goal = c.eligible & _matters(genuine, (goal,))
         asr.append((goal, Rate(int((fallen & of_goal).sum()), int(of_goal.sum()))))
-        if not of_goal.any():
-            unfit.append(f"no eligible pair for {goal}")
+        if of_goal.sum() < FEWEST_PAIRS:
+            unfit.append(
+                f"{of_goal.sum()} eligible pairs for {goal}; fewer than {FEWEST_PAIRS} cannot tell profiles apart"
+            )
     matters = _matters(genuine, _goals(limits.goal))
     counts = {name: int((success & matters).sum()) for name, success in c.successes.items()}
     strongest = max(counts, key=lambda name: counts[name], default=None)
@@ -249,6 +254,15 @@ def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Li
         unfit=tuple(unfit),
         exceeded=tuple(exceeded),
     )
+
+
+def _beyond_the_pairs(c: Candidate, limits: Limits) -> list[str]:
+    """The limits that so few clean pairs could not show even without an error."""
+    return [
+        f"{rate.trials} pairs cannot show a clean {what} of {limit:g}, even without an error"
+        for what, limit, rate in (("FNMR", limits.max_fnmr, c.fnmr), ("FMR", limits.max_fmr, c.fmr))
+        if limit is not None and Rate(0, rate.trials).upper_bound() > limit
+    ]
 
 
 def _limited(

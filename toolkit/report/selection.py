@@ -78,7 +78,9 @@ def write_pareto(selection: Selection, path: Path) -> None:
     axes.set_xlabel("clean FNMR in %")
     axes.set_ylabel(f"ASR in %, one-sided 95 % bound, {selection.limits.goal}")
     axes.set_title("full: on the front; red: recommended", fontsize=9)
-    axes.margins(x=0.15)
+    # Room for labels on the right, and a scale that does not blow up the difference of equal rates.
+    right = 1.3 * max(2.0, 100 * (selection.limits.max_fnmr or 0), *(at[0] for at in places))
+    axes.set_xlim(-0.03 * right, right)
     axes.set_ylim(-3, 103)
     with atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=110)
