@@ -100,6 +100,14 @@ def audit(
     profiles: Annotated[
         str, typer.Option(help="Profiles: shipped names or .toml files, separated by commas.")
     ] = "none,mean3,n2c",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="ATTACK.PARAMETER=VALUE",
+            help="A parameter of an attack, for example pgd.epsilon=8/255. May be repeated.",
+        ),
+    ] = None,
     knowledge: Annotated[str, typer.Option(help="What the attacker knows: zero, partial, perfect.")] = "zero,perfect",
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: runs/ and a hash of what is asked.")
@@ -114,16 +122,15 @@ def audit(
 
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
-    import toolkit.attacks
     from toolkit.audit.group import enroll
     from toolkit.audit.plan import ASKED
     from toolkit.audit.record import write_record
     from toolkit.audit.run import Request, run_audit, run_name
-    from toolkit.audit.suites import SUITES, paper_pairs
+    from toolkit.audit.suites import choose_attacks, paper_pairs
     from toolkit.faces.pairs import embedded_pairs
     from toolkit.files import write_bytes
     from toolkit.profiles.profile import find_profile
-    from toolkit.registry import choose, discover
+    from toolkit.registry import choose
     from toolkit.report.jsonable import to_json
     from toolkit.report.paper import print_paper_tables
     from toolkit.report.terminal import print_assessment
@@ -131,9 +138,7 @@ def audit(
 
     if group is not None and suite == "paper":
         raise UsageError("the paper's suite has no group; leave --group or --suite out")
-    of_suite = choose("suite", [suite], SUITES)[0]()
-    known_attacks = {**discover(toolkit.attacks, "ATTACK"), **{attack.name: attack for attack in of_suite}}
-    chosen_attacks = choose("attack", _names(attacks), known_attacks) if attacks is not None else of_suite
+    chosen_attacks = choose_attacks(suite, None if attacks is None else _names(attacks), settings or [])
     chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
     if not chosen_profiles:
         raise UsageError("no profile chosen; 'none' is the empty one")
@@ -151,7 +156,7 @@ def audit(
             manifest=manifest,
             crops=crops,
             pairs_source=pair_set.source,
-            attacks=tuple(chosen_attacks),
+            attacks=chosen_attacks,
             profiles=tuple(chosen_profiles),
             knowledge=tuple(chosen_knowledge),
             seed=seed,

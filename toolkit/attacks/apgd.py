@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
 from toolkit.attacks.norms import Ball, Norm, ascending, per_image
+from toolkit.defenses.parameters import number
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -61,11 +62,11 @@ class Apgd:
     needs: ClassVar[Needs] = "gradient"
     name: str = "apgd"
     norm: Norm = "linf"
-    epsilon: float = 8 / 255
-    steps: int = 100
-    momentum: float = 0.75
-    rho: float = 0.75
-    restarts: int = 1
+    epsilon: float = number(8 / 255, 1e-6, 1000)
+    steps: int = number(100, 1, 100_000)
+    momentum: float = number(0.75, 0, 1)
+    rho: float = number(0.75, 0, 1)
+    restarts: int = number(1, 1, 1000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair from `restarts` starts; solved pairs leave the batch."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task
 from toolkit.attacks.queries import craft_ladder, noise_blends
+from toolkit.defenses.parameters import number
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Blended:
 
     name: ClassVar[str] = "blended"
     needs: ClassVar[Needs] = "runtime"
-    levels: int = 50
+    levels: int = number(50, 1, 10_000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_ladder`."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Bools, Crafted, Gradients, Images, Needs, Task, ascent, clearly_reached, finish
 from toolkit.attacks.norms import per_image, sizes
+from toolkit.defenses.parameters import number
 
 Values = NDArray[np.float64]
 
@@ -65,16 +66,16 @@ class CarliniWagner:
 
     name: ClassVar[str] = "carlini-wagner"
     needs: ClassVar[Needs] = "gradient"
-    searches: int = 3
-    steps: int = 50
-    reach: float = 1.0
+    searches: int = number(3, 1, 100)
+    steps: int = number(50, 1, 100_000)
+    reach: float = number(1.0, 1e-6, 1000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; pairs leave a search when it has converged, and those without a gradient for good."""
         search, rows = _Search(task), np.arange(len(task))
-        for number in range(self.searches):
+        for turn in range(self.searches):
             hit = np.zeros(len(task), np.bool_)
-            self._descend(model, task, rows, search, hit, first=number == 0)
+            self._descend(model, task, rows, search, hit, first=turn == 0)
             rows = rows[search.weight[rows] > 0]
             search.bisect(rows, hit[rows])
         success = np.isfinite(search.nearest)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
 from toolkit.attacks.queries import craft_ladder
+from toolkit.defenses.parameters import number
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Contrast:
 
     name: ClassVar[str] = "contrast"
     needs: ClassVar[Needs] = "runtime"
-    levels: int = 50
+    levels: int = number(50, 1, 10_000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_ladder`."""

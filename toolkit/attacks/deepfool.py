@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
 from toolkit.attacks.norms import sizes
+from toolkit.defenses.parameters import number
 
 # Smallest perturbations that bring linearized margins (M,) with gradients (M, H, W, 3) to zero.
 Closest = Callable[[NDArray[np.float64], Images], Images]
@@ -56,8 +57,8 @@ class DeepFool:
 
     name: ClassVar[str] = "deepfool"
     needs: ClassVar[Needs] = "gradient"
-    steps: int = 50
-    overshoot: float = 0.02
+    steps: int = number(50, 1, 100_000)
+    overshoot: float = number(0.02, 0, 10)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_deepfool`."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
 from toolkit.attacks.deepfool import craft_deepfool
 from toolkit.attacks.norms import per_image
+from toolkit.defenses.parameters import number
 
 
 def _closest_linf(margin: NDArray[np.float64], gradient: Images) -> Images:
@@ -25,8 +26,8 @@ class DeepFoolLinf:
 
     name: ClassVar[str] = "deepfool-linf"
     needs: ClassVar[Needs] = "gradient"
-    steps: int = 50
-    overshoot: float = 0.02
+    steps: int = number(50, 1, 100_000)
+    overshoot: float = number(0.02, 0, 10)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_deepfool`."""

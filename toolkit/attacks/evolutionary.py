@@ -12,6 +12,7 @@ from toolkit.attacks.base import CARRY_RUNS, Crafted, Gradients, Needs, Task, fi
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.attacks.queries import Queries, find_starts
 from toolkit.attacks.resampling import apply, linear_resize
+from toolkit.defenses.parameters import number
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Evolutionary:
 
     name: ClassVar[str] = "evolutionary"
     needs: ClassVar[Needs] = "runtime"
-    budget: int = 1000
-    side: int = 32
-    share: float = 0.05
-    sigma: float = 0.03
-    mu: float = 0.01
-    trials: int = 30
-    path_decay: float = 0.01
-    covariance_decay: float = 0.001
+    budget: int = number(1000, 100, 10_000_000)
+    side: int = number(32, 1, 1024)
+    share: float = number(0.05, 1e-6, 0.5)
+    sigma: float = number(0.03, 0, 10)
+    mu: float = number(0.01, 0, 0.5)
+    trials: int = number(30, 1, 10_000)
+    path_decay: float = number(0.01, 0, 1)
+    covariance_decay: float = number(0.001, 0, 0.1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; pairs leave when their queries are spent."""

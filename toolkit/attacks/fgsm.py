@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, carry_to_8bit, smallest_success
+from toolkit.defenses.parameters import number
 
 # Neighboring epsilons are 6.5 % apart; a success that ends within four of them may be missed.
 _STRIDE = 4
@@ -24,9 +25,9 @@ class Fgsm:
 
     name: ClassVar[str] = "fgsm"
     needs: ClassVar[Needs] = "gradient"
-    levels: int = 100
-    smallest: float = 0.0005
-    largest: float = 0.25
+    levels: int = number(100, 2, 10_000)
+    smallest: float = number(0.0005, 1e-6, 0.01)
+    largest: float = number(0.25, 0.01, 1)
     spacing: Literal["geometric", "linear"] = "geometric"
 
     def craft(self, model: Gradients, task: Task) -> Crafted:

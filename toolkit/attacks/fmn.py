@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.attacks.base import CLEARLY, Crafted, Gradients, Needs, Task, ascent, clearly_reached, finish
 from toolkit.attacks.norms import ascending, per_image, sizes
+from toolkit.defenses.parameters import number
 
 
 def _cosine(first: float, last: float, share: float) -> float:
@@ -26,9 +27,9 @@ class Fmn:
 
     name: ClassVar[str] = "fmn"
     needs: ClassVar[Needs] = "gradient"
-    steps: int = 100
-    step: float = 1.0
-    gamma: float = 0.05
+    steps: int = number(100, 1, 100_000)
+    step: float = number(1.0, 1e-6, 100)
+    gamma: float = number(0.05, 0, 0.99)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; the smallest success found is kept. A pair without a gradient leaves the batch."""

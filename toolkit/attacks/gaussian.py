@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
 from toolkit.attacks.noise import craft_noise
+from toolkit.defenses.parameters import number
 
 
 def _standard_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Images:
@@ -21,9 +22,9 @@ class Gaussian:
 
     name: ClassVar[str] = "gaussian"
     needs: ClassVar[Needs] = "runtime"
-    levels: int = 20
-    largest: float = 0.5
-    draws: int = 1
+    levels: int = number(20, 1, 10_000)
+    largest: float = number(0.5, 1e-6, 1000)
+    draws: int = number(1, 1, 1000)
     squared: bool = False
 
     def craft(self, model: Gradients, task: Task) -> Crafted:

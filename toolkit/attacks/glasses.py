@@ -22,6 +22,7 @@ from toolkit.attacks.base import (
     to_8bit,
     to_unit,
 )
+from toolkit.defenses.parameters import number
 from toolkit.errors import InputError
 
 # Reflectances that ink on paper reaches: no printer gives pure black or white. An assumption, not a measurement.
@@ -46,9 +47,9 @@ class Glasses:
     needs: ClassVar[Needs] = "gradient"
     # What is bound to a mask need not do what an attack on the whole image does.
     masked: ClassVar[bool] = True
-    steps: int = 150
-    step: float = 0.06
-    decay: float = 0.9
+    steps: int = number(150, 1, 100_000)
+    step: float = number(0.06, 1e-3, 1)
+    decay: float = number(0.9, 0, 1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; pairs without a gradient leave the batch.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import CARRY_RUNS, Crafted, Gradients, Images, Needs, Task, finish
 from toolkit.attacks.norms import ascending, per_image, sizes
 from toolkit.attacks.queries import Queries, find_starts
+from toolkit.defenses.parameters import number
 
 # Halvings of a step before a pair keeps its place.
 _HALVINGS = 8
@@ -34,9 +35,9 @@ class HopSkipJump:
 
     name: ClassVar[str] = "hop-skip-jump"
     needs: ClassVar[Needs] = "runtime"
-    budget: int = 1000
-    samples: int = 100
-    gamma: float = 100.0
+    budget: int = number(1000, 100, 10_000_000)
+    samples: int = number(100, 1, 10_000)
+    gamma: float = number(100.0, 1e-3, 1e6)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; pairs leave when their queries are spent."""

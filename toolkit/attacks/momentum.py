@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
 from toolkit.attacks.norms import Ball, ascending, per_image
 from toolkit.attacks.resampling import apply, gaussian_blur, linear_resize
+from toolkit.defenses.parameters import number
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class Momentum:
 
     name: ClassVar[str] = "momentum"
     needs: ClassVar[Needs] = "gradient"
-    epsilon: float = 16 / 255
-    steps: int = 10
-    decay: float = 1.0
-    diversity: float = 0.5
-    smallest: float = 0.9
-    kernel: int = 7
+    epsilon: float = number(16 / 255, 1e-6, 1000)
+    steps: int = number(10, 1, 100_000)
+    decay: float = number(1.0, 0, 1)
+    diversity: float = number(0.5, 0, 1)
+    smallest: float = number(0.9, 0.1, 1)
+    kernel: int = number(7, 1, 31, 2)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; those without a gradient leave the batch."""

@@ -10,6 +10,7 @@ import numpy as np
 from toolkit.attacks.base import CARRY_RUNS, Crafted, Gradients, Images, Needs, Task, finish, reached
 from toolkit.attacks.norms import Ball, ascending, per_image
 from toolkit.attacks.queries import Queries
+from toolkit.defenses.parameters import number
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,12 @@ class Nes:
 
     name: ClassVar[str] = "nes"
     needs: ClassVar[Needs] = "runtime"
-    epsilon: float = 8 / 255
-    budget: int = 1000
-    samples: int = 50
-    deviation: float = 0.001
-    step: float = 0.01
-    momentum: float = 0.9
+    epsilon: float = number(8 / 255, 1e-6, 1000)
+    budget: int = number(1000, 100, 10_000_000)
+    samples: int = number(50, 2, 10_000, 2)
+    deviation: float = number(0.001, 1e-6, 1)
+    step: float = number(0.01, 1e-6, 1000)
+    momentum: float = number(0.9, 0, 1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; pairs leave when solved or out of queries."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, ascent, finish, reached
 from toolkit.attacks.norms import Ball, Norm, ascending
+from toolkit.defenses.parameters import number
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Pgd:
     needs: ClassVar[Needs] = "gradient"
     name: str = "pgd"
     norm: Norm = "linf"
-    epsilon: float = 8 / 255
-    steps: int = 40
-    step: float = 2 / 255
-    restarts: int = 1
+    epsilon: float = number(8 / 255, 1e-6, 1000)
+    steps: int = number(40, 1, 100_000)
+    step: float = number(2 / 255, 1e-6, 1000)
+    restarts: int = number(1, 1, 1000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; solved pairs leave the batch, and until the next start those without a gradient."""

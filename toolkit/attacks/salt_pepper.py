@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
 from toolkit.attacks.queries import craft_ladder
+from toolkit.defenses.parameters import number
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class SaltPepper:
 
     name: ClassVar[str] = "salt-pepper"
     needs: ClassVar[Needs] = "runtime"
-    levels: int = 50
-    largest: float = 1.0
+    levels: int = number(50, 1, 10_000)
+    largest: float = number(1.0, 1e-6, 1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_ladder`."""

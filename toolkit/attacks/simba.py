@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, reached, to_8bit, to_unit
 from toolkit.attacks.queries import Queries, craft_8bit
+from toolkit.defenses.parameters import number
 
 
 def _cosines(side: int) -> Images:
@@ -35,9 +36,9 @@ class Simba:
     name: ClassVar[str] = "simba"
     needs: ClassVar[Needs] = "runtime"
     basis: Literal["dct", "pixel"] = "dct"
-    frequencies: float = 0.125
-    step: float = 0.2
-    budget: int = 500
+    frequencies: float = number(0.125, 1e-3, 1)
+    step: float = number(0.2, 1e-6, 1000)
+    budget: int = number(500, 1, 10_000_000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; pairs leave when solved, out of queries or out of vectors."""

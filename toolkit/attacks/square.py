@@ -10,6 +10,7 @@ import numpy as np
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, reached
 from toolkit.attacks.norms import Ball, Norm
 from toolkit.attacks.queries import Queries, craft_8bit
+from toolkit.defenses.parameters import number
 
 # The share of pixels in a square is halved after these numbers of queries, of 10,000 (section 5).
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
@@ -97,9 +98,9 @@ class Square:
     needs: ClassVar[Needs] = "runtime"
     name: str = "square"
     norm: Norm = "linf"
-    epsilon: float = 8 / 255
-    budget: int = 500
-    share: float = 0.8
+    epsilon: float = number(8 / 255, 1e-6, 1000)
+    budget: int = number(500, 1, 10_000_000)
+    share: float = number(0.8, 1e-6, 1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; solved pairs leave the batch."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, margins, reached, to_8bit, to_unit
 from toolkit.attacks.norms import Ball, per_image, sizes
+from toolkit.defenses.parameters import number
 from toolkit.errors import InputError
 
 
@@ -26,9 +27,9 @@ class Universal:
 
     name: ClassVar[str] = "universal"
     needs: ClassVar[Needs] = "gradient"
-    epsilon: float = 16 / 255
-    epochs: int = 10
-    batch: int = 16
+    epsilon: float = number(16 / 255, 1e-6, 1000)
+    epochs: int = number(10, 1, 1000)
+    batch: int = number(16, 1, 64)
 
     def train(self, model: Gradients, task: Task) -> Images:
         """The perturbation (H, W, 3) that takes the probes of `task` farthest from its references, on the mean.

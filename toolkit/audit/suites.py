@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 import toolkit.attacks
 from toolkit.attacks.base import Attack
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.settings import apply_settings
 from toolkit.attacks.uniform import Uniform
 from toolkit.faces.pairs import PairSet, load_pairs
 from toolkit.registry import choose, discover
@@ -40,6 +41,17 @@ def _paper() -> tuple[Attack, ...]:
 
 
 SUITES: dict[str, Callable[[], tuple[Attack, ...]]] = {"standard": _standard, "paper": _paper}
+
+
+def choose_attacks(suite: str, names: Sequence[str] | None, settings: Sequence[str]) -> tuple[Attack, ...]:
+    """The attacks of a suite, or those of `names` as the suite has them, with parameters set by `apply_settings`.
+
+    Raises:
+        UsageError: a suite, an attack or a setting does not exist.
+    """
+    of_suite: tuple[Attack, ...] = choose("suite", [suite], SUITES)[0]()
+    known = {**discover(toolkit.attacks, "ATTACK"), **{attack.name: attack for attack in of_suite}}
+    return apply_settings(of_suite if names is None else choose("attack", names, known), settings)
 
 
 def paper_pairs(path: Path, limit: int | None, folds: list[int] | None, seed: int) -> tuple[PairSet, str]:
