@@ -520,7 +520,7 @@ def profiles_select(
     if costs is not None:
         ratios = read_latency_ratios(finished, costs)
     else:
-        manifest, execution = _manifest(model or finished.target), _execution(provider, None, threads)
+        manifest, execution = _manifest(model or finished.assessment.target.name), _execution(provider, None, threads)
         audited = audited_profiles(finished, _names(profiles))
         ratios = measure_latency_ratios(finished, manifest, audited, execution, repeats)
     limits = Limits(wanted, max_fnmr, max_fmr, max_latency_ratio)

@@ -192,6 +192,7 @@ def test_a_run_keeps_the_outcome_of_every_pair(request_: Request, tmp_path: Path
     assessment = run_audit(request_, folder, Silent())
     (folder / "report.json").write_text(to_json(assessment))
     run = read_run(folder)
+    assert run.assessment == assessment
     assert run.genuine.tolist() == [pair.genuine for pair in request_.crops.pairs]
     selection = select(candidates_of(run, {"none": 1.0, "mean3": 1.5}), run.genuine, Limits("dodging"))
     for s in selection.standings:

@@ -29,8 +29,8 @@ def measure_latency_ratios(
     Raises:
         InputError: the verifier or a profile is not the one that the run audited, or cannot be run.
     """
-    _check_same(f"{manifest.model}", sha256(manifest.model), run.report["target"]["model_sha256"])
-    audited = dict(run.report["profiles"])
+    _check_same(f"{manifest.model}", sha256(manifest.model), run.assessment.target.model_sha256)
+    audited = dict(run.assessment.profiles)
     for profile in profiles:
         _check_same(f"profile {profile.name}", profile.sha256, audited.get(profile.name))
     model = read_model(manifest)
@@ -55,7 +55,7 @@ def audited_profiles(run: Run, files: Sequence[str]) -> list[Profile]:
     given = {profile.name: profile for profile in map(find_profile, files)}
     shipped = shipped_profiles()
     found = []
-    for name, _ in run.report["profiles"]:
+    for name, _ in run.assessment.profiles:
         if name not in given and name not in shipped:
             raise InputError(f"profile {name!r} of the run is not shipped; give its file with --profiles, or --costs")
         found.append(given.get(name) or find_profile(name))
@@ -70,8 +70,8 @@ def read_latency_ratios(run: Run, costs: Path) -> dict[str, float]:
     """
     content = read_json(costs, "costs")
     try:
-        if content["model"] != run.target:
-            raise InputError(f"{costs}: is of {content['model']!r}, but the run audited {run.target!r}")
+        if content["model"] != run.assessment.target.name:
+            raise InputError(f"{costs}: is of {content['model']!r}, but the run audited {run.assessment.target.name!r}")
         medians = {
             str(cost["profile"]): float(timing["p50"])
             for cost in content["profiles"]

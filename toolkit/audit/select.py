@@ -175,33 +175,26 @@ def candidates_of(run: Run, latency_ratios: dict[str, float]) -> list[Candidate]
     """The profiles of a run, with latencies by name.
 
     Raises:
-        InputError: the report is not as this version writes it.
+        InputError: two of them have the same name.
     """
     found: list[Candidate] = []
-    try:
-        for clean in run.report["clean"]:
-            name = str(clean["profile"])
-            if any(c.profile == name for c in found):
-                raise InputError(f"two profiles of the run are called {name!r}; give each its own name and audit again")
-            mine = [o for o in run.outcomes if o.profile == name]
-            failed = [
-                str(check["name"])
-                for check in run.report["checks"]
-                if not check["passed"] and (check["about"] == name or str(check["about"]).endswith(f" on {name}"))
-            ]
-            found.append(
-                Candidate(
-                    profile=name,
-                    fnmr=Rate(clean["fnmr"]["successes"], clean["fnmr"]["trials"]),
-                    fmr=Rate(clean["fmr"]["successes"], clean["fmr"]["trials"]),
-                    eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
-                    successes={o.attack: o.success for o in mine if o.knowledge in ADAPTIVE},
-                    failed_checks=tuple(dict.fromkeys(failed)),
-                    latency_ratio=latency_ratios.get(name),
-                )
+    for clean in run.assessment.clean:
+        name = clean.profile
+        if any(c.profile == name for c in found):
+            raise InputError(f"two profiles of the run are called {name!r}; give each its own name and audit again")
+        mine = [o for o in run.outcomes if o.profile == name]
+        failed = [c.name for c in run.assessment.checks if not c.passed and f" on {c.about}".endswith(f" on {name}")]
+        found.append(
+            Candidate(
+                profile=name,
+                fnmr=clean.fnmr,
+                fmr=clean.fmr,
+                eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
+                successes={o.attack: o.success for o in mine if o.knowledge in ADAPTIVE},
+                failed_checks=tuple(dict.fromkeys(failed)),
+                latency_ratio=latency_ratios.get(name),
             )
-    except (KeyError, TypeError) as error:
-        raise InputError(f"the run's report is not as this version writes it ({error!r})") from error
+        )
     return found
 
 
