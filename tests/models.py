@@ -99,6 +99,9 @@ class Linear:
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         return (crops.reshape(len(crops), -1).astype(np.float64) @ self.weights).astype(np.float32)
 
+    def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self.distances_and_gradients(crops, references)[0]
+
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

@@ -32,6 +32,11 @@ class Ours:
         self.forward += len(crops)
         return self.verifier.embed(crops)
 
+    def distances(self, crops: Images, references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Distances, counted."""
+        self.forward += len(crops)
+        return self.verifier.distances(crops, references)
+
     def distances_and_gradients(
         self, crops: Images, references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], Images]:

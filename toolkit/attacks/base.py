@@ -45,6 +45,10 @@ class Runtime(Protocol):
 class Gradients(Runtime, Protocol):
     """What a gradient attack sees."""
 
+    def distances(self, crops: Images, references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The distances of `distances_and_gradients`, without the price of the gradients."""
+        ...
+
     def distances_and_gradients(
         self, crops: Images, references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], Images]:
@@ -216,6 +220,12 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
     if not np.isfinite(gradient).all():
         raise InputError("the gradient of the model has NaN or infinite values: no gradient attack can be run on it")
     return margin, gradient
+
+
+def ascent_margins(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
+    """The margins (M,) of `ascent`, without the price of the gradients; for tasks without an alarm."""
+    d = model.distances(images, task.references[rows])
+    return np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold)
 
 
 class CandidateMaker(Protocol):

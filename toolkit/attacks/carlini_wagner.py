@@ -19,7 +19,7 @@ _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 # The first weight of the margin, in units of the weight at which both terms balance at the linearized boundary.
 _FIRST_WEIGHT = 1.5
 # A success must be this share smaller to count as progress, and a run without any ends after so many steps.
-_PROGRESS, _PATIENCE = 0.005, 8
+_PROGRESS, _PATIENCE = 0.005, 7
 
 
 class _Search:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
+from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, ascent_margins, finish, reached
 from toolkit.attacks.norms import sizes
 from toolkit.defenses.parameters import number
 
@@ -20,22 +20,31 @@ Closest = Callable[[NDArray[np.float64], Images], Images]
 def craft_deepfool(model: Gradients, task: Task, steps: int, overshoot: float, closest: Closest) -> Crafted:
     """Step to the linearized boundary again and again; shared by both norms.
 
-    Solved pairs leave the batch, and so do those whose gradient vanishes.
+    Solved pairs leave the batch, and so do those whose gradient vanishes. Where a step is likely to have been the last
+    one, its result is judged before a gradient is paid for that nobody may need.
     """
     probes, total = task.probes.copy(), np.zeros_like(task.probes)
-    success = np.zeros(len(task), np.bool_)
-    evaluations = np.zeros(len(task), np.int64)
+    success, likely = np.zeros((2, len(task)), np.bool_)
+    evaluations, last = np.zeros(len(task), np.int64), np.full(len(task), np.nan)
     open_ = np.arange(len(task))
     # One evaluation more than steps: the last step is judged as well.
     for _ in range(steps + 1):
+        judged = open_[likely[open_]]
+        if len(judged):
+            success[judged] = reached(task, judged, ascent_margins(model, task, judged, probes[judged]))
+            evaluations[judged] += 1
+            open_ = open_[~success[open_]]
+        if not len(open_):
+            break
         margin, gradient = ascent(model, task, open_, probes[open_])
         evaluations[open_] += 1
         there = reached(task, open_, margin)
         success[open_[there]] = True
         going = ~there & gradient.any(axis=(1, 2, 3))
         open_, margin, gradient = open_[going], margin[going], gradient[going]
-        if not len(open_):
-            break
+        # Newton's steps: what is left shrinks with its square, and the overshoot makes up for that share of it.
+        likely[open_] = np.isinf(task.alarm) & (np.square(margin / last[open_]) < overshoot)
+        last[open_] = margin
         total[open_] += closest(margin, gradient)
         probes[open_] = np.clip(task.probes[open_] + np.float32(1 + overshoot) * total[open_], 0, 1)
     return finish(model, task, probes, success, evaluations)

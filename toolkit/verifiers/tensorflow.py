@@ -110,16 +110,24 @@ class TensorFlowVerifier:
             variants = folded(crops, entropy, squeezers)
             return variants[0], tensorflow_attack_scores(metric, variants)
 
+        def each_distance(crops: Any, references: Any, entropy: Any) -> Any:
+            return tensorflow_distances(metric, folded(crops, entropy, ())[0], tf.repeat(references, draws, 0))
+
+        @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
+        def distance_compiled(crops: Any, references: Any, entropy: Any) -> Any:
+            each = each_distance(tf.repeat(crops, draws, 0), references, entropy)
+            return tf.reduce_mean(tf.reshape(each, (-1, draws)), axis=1), tf.zeros_like(crops)
+
         @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
         def gradient_compiled(crops: Any, references: Any, entropy: Any) -> Any:
-            repeated = tf.repeat(references, draws, 0)
-            return mean_and_gradient(crops, lambda x: tensorflow_distances(metric, folded(x, entropy, ())[0], repeated))
+            return mean_and_gradient(crops, lambda x: each_distance(x, references, entropy))
 
         @tf.function(input_signature=[images, entropies], autograph=False)
         def score_gradient_compiled(crops: Any, entropy: Any) -> Any:
             return mean_and_gradient(crops, lambda x: tensorflow_attack_scores(metric, folded(x, entropy, squeezers)))
 
-        self._embed, self._gradient, self._score_gradient = embed_compiled, gradient_compiled, score_gradient_compiled
+        self._embed, self._distance = embed_compiled, distance_compiled
+        self._gradient, self._score_gradient = gradient_compiled, score_gradient_compiled
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
@@ -138,6 +146,10 @@ class TensorFlowVerifier:
     def _entropy(self, crops: NDArray[np.float32], draw: int = 0) -> NDArray[np.int64]:
         """Entropies (N,) for the defense; hashing crops takes a good part of a small network's time."""
         return seeded_entropy(crops, self.seed, draw) if self._defended else np.zeros(len(crops), np.int64)
+
+    def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The distances (N,) of `distances_and_gradients`, alone."""
+        return self._gradients(self._distance, crops, references)[0]
 
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]

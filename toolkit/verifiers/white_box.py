@@ -22,6 +22,10 @@ class WhiteBox:
         """Embeddings (N, D) of crops (N, H, W, 3) in [0, 1]."""
         return self.runtime.embed(crops)
 
+    def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Distances (N,) of the original, as `distances_and_gradients` gives them."""
+        return self.original.distances(crops, references)
+
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
