@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,7 +14,9 @@ from tests.attacks.linear import Counting
 from tests.attacks.test_attacks import FACE, linear_task
 from toolkit.attacks.base import Task, margins, reached, to_unit
 from toolkit.attacks.glasses import LEVELS, Glasses, glasses_mask
-from toolkit.audit.craft import make_task
+from toolkit.attacks.settings import apply_settings
+from toolkit.audit.craft import attack_parameters, make_task
+from toolkit.audit.record import _attack
 from toolkit.audit.replay import run_clean
 from toolkit.errors import InputError
 from toolkit.faces.crops import crop_pairs
@@ -70,6 +75,49 @@ def test_a_crop_without_landmarks_is_refused() -> None:
     model, task = worn()
     with pytest.raises(InputError, match=r"\[alignment\]"):
         Glasses().craft(model, replace(task, landmarks=None))
+
+
+def picture(path: Path, pixels: np.ndarray) -> Path:
+    cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., ::-1]))
+    return path
+
+
+def test_a_mask_and_a_palette_of_ones_own(tmp_path: Path) -> None:
+    model, task = worn()
+    _, height, width, _ = task.probes.shape
+    drawn = np.zeros((height, width, 3), np.uint8)
+    drawn[height // 2 :] = 255
+    colors = np.array([[[10, 20, 30], [240, 200, 250], [200, 20, 90], [20, 210, 60]]], np.uint8)
+    attack = Glasses(mask=picture(tmp_path / "m.png", drawn), palette=picture(tmp_path / "p.png", colors))
+    crafted = attack.craft(model, replace(task, landmarks=None))
+    assert crafted.success.any()
+    np.testing.assert_array_equal(crafted.probes[:, : height // 2], task.probes[:, : height // 2])
+    shown = np.unique(crafted.probes8[crafted.success8][:, height // 2 :].reshape(-1, 3), axis=0)
+    assert {tuple(color) for color in shown.tolist()} <= {tuple(color) for color in colors[0].tolist()}
+
+
+def test_a_mask_that_does_not_fit_and_a_photograph_as_palette_are_refused(tmp_path: Path) -> None:
+    model, task = worn()
+    _, height, width, _ = task.probes.shape
+    rng = np.random.default_rng(0)
+    for attack, message in (
+        (Glasses(mask=picture(tmp_path / "l.png", np.full((height, width + 1, 3), 255, np.uint8))), "crops are"),
+        (Glasses(mask=picture(tmp_path / "d.png", np.zeros((height, width, 3), np.uint8))), "nothing in it is bright"),
+        (Glasses(palette=picture(tmp_path / "n.png", rng.integers(0, 256, (99, 99, 3), np.uint8))), "at most"),
+    ):
+        with pytest.raises(InputError, match=message):
+            attack.craft(model, task)
+
+
+def test_a_changed_mask_is_another_attack_and_is_not_replayed(tmp_path: Path) -> None:
+    mask = picture(tmp_path / "m.png", np.full((8, 8, 3), 255, np.uint8))
+    (attack,) = apply_settings((Glasses(),), [f"glasses.mask={mask}"])
+    before = attack_parameters(attack)
+    assert _attack("glasses", json.loads(json.dumps(before))) == attack
+    picture(mask, np.zeros((8, 8, 3), np.uint8))
+    assert attack_parameters(attack) != before
+    with pytest.raises(InputError, match="sha256"):
+        _attack("glasses", json.loads(json.dumps(before)))
 
 
 @pytest.mark.parametrize("name", ["facenet-mini", "dlib-resnet"])

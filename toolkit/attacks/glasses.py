@@ -1,13 +1,15 @@
-"""A printed pair of glasses (Sharif et al. 2016, "Accessorize to a Crime", section 4)."""
+"""A printed pair of glasses, or a patch of another form (Sharif et al. 2016, "Accessorize to a Crime", section 4)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from toolkit.attacks.base import (
     Bools,
@@ -24,21 +26,27 @@ from toolkit.attacks.base import (
 )
 from toolkit.defenses.parameters import number
 from toolkit.errors import InputError
+from toolkit.faces.images import read_image
 
 # Reflectances that ink on paper reaches: no printer gives pure black or white. An assumption, not a measurement.
 LEVELS = to_unit(np.array([26, 128, 230], np.uint8))
+_LATTICE = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS), axis=-1).reshape(-1, 3)
 # Of the distance between the eyes: half a lens's width and height, and the frame's thickness.
 _LENS, _FRAME = (0.38, 0.28), 0.09
 # Cells of one color across a crop's width: what is finer does not survive print and camera.
 _CELLS = 80
+# Different colors of a palette that is given as an image.
+_MOST_COLORS = 4096
 
 
 @dataclass(frozen=True)
 class Glasses:
     """Colors the frame of a pair of glasses, and nothing else, with a printable palette.
 
-    The frame lies on the eyes of the aligned crop and ends at its sides. There is no bound on its colors: they are
-    those of a lattice of three reflectances for each channel, the same over a cell of about an eightieth of the crop.
+    The frame lies on the eyes of the aligned crop and ends at its sides; `mask`, an image of the crop's size, puts
+    another form in its place: what is bright in it is colored. There is no bound on the colors: they are those of a
+    lattice of three reflectances for each channel, or of the image `palette`, for instance a photograph of a printed
+    chart, the same over a cell of about an eightieth of the crop.
     Sign steps with momentum move colors that are free; the probe shows the nearest colors of the palette, and gradients
     go straight through that choice. A pair is done with its first success; float and 8 bits are the same.
     """
@@ -50,17 +58,18 @@ class Glasses:
     steps: int = number(150, 1, 100_000)
     step: float = number(0.06, 1e-3, 1)
     decay: float = number(0.9, 0, 1)
+    mask: Path | None = None
+    palette: Path | None = None
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; pairs without a gradient leave the batch.
 
         Raises:
-            InputError: it is not known where the eyes are.
+            InputError: it is not known where the eyes are, or the mask or the palette cannot be used.
         """
-        if task.landmarks is None:
-            raise InputError("glasses: needs to know where the eyes are; give the manifest an [alignment]")
         _, height, width, _ = task.probes.shape
-        mask = glasses_mask(task.landmarks, height, width)
+        mask = _frame(task, height, width) if self.mask is None else _read_mask(self.mask, height, width)
+        palette = KDTree(_LATTICE if self.palette is None else _read_palette(self.palette))
         cells = _cells(height, width)
         # Each cell begins as the mean color of what it covers.
         colors = np.stack([_means(probe[None], cells)[0] for probe in task.probes])
@@ -69,7 +78,7 @@ class Glasses:
         evaluations = np.zeros(len(task), np.int64)
         open_ = np.arange(len(task))
         for _ in range(self.steps):
-            worn = _wear(task.probes[open_], colors[open_], mask, cells)
+            worn = _wear(task.probes[open_], colors[open_], mask, cells, palette)
             margin, gradient = ascent(model, task, open_, worn)
             evaluations[open_] += 1
             there = reached(task, open_, margin)
@@ -83,6 +92,32 @@ class Glasses:
             mean[open_] = np.float32(self.decay) * mean[open_] + slope / np.maximum(length, np.float32(1e-30))
             colors[open_] = np.clip(colors[open_] + np.float32(self.step) * np.sign(mean[open_]), 0, 1)
         return _judged(model, task, probes, success, evaluations)
+
+
+def _frame(task: Task, height: int, width: int) -> Bools:
+    if task.landmarks is None:
+        raise InputError("glasses: needs to know where the eyes are; give the manifest an [alignment], or set mask")
+    return glasses_mask(task.landmarks, height, width)
+
+
+def _read_mask(path: Path, height: int, width: int) -> Bools:
+    image = read_image(path)
+    if image.shape[:2] != (height, width):
+        raise InputError(
+            f"{path}: is {image.shape[1]} x {image.shape[0]}, but this verifier's crops are {width} x {height}; "
+            "draw the mask on a crop"
+        )
+    mask: Bools = image.max(axis=2) >= 128
+    if not mask.any():
+        raise InputError(f"{path}: nothing in it is bright, so that nothing would be colored")
+    return mask
+
+
+def _read_palette(path: Path) -> Images:
+    colors = np.unique(read_image(path).reshape(-1, 3), axis=0)
+    if len(colors) > _MOST_COLORS:
+        raise InputError(f"{path}: has {len(colors)} colors; a palette has {_MOST_COLORS} at most")
+    return to_unit(colors)
 
 
 def _judged(model: Gradients, task: Task, probes: Images, success: Bools, evaluations: NDArray[np.int64]) -> Crafted:
@@ -134,10 +169,9 @@ def _means(images: Images, cells: NDArray[np.intp]) -> Images:
     return (sums / size[:, None]).astype(np.float32)
 
 
-def _wear(clean: Images, colors: Images, mask: Bools, cells: NDArray[np.intp]) -> Images:
-    """Clean probes with the nearest printable colors in the mask."""
-    # The palette is a lattice: the nearest color has the nearest level of each channel.
-    nearest = LEVELS[np.abs(colors[..., None] - LEVELS).argmin(-1)]
+def _wear(clean: Images, colors: Images, mask: Bools, cells: NDArray[np.intp], palette: KDTree) -> Images:
+    """Clean probes with the nearest colors of the palette in the mask."""
+    nearest = palette.data[palette.query(colors)[1]].astype(np.float32)
     return np.where(mask[..., None], nearest[:, cells], clean)
 
 

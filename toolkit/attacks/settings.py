@@ -54,7 +54,7 @@ def _parse(kind: Any, text: str) -> object:
         ValueError: the text is none.
     """
     if get_origin(kind) in (Union, types.UnionType):  # the one such type is that of a file that may be given
-        return Path(text)
+        return Path(text).resolve()
     if kind is bool or get_origin(kind) is Literal:
         known = {"true": True, "false": False} if kind is bool else {str(value): value for value in get_args(kind)}
         if text not in known:

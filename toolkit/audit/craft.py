@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Attack, Crafted, Gradients, Images, Task, Trained, to_unit
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
-from toolkit.files import atomic_write
+from toolkit.files import atomic_write, sha256
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Decision
 
@@ -149,8 +149,9 @@ def _artifacts(
 
 
 def attack_parameters(attack: Attack) -> dict[str, object]:
-    """The attack's parameters by name."""
-    return asdict(attack)  # type: ignore[call-overload]
+    """The attack's parameters by name; a file is a tuple of its path and its hash."""
+    values = asdict(attack)  # type: ignore[call-overload]
+    return {k: (str(v), sha256(v)) if isinstance(v, Path) else v for k, v in values.items()}
 
 
 def _key(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import toolkit.attacks
 from toolkit.attacks.base import Attack
@@ -15,7 +15,7 @@ from toolkit.audit.plan import Knowledge
 from toolkit.audit.run import Request
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
-from toolkit.files import bundled, inside, sha256, write_bytes
+from toolkit.files import bundled, check_sha256, inside, sha256, write_bytes
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.registry import choose, discover
 from toolkit.verifiers.manifest import Manifest, find_manifest
@@ -127,8 +127,21 @@ def _attack(name: str, parameters: dict[str, Any]) -> Attack:
     known = {field.name for field in fields(attack)}
     if set(parameters) != known:
         raise ValueError(f"{name} has the parameters {sorted(known)}, not {sorted(parameters)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
+    kinds = get_type_hints(type(attack))
+    values = {
+        key: _file(*value)
+        if value and kinds[key] == Path | None
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for key, value in parameters.items()
+    }
     return replace(attack, **{key: values[key] for key in known if getattr(attack, key) != values[key]})
+
+
+def _file(path: str, digest: str) -> Path:
+    check_sha256(Path(path), digest)
+    return Path(path)
 
 
 def _is_shipped(model: str) -> bool:
