@@ -16,8 +16,11 @@ from toolkit import __version__
 from toolkit.errors import SixpixelsError, UsageError
 
 if TYPE_CHECKING:
+    from toolkit.audit.assessment import Assessment
+    from toolkit.audit.run import Request
     from toolkit.faces.crops import CropSet
     from toolkit.faces.pairs import PairSet
+    from toolkit.risk.findings import Risk
     from toolkit.verifiers.manifest import Manifest
     from toolkit.verifiers.runtime import Execution
 
@@ -35,9 +38,11 @@ app = typer.Typer(
 models_app = typer.Typer(help="The verifiers that come with the toolkit, and published ones.", no_args_is_help=True)
 data_app = typer.Typer(help="Published face pairs.", no_args_is_help=True)
 profiles_app = typer.Typer(help="Defense profiles.", no_args_is_help=True)
+policy_app = typer.Typer(help="Policies: how risk is rated, and what the gate asks for.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(profiles_app, name="profiles")
+app.add_typer(policy_app, name="policy")
 
 Model = Annotated[
     str, typer.Argument(help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.")
@@ -59,6 +64,12 @@ Provider = Annotated[
 ]
 RequireProvider = Annotated[str | None, typer.Option(help="Fail unless the session really runs on this provider.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of ONNX Runtime; 0 lets it choose.")]
+
+
+PolicyName = Annotated[str, typer.Option(help="A shipped policy's name (see `policy show`), or a .toml file.")]
+Deployed = Annotated[
+    str | None, typer.Option(help="The profiles that are deployed, separated by commas. Default: as the policy says.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -112,6 +123,7 @@ def audit(
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: runs/ and a hash of what is asked.")
     ] = None,
+    policy: PolicyName = "access-control",
     provider: Provider = "auto",
     require_provider: RequireProvider = None,
     threads: Threads = 0,
@@ -123,6 +135,7 @@ def audit(
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
     from toolkit.audit.group import enroll
+    from toolkit.audit.outcomes import read_run
     from toolkit.audit.plan import ASKED
     from toolkit.audit.record import write_record
     from toolkit.audit.run import Request, run_audit, run_name
@@ -132,10 +145,11 @@ def audit(
     from toolkit.profiles.profile import find_profile
     from toolkit.registry import choose
     from toolkit.report.jsonable import to_json
-    from toolkit.report.paper import print_paper_tables
-    from toolkit.report.terminal import print_assessment
+    from toolkit.risk.policy import find_policy
+    from toolkit.risk.rate import rate
     from toolkit.verifiers.runtime import RuntimeVerifier
 
+    asked = find_policy(policy)
     if group is not None and suite == "paper":
         raise UsageError("the paper's suite has no group; leave --group or --suite out")
     chosen_attacks = choose_attacks(suite, None if attacks is None else _names(attacks), settings or [])
@@ -164,21 +178,31 @@ def audit(
         )
         folder = run or Path("runs") / run_name(request)
         assessment = run_audit(request, folder, progress)
-    report, text = folder / "report.json", to_json(assessment)
-    write_bytes(report, text.encode())
+    text = to_json(assessment)
+    write_bytes(folder / "report.json", text.encode())
     write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
     if as_json:
         print(text, end="")
     else:
-        console, files = Console(highlight=False), [report, folder / "probes"]
-        if suite == "paper":
-            from toolkit.audit.evidence import gather
-            from toolkit.report.figures import write_figures
+        _print_audit(request, assessment, folder, rate(read_run(folder), asked), which_pairs)
 
-            files += write_figures(gather(request, folder), folder)
-        print_assessment(assessment, console, files)
-        if suite == "paper":
-            print_paper_tables(assessment, which_pairs, console)
+
+def _print_audit(request: Request, assessment: Assessment, folder: Path, risk: Risk, of_paper: str) -> None:
+    """The page of an audit; `of_paper` says which pairs the paper's suite had, and is empty for others."""
+    from toolkit.report.paper import print_paper_tables
+    from toolkit.report.risk import print_overall
+    from toolkit.report.terminal import print_assessment
+
+    console, files = Console(highlight=False), [folder / "report.json", folder / "probes"]
+    if of_paper:
+        from toolkit.audit.evidence import gather
+        from toolkit.report.figures import write_figures
+
+        files += write_figures(gather(request, folder), folder)
+    print_overall(risk, console)
+    print_assessment(assessment, console, files)
+    if of_paper:
+        print_paper_tables(assessment, of_paper, console)
 
 
 @app.command()
@@ -215,6 +239,110 @@ def replay(
     else:
         print_transfer(transfer, Console(highlight=False), path)
     check_transferred(transfer)
+
+
+@app.command()
+def gate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    policy: PolicyName = "access-control",
+    baseline: Annotated[Path | None, typer.Option(help="Folder of an earlier run, which must not be better.")] = None,
+    waivers: Annotated[Path | None, typer.Option(help="A .toml file of findings that somebody answers for.")] = None,
+    deployed: Deployed = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a finished audit, and exit with 0 only if it passes.
+
+    Exits with 1 where it fails, 2 where the run is damaged, 3 where nothing or too little was tested.
+
+    [bold]Examples[/bold]
+
+      sixpixels gate runs/1a2b3c4d
+      sixpixels gate runs/1a2b3c4d --policy policy.toml --baseline runs/last --waivers waivers.toml
+    """
+    import datetime as dt
+
+    from toolkit.audit.outcomes import read_run
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.risk import print_findings, print_overall, print_verdict
+    from toolkit.risk.findings import EXIT_STATUS, Judgement
+    from toolkit.risk.gate import judge
+    from toolkit.risk.policy import find_policy
+    from toolkit.risk.rate import rate
+    from toolkit.risk.waivers import read_waivers
+
+    asked = find_policy(policy)
+    finished, earlier = read_run(run), None if baseline is None else read_run(baseline)
+    risk = rate(finished, asked, _names(deployed or ""))
+    accepted = () if waivers is None else read_waivers(waivers)
+    verdict = judge(finished, risk, asked, dt.datetime.now(tz=dt.UTC).date(), accepted, earlier)
+    if as_json:
+        print(to_json(Judgement(risk, verdict)), end="")
+    else:
+        console = Console(highlight=False)
+        print_overall(risk, console)
+        print_findings(risk, console)
+        print_verdict(verdict, console)
+    raise typer.Exit(EXIT_STATUS[verdict.status])
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished audits; all are held against the first.")],
+    policy: PolicyName = "access-control",
+    as_json: Json = False,
+) -> None:
+    """Put runs side by side: models, profiles, quantizations or releases, paired where their pairs are the same.
+
+    [bold]Examples[/bold]
+
+      sixpixels compare runs/1a2b3c4d runs/5e6f7a8b
+    """
+    from toolkit.audit.outcomes import read_run
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.risk import print_comparison
+    from toolkit.risk.compare import compare as side_by_side
+    from toolkit.risk.policy import find_policy
+
+    comparison = side_by_side([read_run(folder) for folder in runs], find_policy(policy))
+    if as_json:
+        print(to_json(comparison), end="")
+    else:
+        print_comparison(comparison, Console(highlight=False))
+
+
+@policy_app.command("show")
+def policy_show(
+    name: Annotated[str | None, typer.Argument(help="A policy's name. Default: list them.")] = None,
+) -> None:
+    """List the shipped policies, or print the text of one to start your own from.
+
+    [bold]Examples[/bold]
+
+      sixpixels policy show
+      sixpixels policy show access-control
+    """
+    from toolkit.registry import choose
+    from toolkit.risk.policy import shipped_policies
+
+    known = shipped_policies()
+    for path in known.values() if name is None else choose("policy", [name], known):
+        text = path.read_text(encoding="utf-8")
+        print(f"{path.stem:16} {text.splitlines()[0][2:]}" if name is None else text)
+
+
+@policy_app.command("schema")
+def policy_schema_() -> None:
+    """Print the JSON Schema of policies.
+
+    [bold]Examples[/bold]
+
+      sixpixels policy schema
+    """
+    import json
+
+    from toolkit.risk.policy import policy_schema
+
+    print(json.dumps(policy_schema(), indent=2))
 
 
 @app.command()

@@ -17,6 +17,8 @@ from toolkit.audit.detection import DetectorCalibration
 from toolkit.audit.evaluate import Evaluation
 from toolkit.audit.select import Selection
 from toolkit.audit.transfer import Transfer
+from toolkit.risk.compare import Comparison
+from toolkit.risk.findings import Judgement
 from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
@@ -47,10 +49,12 @@ def _schema(name: str) -> dict[str, Any]:
 def to_json(
     document: Assessment
     | Calibration
+    | Comparison
     | Costs
     | DetectorCalibration
     | Evaluation
     | ExportReport
+    | Judgement
     | QuantizationReport
     | Selection
     | Transfer,

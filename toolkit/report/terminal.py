@@ -78,7 +78,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     status = "" if a.complete else "   INCOMPLETE: not every attack could be run."
     if not a.valid:
         status += "   INVALID: a sanity check failed, so low success rates may be the attacks' fault."
-    console.print(Panel(Text(a.worst + status, style="bold"), title="worst finding", box=_box(console)))
+    console.print(Panel(Text(a.worst + status, style="bold"), title="worst finding", box=box_of(console)))
     console.print(_clean_table(a, console))
     for goal in dict.fromkeys(s.goal for s in a.scenarios):
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
@@ -266,7 +266,8 @@ def new_table(title: str, console: Console) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=rule, padding=(0, 1, 0, 0), show_edge=False)
 
 
-def _box(console: Console) -> box.Box:
+def box_of(console: Console) -> box.Box:
+    """The edges of a panel, in ASCII where the console knows nothing else."""
     return box.ROUNDED if _unicode(console) else box.ASCII
 
 

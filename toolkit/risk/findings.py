@@ -6,13 +6,15 @@ Both are computed once from a finished run, before anything is rendered; every f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from toolkit.audit.outcomes import Run
 from toolkit.audit.plan import Goal
 from toolkit.statistics.intervals import Rate
 
-Severity = Literal["unknown", "note", "low", "medium", "high", "critical"]
+# From the least to the worst; what is unknown is never low.
+Severity = Literal["note", "low", "unknown", "medium", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 Status = Literal["pass", "fail", "error", "insufficient"]
 EXIT_STATUS: dict[Status, int] = {"pass": 0, "fail": 1, "error": 2, "insufficient": 3}
 
@@ -82,6 +84,8 @@ class Risk:
         headline: one sentence, which says too when no adaptive attack was run, a check failed or something is missing.
         findings: worst first.
         next_steps: what to do, most useful first.
+        profiles: those that count as deployed; findings of others are shown, and decide nothing.
+        standings: the severity of each profile of the run.
     """
 
     policy: str
@@ -92,15 +96,21 @@ class Risk:
     headline: str
     findings: tuple[Finding, ...]
     next_steps: tuple[str, ...]
+    profiles: tuple[str, ...] = ()
+    standings: tuple[tuple[str, Severity], ...] = ()
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a verdict is what it is; `finding` is the id of the finding it is about, if any."""
+    """Why a verdict is what it is.
+
+    `finding` is the id of the finding it is about, if any; `status` is what the verdict would be for this reason alone.
+    """
 
     code: str
     text: str
     finding: str | None = None
+    status: Status = "fail"
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,14 @@ class Verdict:
     status: Status
     reasons: tuple[Reason, ...]
     waived: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What `sixpixels gate` prints."""
+
+    risk: Risk
+    verdict: Verdict
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""Finished runs whose outcomes are told, for tests of what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import toolkit.attacks
+from toolkit.audit.assessment import Assessment, Target, clean_result, scenario_results
+from toolkit.audit.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
+from toolkit.audit.plan import Knowledge, Scenario, Unavailable
+from toolkit.audit.replay import CleanRun, Replay
+from toolkit.audit.sanity import Check
+from toolkit.faces.pairs import Pair
+from toolkit.profiles.profile import Profile
+from toolkit.registry import discover
+from toolkit.report.jsonable import to_json
+
+ATTACKS = discover(toolkit.attacks, "ATTACK")
+SMALL = 1.0  # RMS in 1/255, within the shipped policies' budget
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told of one scenario: of each goal's pairs, so many of the first are eligible and fall."""
+
+    attack: str
+    knowledge: Knowledge
+    profile: str
+    dodged: int = 0
+    impersonated: int = 0
+    rms: float = SMALL
+    queries: int = 1
+    known: str | None = None
+
+
+def told(
+    scenarios: Sequence[Told],
+    pairs: int = 30,
+    eligible: int | None = None,
+    wrong: Sequence[int] = (),
+    unavailable: Sequence[Unavailable] = (),
+    checks: Sequence[Check] = (),
+    profiles: Sequence[str] = ("none", "mean3"),
+    first: int = 0,
+) -> tuple[Run, dict[str, Any]]:
+    """A run with `pairs` pairs of each kind, numbered from `first`, and what `write` needs to write it."""
+    genuine = np.repeat([True, False], pairs)
+    place = np.tile(np.arange(pairs), 2)
+    correct = place < (pairs if eligible is None else eligible)
+    correct[list(wrong)] = False
+    known = {name: Profile(name, "", (), "0" * 64) for name in {*profiles, *(s.known or "none" for s in scenarios)}}
+    clean_run = CleanRun(
+        np.zeros((1, 2), np.float32), np.where(genuine, 0.5, 2.0), correct, np.zeros(1), np.inf, correct
+    )
+    clean = {known[name]: clean_run for name in profiles}
+    outcomes = []
+    for s in scenarios:
+        fell = place < np.where(genuine, s.dodged, s.impersonated)
+        values: dict[str, Any] = {field.name: np.zeros(2 * pairs) for field in fields(Replay)}
+        values |= {"crafted": fell, "success": fell, "at_goal": fell, "success_float": fell}
+        values |= {"l2": np.full(2 * pairs, s.rms), "rms": np.full(2 * pairs, s.rms)}
+        values |= {"evaluations": np.full(2 * pairs, s.queries, np.int64)}
+        crafted_on = s.known or (s.profile if s.knowledge in ("perfect", "query") else "none")
+        scenario = Scenario(ATTACKS[s.attack], s.knowledge, known[s.profile], known[crafted_on])
+        outcomes.append((scenario, Replay(**values)))
+    assessment = Assessment(
+        run="told",
+        seed=0,
+        pairs_source="told",
+        genuine=pairs,
+        impostor=pairs,
+        left_out=(),
+        target=Target("m", "m.onnx", "0" * 64, None, "CPU", "auto", "squared-euclidean", 1.0, 4.0, None, "1", None),
+        parity=None,
+        profiles=tuple((name, "0" * 64) for name in profiles),
+        attacks=tuple((name, (("budget", 500),)) for name in dict.fromkeys(s.attack for s in scenarios)),
+        clean=tuple(clean_result(name, clean_run, genuine) for name in profiles),
+        scenarios=tuple(r for s, replay in outcomes for r in scenario_results(s, replay, clean_run, genuine)),
+        unavailable=tuple(unavailable),
+        checks=tuple(checks),
+        worst="",
+        caveats=(),
+        complete=not unavailable,
+        valid=all(check.passed for check in checks),
+        detection=(),
+    )
+    names = [Pair(f"p{first + i}", f"r{first + i}", bool(g)) for i, g in enumerate(genuine)]
+    run = Run(
+        assessment,
+        tuple(pair.id for pair in names),
+        genuine,
+        tuple(CleanOutcomes(name, clean_run.distances, correct) for name in profiles),
+        tuple(_pair_outcomes(s, replay, correct) for s, replay in outcomes),
+    )
+    return run, {"pairs": names, "outcomes": outcomes, "clean": clean}
+
+
+def told_run(scenarios: Sequence[Told], **others: Any) -> Run:
+    """The run alone."""
+    return told(scenarios, **others)[0]
+
+
+def write(folder: Path, scenarios: Sequence[Told], **others: Any) -> Path:
+    """The run as an audit leaves it."""
+    run, parts = told(scenarios, **others)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_outcomes(folder, parts["pairs"], parts["outcomes"], parts["clean"])
+    (folder / "report.json").write_text(to_json(run.assessment))
+    return folder
+
+
+def without(run: Run, scenario: int) -> Run:
+    """The run as if one scenario had not been run."""
+    gone = run.outcomes[scenario]
+    left = [
+        s for s in run.assessment.scenarios if (s.attack, s.known, s.profile) != (gone.attack, gone.known, gone.profile)
+    ]
+    outcomes = tuple(o for o in run.outcomes if o is not gone)
+    return replace(run, assessment=replace(run.assessment, scenarios=tuple(left)), outcomes=outcomes)
+
+
+def _pair_outcomes(s: Scenario, replay: Replay, eligible: np.ndarray) -> PairOutcomes:
+    values: dict[str, Any] = {f.name: getattr(replay, f.name, None) for f in fields(PairOutcomes)}
+    values |= {"attack": s.attack.name, "knowledge": s.knowledge, "known": s.known.name, "profile": s.profile.name}
+    return PairOutcomes(
+        **{**values, "eligible": eligible, "success": replay.success & eligible, "queries": replay.evaluations}
+    )
