@@ -16,6 +16,8 @@ from toolkit import __version__
 from toolkit.errors import SixpixelsError, UsageError
 
 if TYPE_CHECKING:
+    from toolkit.audit.assessment import Assessment
+    from toolkit.audit.run import Request
     from toolkit.faces.crops import CropSet
     from toolkit.faces.pairs import PairSet
     from toolkit.verifiers.manifest import Manifest
@@ -115,6 +117,9 @@ def audit(
     provider: Provider = "auto",
     require_provider: RequireProvider = None,
     threads: Threads = 0,
+    workers: Annotated[
+        str, typer.Option(help="Who crafts: this process (1), so many processes, or dask://host:port.")
+    ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -122,11 +127,13 @@ def audit(
 
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
+    from toolkit.audit.collect import PARTIAL
     from toolkit.audit.group import enroll
     from toolkit.audit.plan import ASKED
     from toolkit.audit.record import write_record
-    from toolkit.audit.run import Request, run_audit, run_name
+    from toolkit.audit.run import Request, run_name
     from toolkit.audit.suites import choose_attacks, paper_pairs
+    from toolkit.audit.workers import check_workers
     from toolkit.faces.pairs import embedded_pairs
     from toolkit.files import write_bytes
     from toolkit.profiles.profile import find_profile
@@ -138,6 +145,7 @@ def audit(
 
     if group is not None and suite == "paper":
         raise UsageError("the paper's suite has no group; leave --group or --suite out")
+    check_workers(workers)
     chosen_attacks = choose_attacks(suite, None if attacks is None else _names(attacks), settings or [])
     chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
     if not chosen_profiles:
@@ -163,10 +171,11 @@ def audit(
             execution=execution,
         )
         folder = run or Path("runs") / run_name(request)
-        assessment = run_audit(request, folder, progress)
+        assessment = _run_audit(request, folder, progress, workers)
     report, text = folder / "report.json", to_json(assessment)
     write_bytes(report, text.encode())
     write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
+    (folder / PARTIAL).unlink(missing_ok=True)
     if as_json:
         print(text, end="")
     else:
@@ -179,6 +188,20 @@ def audit(
         print_assessment(assessment, console, files)
         if suite == "paper":
             print_paper_tables(assessment, which_pairs, console)
+
+
+def _run_audit(request: Request, folder: Path, progress: _RichProgress, workers: str) -> Assessment:
+    """Run an audit; one that is interrupted leaves a partial report."""
+    from toolkit.audit.collect import PARTIAL, InterruptedAuditError
+    from toolkit.audit.run import run_audit
+    from toolkit.files import write_bytes
+    from toolkit.report.jsonable import to_json
+
+    try:
+        return run_audit(request, folder, progress, workers)
+    except InterruptedAuditError as stop:
+        write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
+        raise
 
 
 @app.command()

@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_nothing_half_written(work: Path) -> None:
     done = sixpixels(*audit(work), preexec_fn=small_files)
     refused(done, os.strerror(errno.EFBIG))
     assert not list((work / "run").rglob("*.part"))
-    assert not list((work / "run").rglob("*.npz"))
+    assert not list((work / "run").rglob("*.probes"))
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
@@ -170,7 +170,7 @@ def test_an_interrupted_audit_continues_and_ends_the_same(work: Path, kill: sign
     )
     probes = work / "run" / "probes"
     until = time.monotonic() + 60
-    while time.monotonic() < until and not list(probes.glob("*.npz")):
+    while time.monotonic() < until and not list(probes.glob("*.probes")):
         time.sleep(0.005)
     process.send_signal(kill)
     _, errors = process.communicate(timeout=60)
