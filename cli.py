@@ -40,6 +40,8 @@ profiles_app = typer.Typer(help="Defense profiles.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(profiles_app, name="profiles")
+results_app = typer.Typer(help="What finished audits found, pair by pair.", no_args_is_help=True)
+app.add_typer(results_app, name="results")
 
 Model = Annotated[
     str, typer.Argument(help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.")
@@ -61,6 +63,12 @@ Provider = Annotated[
 ]
 RequireProvider = Annotated[str | None, typer.Option(help="Fail unless the session really runs on this provider.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of ONNX Runtime; 0 lets it choose.")]
+
+
+def _workers(text: str) -> str:
+    from toolkit.audit.workers import check_workers
+
+    return check_workers(text)
 
 
 @app.callback(invoke_without_command=True)
@@ -118,7 +126,8 @@ def audit(
     require_provider: RequireProvider = None,
     threads: Threads = 0,
     workers: Annotated[
-        str, typer.Option(help="Who crafts: this process (1), so many processes, or dask://host:port.")
+        str,
+        typer.Option(callback=_workers, help="Who crafts: this process (1), so many processes, or dask://host:port."),
     ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -133,7 +142,6 @@ def audit(
     from toolkit.audit.record import write_record
     from toolkit.audit.run import Request, run_name
     from toolkit.audit.suites import choose_attacks, paper_pairs
-    from toolkit.audit.workers import check_workers
     from toolkit.faces.pairs import embedded_pairs
     from toolkit.files import write_bytes
     from toolkit.profiles.profile import find_profile
@@ -145,7 +153,6 @@ def audit(
 
     if group is not None and suite == "paper":
         raise UsageError("the paper's suite has no group; leave --group or --suite out")
-    check_workers(workers)
     chosen_attacks = choose_attacks(suite, None if attacks is None else _names(attacks), settings or [])
     chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
     if not chosen_profiles:
@@ -202,6 +209,18 @@ def _run_audit(request: Request, folder: Path, progress: _RichProgress, workers:
     except InterruptedAuditError as stop:
         write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
         raise
+
+
+@results_app.command("export")
+def results_export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .csv or .parquet file to write.")],
+) -> None:
+    """Write one row for each pair in each scenario of a finished audit, as CSV or Parquet."""
+    from toolkit.audit.export import export_results
+    from toolkit.audit.outcomes import read_run
+
+    print(f"{output}: {export_results(read_run(run), output)} rows")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class Bench:
 
     Attributes:
         manifest, execution, seed: of the audit.
+        model_sha256: of the model's file.
         deployed: gives the verifier that judges, behind a profile.
         attacked: gives the one that an attacker without gradients asks. What is deployed draws anew at every call, so
             that of a random profile it is another draw than the one that judges the probe.
@@ -38,6 +40,7 @@ class Bench:
         """
         self.manifest, self.execution, self.seed = manifest, execution, seed
         self._model = read_model(manifest)
+        self.model_sha256 = hashlib.sha256(self._model).hexdigest()
         self.deployed = cache(self._deployed)
         self.attacked = cache(self._attacked)
         self.gradients = cache(self._gradients)

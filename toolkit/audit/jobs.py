@@ -26,7 +26,7 @@ from toolkit.audit.bench import Bench
 from toolkit.audit.craft import Series, attack_parameters, learn, make_task, pair_generator, people_halves
 from toolkit.audit.replay import CleanRun
 from toolkit.errors import InputError, UnavailableError
-from toolkit.files import sha256, write_bytes
+from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile, read_profile
 from toolkit.registry import choose, discover
 from toolkit.verifiers.manifest import read_manifest
@@ -118,6 +118,7 @@ def _settle(step: Step, begun: Crafted | InputError | Ticket) -> tuple[Step, Cra
 def series_steps(series: Series, bench: Bench, clean: CleanRun) -> Iterator[Step]:
     """The steps of a series, against references that `clean` has embedded; what is learned is learned here, once."""
     learned: list[Images | InputError] = []
+    halves = people_halves(series.crops)
 
     def job(rows: NDArray[np.intp]) -> Job | InputError:
         attack, known, crops = series.attack, series.known, series.crops
@@ -128,7 +129,7 @@ def series_steps(series: Series, bench: Bench, clean: CleanRun) -> Iterator[Step
                 learned.append(learn(series, bench.side(attack, known), clean.alarm))
             if isinstance(learned[0], InputError):
                 return learned[0]
-            task = replace(task, universal=learned[0][people_halves(crops)[rows]])
+            task = replace(task, universal=learned[0][halves[rows]])
         return Job(attack, known, tuple(crops.pairs[row].id for row in rows), task)
 
     for rows, path in series.chunks():
@@ -182,7 +183,7 @@ def pack_job(job: Job, bench: Bench) -> bytes:
     header = {
         "attack": [job.attack.name, attack_parameters(job.attack)],
         "known": [job.known.source, job.known.sha256],
-        "model": [str(manifest.path.resolve()), str(manifest.model.resolve()), sha256(manifest.model)],
+        "model": [str(manifest.path.resolve()), str(manifest.model.resolve()), bench.model_sha256],
         "execution": [getattr(bench.execution, field.name) for field in fields(Execution)],
         "seed": bench.seed,
         "ids": job.ids,
@@ -230,9 +231,10 @@ class Workbench:
         if key not in self._benches:
             described, model, digest = header["model"]
             manifest = replace(read_manifest(Path(described)), model=Path(model))
-            if sha256(manifest.model) != digest:
+            bench = Bench(manifest, Execution(*header["execution"]), header["seed"])
+            if bench.model_sha256 != digest:
                 raise InputError(f"{manifest.model}: is another file for this worker than for the audit")
-            self._benches[key] = Bench(manifest, Execution(*header["execution"]), header["seed"])
+            self._benches[key] = bench
         return self._benches[key]
 
 
