@@ -165,7 +165,7 @@ def audit(
             pair_set, which_pairs = paper_pairs(pairs or embedded_pairs(), limit, _folds(folds), seed)
         else:
             pair_set, which_pairs = _load_pairs(pairs, folds, limit or _DEFAULT_PAIRS, seed), ""
-        crops = _crop(pair_set, manifest, progress)
+        crops = _crop(pair_set, manifest, progress, _existing(run or Path()))
         crops = crops if group is None else enroll(crops, group, seed)
         request = Request(
             manifest=manifest,
@@ -682,12 +682,17 @@ def _load_pairs(path: Path | None, folds: str | None, limit: int | None, seed: i
     return load_pairs(path or embedded_pairs(), limit=limit, seed=seed, folds=_folds(folds))
 
 
-def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress) -> CropSet:
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.is_dir())
+
+
+def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress, spill: Path | None = None) -> CropSet:
     from toolkit.faces.crops import crop_pairs
 
     spec = manifest.input
     template = manifest.alignment.template if manifest.alignment else None
-    return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"))
+    return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"), spill=spill)
 
 
 class _RichProgress:

@@ -31,6 +31,8 @@ import toolkit.report.terminal  # noqa: F401
 from tests.models import write_people
 
 _STOPS_A_RUN = 4
+# The largest file that there is room for, in bytes: less than the crops, and less than the largest artifact.
+_FULL = {"a full disk": 1000, "a disk full of probes": 46_500}
 Files = dict[str, bytes]
 
 
@@ -66,8 +68,8 @@ def finish(command: list[str], at_once: int) -> float:
 
 def stop(command: list[str], how: str, after: float) -> bool:
     """Stop an audit in its middle; False where it was done before."""
-    child = start(command, 3000 if how == "full disk" else None)
-    if how != "full disk":
+    child = start(command, _FULL.get(how))
+    if how not in _FULL:
         time.sleep(after)
         os.kill(child, signal.SIGKILL if how == "kill -9" else signal.SIGINT)
     _, status = os.waitpid(child, 0)
@@ -102,7 +104,7 @@ def main() -> None:
         whole, run = files(folder / "whole" / "run"), folder / "stopped" / "run"
         while stopped.total() < asked.kills:
             for _ in range(_STOPS_A_RUN):
-                how = rng.choices(["kill -9", "Ctrl-C", "full disk"], [6, 2, 1])[0]
+                how = rng.choices(["kill -9", "Ctrl-C", *_FULL], [6, 2, 1, 1])[0]
                 stopped[how] += stop([*command, str(run)], how, rng.uniform(0, seconds))
                 if rng.random() < 1 / 3:
                     damage(run / "probes", rng)

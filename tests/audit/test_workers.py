@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.hop_skip_jump import HopSkipJump
 from toolkit.audit.artifacts import decode_learned, decode_probes, encode_learned, encode_probes
 from toolkit.audit.bench import Bench
+from toolkit.audit.collect import InterruptedAuditError
 from toolkit.audit.craft import Series, attack_code
 from toolkit.audit.jobs import Job, Workbench, pack_job, run_job, series_steps
 from toolkit.audit.replay import run_clean
@@ -233,6 +235,28 @@ def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path: Path) ->
         assert elsewhere.exists(), "who knows what lives on another machine"
         assert not left.exists()
     assert (tmp_path / "a.probes").read_bytes() == b"x"
+
+
+def test_an_interrupted_audit_says_what_it_had_found(asked: Request, tmp_path: Path) -> None:
+    class Impatient(Silent):
+        def stage(self, name, total):  # type: ignore[no-untyped-def]
+            def advance(count: int) -> None:
+                self.done += count
+                if self.done == 64:
+                    raise KeyboardInterrupt
+
+            return advance
+
+    with pytest.raises(InterruptedAuditError) as stopped:
+        run_audit(asked, tmp_path / "run", Impatient())
+    partial = json.loads(to_json(stopped.value.partial))
+    assert (partial["kind"], partial["interrupted"], partial["pairs"]) == ("partial", True, 97)
+    assert {s["profile"] for s in partial["scenarios"]} == {"none", "mean3"}
+    assert {s["attack"] for s in partial["scenarios"]} == {"gaussian"}
+    assert {s["knowledge"] for s in partial["scenarios"]} == {"perfect", "zero"}, "not yet what knows mean3"
+    for profile in ("none", "mean3"):
+        mine = [s for s in partial["scenarios"] if s["profile"] == profile]
+        assert sum(s["pairs"] for s in mine) == 64, "only pairs that were attacked"
 
 
 def test_stopped_anywhere_and_continued_a_run_ends_the_same() -> None:

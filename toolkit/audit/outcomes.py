@@ -44,6 +44,7 @@ COLUMNS: dict[str, tuple[str, type]] = {
 _CLEAN_COLUMNS: dict[str, tuple[str, type]] = {"distance": ("REAL", np.float64), "correct": ("INTEGER", np.bool_)}
 _LARGEST_FILE = 1 << 28
 _LARGEST_DATABASE = 8 << 30
+_LONGEST_VALUE = 1 << 16
 
 
 def _columns(columns: dict[str, tuple[str, type]]) -> str:
@@ -213,6 +214,7 @@ def _open(path: Path) -> sqlite3.Connection:
         database = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1", uri=True)
     except sqlite3.Error as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
     try:
         for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "mmap_size = 0"):
             database.execute(f"PRAGMA {pragma}")

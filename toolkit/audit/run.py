@@ -99,7 +99,7 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
 
     Raises:
         SixpixelsError: the verifier, its checkpoint or a profile cannot be used, or the folder not be written.
-        InterruptedAuditError: Ctrl-C, while probes were crafted.
+        InterruptedAuditError: Ctrl-C, after the clean pairs were decided.
     """
     manifest, crops = request.manifest, request.crops
     decision, genuine = manifest.decision, np.array([pair.genuine for pair in crops.pairs])
@@ -112,7 +112,8 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
     no_gradients = _why_no_gradients(manifest) if any(a.needs == "gradient" for a in request.attacks) else None
     plan = make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
-    clean = {profile: run_clean(bench.deployed(profile), crops, decision) for profile in deployed}
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = {profile: run_clean(bench.deployed(profile), crops, decision, spill=folder) for profile in deployed}
 
     uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
     parity = _parity(verifier, bench.gradients(bare), crops, manifest) if uses_gradients else None
@@ -120,11 +121,11 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
     try:
         with open_pool(workers, bench) as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
+        outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
+        write_outcomes(folder, crops.pairs, outcomes, clean)
+        checks = [*_checks(request, plan, outcomes, bench, clean, progress), *check_outcomes(outcomes, clean)]
     except KeyboardInterrupt as stop:
         raise InterruptedAuditError(collector.so_far(folder.name)) from stop
-    outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
-    write_outcomes(folder, crops.pairs, outcomes, clean)
-    checks = [*_checks(request, plan, outcomes, bench, clean, progress), *check_outcomes(outcomes, clean)]
     results = [
         result
         for scenario, replay in outcomes
