@@ -132,6 +132,9 @@ def test_workers_refuse_what_is_not_what_the_audit_saw(
             pool.submit(job)()
     finally:
         model.write_bytes(content)
+    elsewhere = Bench(asked.manifest, Execution("directml", threads=1), 0)
+    with ProcessPool(1, elsewhere) as pool, pytest.raises(UnavailableError, match="provider DmlExecutionProvider"):
+        pool.submit(job)()
 
 
 def test_a_cluster_that_loses_a_worker_finds_the_same(asked: Request, alone: dict[str, bytes], tmp_path: Path) -> None:

@@ -95,4 +95,6 @@ class Collector:
             names = ("distances", "correct", "eligible")
             few = replace(clean, **{name: getattr(clean, name)[done] for name in names})
             results += scenario_results(s, replay, few, genuine[done])
+        if self._crops.gallery is not None:
+            results = [replace(result, goal="group") for result in results]
         return Partial(run, self._bench.seed, interrupted=True, pairs=len(genuine), scenarios=tuple(results))

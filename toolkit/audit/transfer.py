@@ -261,14 +261,16 @@ def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pair
     """The run's 8-bit probes of all pairs, and whether they succeeded on the source."""
     manifest = record.manifest
     model, folder = attacked_model(manifest, attack), record.folder / "probes"
-    chunks = list(read_crafted(Series(attack, known, model, crops, manifest.decision, record.seed, folder)))
-    if sum(len(chunk.rows) for chunk in chunks) != len(crops.pairs):
+    series = Series(attack, known, model, crops, manifest.decision, record.seed, folder)
+    # Float probes are four times as large, and never sent.
+    chunks = [(chunk.crafted.probes8, chunk.crafted.success8) for chunk in read_crafted(series)]
+    if sum(len(success8) for _, success8 in chunks) != len(crops.pairs):
         raise InputError(
             f"{folder}: probes of this attack are missing or damaged (or it was not run); "
             "give the audit's command again"
         )
-    probes8 = np.concatenate([chunk.crafted.probes8 for chunk in chunks])
-    return probes8[pairs.rows], np.concatenate([chunk.crafted.success8 for chunk in chunks])[pairs.rows]
+    probes8, success8 = (np.concatenate(part) for part in zip(*chunks, strict=True))
+    return probes8[pairs.rows], success8[pairs.rows]
 
 
 def _scenario(

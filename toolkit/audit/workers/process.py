@@ -7,8 +7,8 @@ import signal
 import sys
 
 from toolkit.audit.jobs import Workbench
-from toolkit.audit.workers.processes import DONE, REFUSED, receive, send
-from toolkit.errors import InputError
+from toolkit.audit.workers.processes import DONE, REFUSED, UNABLE, receive, send
+from toolkit.errors import InputError, SixpixelsError
 
 
 def main() -> None:
@@ -28,7 +28,12 @@ def main() -> None:
             answer = DONE + bench.run(packed)
         except InputError as error:
             answer = REFUSED + str(error).encode()
-        send(answers, answer)
+        except SixpixelsError as error:
+            answer = UNABLE + str(error).encode()
+        try:
+            send(answers, answer)
+        except OSError:  # the audit was stopped meanwhile
+            return
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -16,7 +17,10 @@ from toolkit.errors import InputError, UnavailableError
 
 # How often a job is given to a fresh process before it is given up.
 _ATTEMPTS = 3
-DONE, REFUSED = b"+", b"-"
+# How an answer begins: an artifact, why the attack cannot be run, why nothing can be run here.
+DONE, REFUSED, UNABLE = b"+", b"-", b"!"
+# Workers run this very toolkit, wherever they are started.
+_ROOT = str(Path(__file__).resolve().parents[3])
 
 
 class ProcessPool:
@@ -63,7 +67,7 @@ class ProcessPool:
                 continue
             if answer[:1] == DONE:
                 return answer[1:]
-            raise InputError(answer[1:].decode())
+            raise (InputError if answer[:1] == REFUSED else UnavailableError)(answer[1:].decode())
         raise UnavailableError(
             f"{job.attack.name} on {job.known.name}: {_ATTEMPTS} worker processes died of the same pairs; "
             "is the memory full? Try fewer --workers"
@@ -77,6 +81,7 @@ class ProcessPool:
     def _start(self) -> subprocess.Popen[bytes]:
         threads = str(self._bench.execution.threads)
         environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")])),
             "OMP_NUM_THREADS": threads,
             "TF_NUM_INTRAOP_THREADS": threads,
             "TF_NUM_INTEROP_THREADS": "1",
