@@ -84,6 +84,8 @@ def test_json_on_standard_output_is_pure_and_the_same_file(work: Path) -> None:
     done = sixpixels(*audit(work, "--json"))
     assert json.loads(done.stdout) == json.loads((work / "run" / "report.json").read_text())
     assert done.stderr == ""
+    rows = sixpixels("results", "export", work / "run", "-o", work / "all.csv")
+    assert rows.stdout.endswith(f"all.csv: {len((work / 'all.csv').read_text().splitlines()) - 1} rows\n")
 
 
 def make_opaque(work: Path) -> None:
@@ -126,6 +128,7 @@ def test_wrong_words_are_usage_errors_with_the_nearest_right_one(work: Path) -> 
     refused(sixpixels(*audit(work), "--limit", "0"), "limit", 4)
     refused(sixpixels(*audit(work), "--folds", "x"), "--folds", 4)
     refused(sixpixels(*audit(work), "--suite", "papers"), "did you mean 'paper'", 4)
+    refused(sixpixels(*audit(work), "--workers", "many"), "--workers 'many': give a number", 4)
     refused(sixpixels("audit", "--no-such-option"), "no-such-option", 4)
 
 
