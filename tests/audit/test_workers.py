@@ -20,6 +20,7 @@ from tests.models import write_people
 from toolkit.attacks.base import Crafted
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.hop_skip_jump import HopSkipJump
+from toolkit.attacks.pgd import Pgd
 from toolkit.audit.artifacts import decode_learned, decode_probes, encode_learned, encode_probes
 from toolkit.audit.bench import Bench
 from toolkit.audit.collect import InterruptedAuditError
@@ -31,11 +32,11 @@ from toolkit.audit.workers import check_workers, open_pool
 from toolkit.audit.workers.processes import ProcessPool
 from toolkit.errors import InputError, UnavailableError, UsageError
 from toolkit.faces.crops import crop_pairs
-from toolkit.faces.pairs import load_pairs
+from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.files import atomic_write, remove_stale_parts
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.report.jsonable import to_json
-from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.runtime import Execution
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +112,20 @@ def fresh(jobs: tuple[Bench, list[Job]]) -> list[Job]:
 def test_a_packed_job_is_the_same_job(jobs: tuple[Bench, list[Job]]) -> None:
     bench, (job, *_) = jobs
     assert Workbench().run(pack_job(job, bench)) == run_job(job, bench)
+
+
+def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
+    manifest, known, attack = find_manifest("facenet-mini"), find_profile("none"), Pgd(steps=3)
+    assert manifest.alignment is not None
+    crops = crop_pairs(load_pairs(embedded_pairs(), limit=8), 160, 160, manifest.alignment.template)
+    bench = Bench(manifest, Execution("cpu", threads=2), 0)
+    clean = run_clean(bench.deployed(known), crops, manifest.decision)
+    series = Series(attack, known, "m", crops, manifest.decision, 0, tmp_path)
+    (job,) = [step.job() for step in series_steps(series, bench, clean)]
+    assert isinstance(job, Job)
+    with ProcessPool(1, Bench(manifest, Execution("cpu", threads=1), 0)) as pool:
+        there = pool.submit(job)()
+    assert there == run_job(job, bench)
 
 
 def test_workers_refuse_what_is_not_what_the_audit_saw(

@@ -30,8 +30,8 @@ def check_workers(workers: str) -> str:
 def open_pool(workers: str, bench: Bench) -> Iterator[Pool]:
     """The pool that `check_workers` let pass: jobs run in this process for 1, in processes of their own for more.
 
-    Every worker process has the bench's number of threads, or one where that is left open: more of them would fight for
-    the same cores, and sums over another number of threads may differ in the last digit.
+    ONNX Runtime has the bench's number of threads in every worker process, or one where that is left open, for more of
+    them would fight for the same cores. Its results do not depend on it; for TensorFlow's see `verifiers.quiet`.
 
     Raises:
         UnavailableError: there is no such scheduler, or Dask is not installed.

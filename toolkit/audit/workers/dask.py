@@ -10,7 +10,6 @@ model, checkpoint and profiles under the same paths; hashes of model and profile
 
 from __future__ import annotations
 
-import os
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -70,7 +69,6 @@ class DaskPool:
         future = self._client.submit(
             carry_out,
             pack_job(job, self._bench),
-            self._bench.execution.threads,
             __version__,
             pure=False,
             retries=_ATTEMPTS,
@@ -91,7 +89,7 @@ class DaskPool:
         return result
 
 
-def carry_out(packed: bytes, threads: int, version: str) -> tuple[bytes, str]:
+def carry_out(packed: bytes, version: str) -> tuple[bytes, str]:
     """Run on a worker: the content of the artifact, or why the attack cannot be run.
 
     Raises:
@@ -99,9 +97,6 @@ def carry_out(packed: bytes, threads: int, version: str) -> tuple[bytes, str]:
     """
     if version != __version__:
         raise UnavailableError(f"a worker has sixpixels {__version__}, the audit {version}; install one everywhere")
-    # Read when TensorFlow loads, and never again.
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     with _ONE_JOB:
         try:
             return _WORKBENCH.run(packed), ""

@@ -79,13 +79,7 @@ class ProcessPool:
         return receive(process.stdout)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        threads = str(self._bench.execution.threads)
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")])),
-            "OMP_NUM_THREADS": threads,
-            "TF_NUM_INTRAOP_THREADS": threads,
-            "TF_NUM_INTEROP_THREADS": "1",
-        }
+        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         with self._lock:
             if self._closed:
                 raise UnavailableError("the audit is being stopped")
@@ -93,7 +87,7 @@ class ProcessPool:
                 [sys.executable, "-m", "toolkit.audit.workers.process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=environment,
+                env=os.environ | {"PYTHONPATH": path},
             )
             self._processes.add(process)
         self._own.process = process
