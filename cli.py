@@ -43,6 +43,8 @@ app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(policy_app, name="policy")
+results_app = typer.Typer(help="What finished audits found, pair by pair.", no_args_is_help=True)
+app.add_typer(results_app, name="results")
 
 Model = Annotated[
     str, typer.Argument(help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.")
@@ -70,6 +72,12 @@ PolicyName = Annotated[str, typer.Option(help="A shipped policy's name (see `pol
 Deployed = Annotated[
     str | None, typer.Option(help="The profiles that are deployed, separated by commas. Default: as the policy says.")
 ]
+
+
+def _workers(text: str) -> str:
+    from toolkit.audit.workers import check_workers
+
+    return check_workers(text)
 
 
 @app.callback(invoke_without_command=True)
@@ -127,6 +135,10 @@ def audit(
     provider: Provider = "auto",
     require_provider: RequireProvider = None,
     threads: Threads = 0,
+    workers: Annotated[
+        str,
+        typer.Option(callback=_workers, help="Who crafts: this process (1), so many processes, or dask://host:port."),
+    ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -134,11 +146,12 @@ def audit(
 
     An audit that was interrupted continues where it stopped when the same command is given again.
     """
+    from toolkit.audit.collect import PARTIAL
     from toolkit.audit.group import enroll
     from toolkit.audit.outcomes import read_run
     from toolkit.audit.plan import ASKED
     from toolkit.audit.record import write_record
-    from toolkit.audit.run import Request, run_audit, run_name
+    from toolkit.audit.run import Request, run_name
     from toolkit.audit.suites import choose_attacks, paper_pairs
     from toolkit.faces.pairs import embedded_pairs
     from toolkit.files import write_bytes
@@ -164,7 +177,7 @@ def audit(
             pair_set, which_pairs = paper_pairs(pairs or embedded_pairs(), limit, _folds(folds), seed)
         else:
             pair_set, which_pairs = _load_pairs(pairs, folds, limit or _DEFAULT_PAIRS, seed), ""
-        crops = _crop(pair_set, manifest, progress)
+        crops = _crop(pair_set, manifest, progress, _existing(run or Path()))
         crops = crops if group is None else enroll(crops, group, seed)
         request = Request(
             manifest=manifest,
@@ -177,10 +190,11 @@ def audit(
             execution=execution,
         )
         folder = run or Path("runs") / run_name(request)
-        assessment = run_audit(request, folder, progress)
+        assessment = _run_audit(request, folder, progress, workers)
     text = to_json(assessment)
     write_bytes(folder / "report.json", text.encode())
     write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
+    (folder / PARTIAL).unlink(missing_ok=True)
     if as_json:
         print(text, end="")
     else:
@@ -203,6 +217,32 @@ def _print_audit(request: Request, assessment: Assessment, folder: Path, risk: R
     print_assessment(assessment, console, files)
     if of_paper:
         print_paper_tables(assessment, of_paper, console)
+
+
+def _run_audit(request: Request, folder: Path, progress: _RichProgress, workers: str) -> Assessment:
+    """Run an audit; one that is interrupted leaves a partial report."""
+    from toolkit.audit.collect import PARTIAL, InterruptedAuditError
+    from toolkit.audit.run import run_audit
+    from toolkit.files import write_bytes
+    from toolkit.report.jsonable import to_json
+
+    try:
+        return run_audit(request, folder, progress, workers)
+    except InterruptedAuditError as stop:
+        write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
+        raise
+
+
+@results_app.command("export")
+def results_export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .csv or .parquet file to write.")],
+) -> None:
+    """Write one row for each pair in each scenario of a finished audit, as CSV or Parquet."""
+    from toolkit.audit.export import export_results
+    from toolkit.audit.outcomes import read_run
+
+    print(f"{output}: {export_results(read_run(run), output)} rows")
 
 
 @app.command()
@@ -768,12 +808,17 @@ def _load_pairs(path: Path | None, folds: str | None, limit: int | None, seed: i
     return load_pairs(path or embedded_pairs(), limit=limit, seed=seed, folds=_folds(folds))
 
 
-def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress) -> CropSet:
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.is_dir())
+
+
+def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress, spill: Path | None = None) -> CropSet:
     from toolkit.faces.crops import crop_pairs
 
     spec = manifest.input
     template = manifest.alignment.template if manifest.alignment else None
-    return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"))
+    return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"), spill=spill)
 
 
 class _RichProgress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -116,3 +117,25 @@ def checker_node(model: bytes) -> onnx.ModelProto:
     proto = onnx.load_model_from_string(model)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def write_people(folder: Path, side: int = 16, photos: int = 9) -> Path:
+    """An audit's input: three people who differ in brightness, their pairs, and a verifier that sees brightness.
+
+    It sees fine structure as well, so that noise has something to find. Returns the verifier's path; pairs.csv beside
+    it has 3 * (photos - 1) genuine and 2 * photos impostor pairs.
+    """
+    rng = np.random.default_rng(0)
+    lines = []
+    for person, level in (("a", 60), ("b", 120), ("c", 190)):
+        (folder / person).mkdir(parents=True, exist_ok=True)
+        for i in range(photos):
+            image = np.clip(rng.normal(level, 6, (side, side, 3)), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / person / f"{i}.png"), image)
+    for person in "abc":
+        lines += [f"{person}/{i}.png,{person}/{i + 1}.png,same" for i in range(photos - 1)]
+    lines += [f"a/{i}.png,{other}/{i}.png,different" for i in range(photos) for other in "bc"]
+    (folder / "pairs.csv").write_text("\n".join(lines))
+    values = side * side * 3
+    bright, fine = np.full(values, 1 / values), rng.choice([-1, 1], values) / values * 12
+    return write_linear(folder, weights=np.stack([bright, fine], 1), side=side, threshold=0.12)

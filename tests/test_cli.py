@@ -84,6 +84,8 @@ def test_json_on_standard_output_is_pure_and_the_same_file(work: Path) -> None:
     done = sixpixels(*audit(work, "--json"))
     assert json.loads(done.stdout) == json.loads((work / "run" / "report.json").read_text())
     assert done.stderr == ""
+    rows = sixpixels("results", "export", work / "run", "-o", work / "all.csv")
+    assert rows.stdout.endswith(f"all.csv: {len((work / 'all.csv').read_text().splitlines()) - 1} rows\n")
 
 
 def make_opaque(work: Path) -> None:
@@ -126,6 +128,7 @@ def test_wrong_words_are_usage_errors_with_the_nearest_right_one(work: Path) -> 
     refused(sixpixels(*audit(work), "--limit", "0"), "limit", 4)
     refused(sixpixels(*audit(work), "--folds", "x"), "--folds", 4)
     refused(sixpixels(*audit(work), "--suite", "papers"), "did you mean 'paper'", 4)
+    refused(sixpixels(*audit(work), "--workers", "many"), "--workers 'many': give a number", 4)
     refused(sixpixels("audit", "--no-such-option"), "no-such-option", 4)
 
 
@@ -157,7 +160,7 @@ def test_a_full_disk_leaves_nothing_half_written(work: Path) -> None:
     done = sixpixels(*audit(work), preexec_fn=small_files)
     refused(done, os.strerror(errno.EFBIG))
     assert not list((work / "run").rglob("*.part"))
-    assert not list((work / "run").rglob("*.npz"))
+    assert not list((work / "run").rglob("*.probes"))
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
@@ -170,7 +173,7 @@ def test_an_interrupted_audit_continues_and_ends_the_same(work: Path, kill: sign
     )
     probes = work / "run" / "probes"
     until = time.monotonic() + 60
-    while time.monotonic() < until and not list(probes.glob("*.npz")):
+    while time.monotonic() < until and not list(probes.glob("*.probes")):
         time.sleep(0.005)
     process.send_signal(kill)
     _, errors = process.communicate(timeout=60)
@@ -178,7 +181,9 @@ def test_an_interrupted_audit_continues_and_ends_the_same(work: Path, kill: sign
         assert process.returncode == 130
         assert "interrupted" in errors
         assert "Traceback" not in errors
+        assert json.loads((work / "run" / "partial.json").read_text())["interrupted"]
     assert sixpixels(*audit(work)).returncode == 0
+    assert not (work / "run" / "partial.json").exists()
     assert (work / "run" / "report.json").read_bytes() == (work / "whole" / "run" / "report.json").read_bytes()
 
 

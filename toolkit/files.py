@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ from typing import IO
 from toolkit.errors import InputError
 
 _BLOCK = 1 << 20
+# Names the machine in temporary files, since a number of a process means nothing on another one.
+_HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 # The longest name of a file that common file systems take, in bytes.
 _LONGEST_NAME = 255
 
@@ -57,27 +61,26 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that appears complete or not at all.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Write a file that appears complete or not at all, by something that wants a path.
 
     Yields:
-        A binary stream to a temporary file beside `path`; on success it is flushed to disk and renamed,
-        on any exception (an interrupt too) it is removed.
+        The path of an empty temporary file beside `path`; on success it is flushed to disk and renamed, on any
+        exception (an interrupt too) it is removed.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
+    temporary = path.parent / f".{path.name}.{_HERE}-{os.getpid()}-{secrets.token_hex(6)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
         # Not tempfile: its files are readable by their owner alone, and stay so after the rename.
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
+        yield temporary
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException as error:
@@ -87,10 +90,45 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """`atomic_path` for a stream: a file that appears complete or not at all.
+
+    Yields:
+        A binary stream.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        yield stream
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically; see `atomic_write`."""
     with atomic_write(path) as stream:
         stream.write(content)
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Remove what `atomic_path` left in `folder` where its process was killed; of living ones nothing is touched."""
+    for path in folder.glob(".*.part"):
+        owner = re.search(rf"\.{_HERE}-(\d+)-[0-9a-f]+\.part$", path.name)
+        if owner and not _lives(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process on this machine; where that cannot be asked, it is taken to live."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def inside(folder: Path, relative: str, what: str) -> Path:

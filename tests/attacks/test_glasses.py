@@ -16,7 +16,7 @@ from toolkit.attacks.base import Task, margins, reached, to_unit
 from toolkit.attacks.glasses import LEVELS, Glasses, glasses_mask
 from toolkit.attacks.settings import apply_settings
 from toolkit.audit.craft import attack_parameters, make_task
-from toolkit.audit.record import _attack
+from toolkit.audit.jobs import attack_with
 from toolkit.audit.replay import run_clean
 from toolkit.errors import InputError
 from toolkit.faces.crops import crop_pairs
@@ -113,11 +113,11 @@ def test_a_changed_mask_is_another_attack_and_is_not_replayed(tmp_path: Path) ->
     mask = picture(tmp_path / "m.png", np.full((8, 8, 3), 255, np.uint8))
     (attack,) = apply_settings((Glasses(),), [f"glasses.mask={mask}"])
     before = attack_parameters(attack)
-    assert _attack("glasses", json.loads(json.dumps(before))) == attack
+    assert attack_with("glasses", json.loads(json.dumps(before))) == attack
     picture(mask, np.zeros((8, 8, 3), np.uint8))
     assert attack_parameters(attack) != before
     with pytest.raises(InputError, match="sha256"):
-        _attack("glasses", json.loads(json.dumps(before)))
+        attack_with("glasses", json.loads(json.dumps(before)))
 
 
 @pytest.mark.parametrize("name", ["facenet-mini", "dlib-resnet"])

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from tests.attacks.test_attacks import linear_task
-from toolkit.attacks.base import Task, to_unit
+from toolkit.attacks.base import Crafted, Task, to_unit
 from toolkit.attacks.universal import Universal
-from toolkit.audit.craft import _halves, craft
+from toolkit.audit.bench import Bench
+from toolkit.audit.craft import Chunk, Series, people_halves
+from toolkit.audit.jobs import InProcess, finish, series_steps
 from toolkit.audit.replay import run_clean
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet, crop_pairs
@@ -19,8 +21,6 @@ from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
-from toolkit.verifiers.tensorflow import TensorFlowVerifier
-from toolkit.verifiers.white_box import WhiteBox
 
 
 def test_on_a_linear_verifier_it_is_the_sign_of_the_weights() -> None:
@@ -66,20 +66,18 @@ def test_nobody_is_attacked_by_what_was_learned_from_them(crops: CropSet, tmp_pa
             return super().train(model, task)
 
     attack = Watched(epochs=4)
-    model = WhiteBox(runtime, TensorFlowVerifier(manifest))
-    references = clean.embeddings[crops.index[:, 1]]
-    chunks = list(
-        craft(
-            attack, find_profile("none"), lambda: model, "m", crops, references, manifest.decision, 0, tmp_path,
-            lambda done: None,
-        )
-    )  # fmt: skip
+    series = Series(attack, find_profile("none"), "m", crops, manifest.decision, 0, tmp_path)
+    bench = Bench(manifest, Execution("cpu", threads=1), 0)
+    chunks = []
+    for step, crafted in finish(series_steps(series, bench, clean), InProcess(bench)):
+        assert isinstance(crafted, Crafted)
+        chunks.append(Chunk(step.rows, crafted))
     assert len(taught) == 2, "once for each half, whatever the number of chunks"
     assert len(chunks) == 2
     person = {pair.probe: str(pair.probe_identity) for pair in crops.pairs}
     owner = {crops.images[place].tobytes(): person[crops.names[place]] for place in crops.index[:, 0]}
     for half, images in enumerate(taught):
-        attacked = {str(p.probe_identity) for p, h in zip(crops.pairs, _halves(crops), strict=True) if h == half}
+        attacked = {str(p.probe_identity) for p, h in zip(crops.pairs, people_halves(crops), strict=True) if h == half}
         assert attacked
         assert not attacked & {owner[image] for image in images}
     dodged = 0

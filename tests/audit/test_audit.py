@@ -8,13 +8,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import jsonschema
 import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.models import write_linear
+from tests.models import write_linear, write_people
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.square import Square
 from toolkit.audit.assessment import Assessment, clean_result, scenario_results
@@ -51,20 +50,7 @@ class Silent:
 @pytest.fixture
 def request_(tmp_path: Path) -> Request:
     """Three people who differ in brightness, and a verifier that sees brightness and fine structure."""
-    rng = np.random.default_rng(0)
-    lines = []
-    for person, level in (("a", 60), ("b", 120), ("c", 190)):
-        for i in range(4):
-            image = np.clip(rng.normal(level, 6, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
-            (tmp_path / person).mkdir(exist_ok=True)
-            cv2.imwrite(str(tmp_path / person / f"{i}.png"), image)
-    for person in "abc":
-        lines += [f"{person}/{i}.png,{person}/{i + 1}.png,same" for i in range(3)]
-    lines += [f"a/{i}.png,{other}/{i}.png,different" for i in range(4) for other in "bc"]
-    (tmp_path / "pairs.csv").write_text("\n".join(lines))
-    bright = np.full(SIDE * SIDE * 3, 1 / (SIDE * SIDE * 3))
-    fine = rng.choice([-1, 1], SIDE * SIDE * 3) / (SIDE * SIDE * 3) * 12
-    path = write_linear(tmp_path, weights=np.stack([bright, fine], 1), side=SIDE, threshold=0.12)
+    path = write_people(tmp_path, SIDE, 4)
     manifest = read_manifest(path)
     pairs = load_pairs(tmp_path)
     return Request(

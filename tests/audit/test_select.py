@@ -211,27 +211,10 @@ def test_a_run_keeps_the_outcome_of_every_pair(request_: Request, tmp_path: Path
     assert standing(select(candidates_of(zero, {}), zero.genuine, Limits()), "mean3").unfit
 
 
-def test_outcomes_of_another_audit_are_refused(request_: Request, tmp_path: Path) -> None:
+def test_latencies_of_another_audit_are_refused(request_: Request, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    (folder / "x").mkdir(parents=True)
     report = to_json(run_audit(request_, folder, Silent()))
     (folder / "report.json").write_text(report)
-    outcomes = folder / "outcomes.json"
-    good = outcomes.read_text()
-    for bad, message in (
-        (good.replace('"success": "1', '"success": "0', 1), "does not count what report.json says"),
-        (good.replace('"success": "', '"success": "1', 1), "not as this version writes it"),
-        (good.replace('"success": "1', '"success": "2', 1), "not as this version writes it"),
-        ("[" * 100_000, "is not JSON"),
-        (report, "is no outcomes"),
-    ):
-        outcomes.write_text(bad)
-        with pytest.raises(InputError, match=message):
-            read_run(folder)
-    outcomes.unlink()
-    with pytest.raises(InputError, match=r"outcomes\.json: cannot be read"):
-        read_run(folder)
-    outcomes.write_text(good)
     costs = tmp_path / "costs.json"
     timed = [{"profile": p, "timings": [{"batch": 1, "p50": t}]} for p, t in (("none", 2.0), ("mean3", 3.0))]
     costs.write_text(json.dumps({"schema": 1, "kind": "costs", "model": "linear", "profiles": timed}))

@@ -142,12 +142,14 @@ class Trained(Attack, Protocol):
 
 def to_8bit(images: Images) -> NDArray[np.uint8]:
     """Round images in [0, 1] to the nearest of 256 levels."""
-    return np.clip(np.rint(images * np.float32(255)), 0, 255).astype(np.uint8)
+    levels = images * np.float32(255)
+    np.rint(levels, out=levels)
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
 
 
 def to_unit(images: NDArray[np.uint8]) -> Images:
     """8-bit images as float32 in [0, 1]."""
-    return images.astype(np.float32) / np.float32(255)
+    return np.divide(images, np.float32(255), dtype=np.float32)
 
 
 def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools:

@@ -37,11 +37,12 @@ def craft_noise(
     seeds = [generator.integers(1 << 63, size=len(deviations)) for generator in task.generators]
 
     def noisy(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:
-        noise = [
-            draw(np.random.default_rng(seeds[row][rung]), task.probes[row].shape)
-            for row, rung in zip(rows, rungs, strict=True)
-        ]
-        strength = deviations[rungs].astype(np.float32)[:, None, None, None]
-        return np.clip(task.probes[rows] + strength * np.stack(noise), 0, 1)
+        images = np.empty_like(task.probes, shape=(len(rows), *task.probes.shape[1:]))
+        for image, row, rung in zip(images, rows, rungs, strict=True):
+            noise = draw(np.random.default_rng(seeds[row][rung]), image.shape)
+            noise *= np.float32(deviations[rung])
+            np.add(task.probes[row], noise, out=image)
+            np.clip(image, 0, 1, out=image)
+        return images
 
     return craft_ladder(model, task, len(deviations), noisy)

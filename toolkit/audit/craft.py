@@ -1,27 +1,29 @@
-"""Crafting: adversarial probes as artifacts, named by a hash of everything that they depend on."""
+"""Crafting: which probes there are to make, each chunk an artifact named by a hash of all that it depends on."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Gradients, Images, Task, Trained, to_unit
+from toolkit.attacks.base import Attack, Crafted, Images, Task, Trained, to_unit
+from toolkit.audit.artifacts import decode_learned, decode_probes, encode_learned, read_artifact
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
-from toolkit.files import atomic_write, sha256
+from toolkit.files import sha256, write_bytes
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Decision
 
-# Pairs in one artifact: the unit of progress and of what an interrupt can lose.
+# Pairs in one artifact: the unit of progress, of work, and of what an interrupt can lose.
 CHUNK = 32
 # Photographs that an attack is trained on.
 _LEARNED_FROM = 64
@@ -35,68 +37,108 @@ class Chunk:
     crafted: Crafted
 
 
-def craft(
-    attack: Attack,
-    known: Profile,
-    model: Callable[[], Any],
-    attacker_model: str,
-    crops: CropSet,
-    references: NDArray[np.float32],
-    decision: Decision,
-    seed: int,
-    folder: Path,
-    progress: Callable[[int], None],
-    alarm: float = np.inf,
-) -> Iterator[Chunk]:
-    """Craft probes for all pairs, chunk by chunk; chunks already in `folder` are read instead.
+@dataclass(frozen=True)
+class Series:
+    """All probes of one attack against one profile.
 
-    Args:
+    Attributes:
         attack: the attack.
-        known: the profile that the attacker knows, part of the artifacts' names.
-        model: gives the attacked model, with gradients if the attack needs them; called only to craft.
-        attacker_model: hash of the attacked model's file or checkpoint, part of the artifacts' names.
+        known: the profile that the attacker knows.
+        attacker_model: hash of the attacked model's file or checkpoint.
         crops: the pairs.
-        references: (n, D), the embedding of each pair's reference by the attacked model.
         decision: metric and threshold.
         seed: of the whole audit; each pair draws from its own stream.
         folder: where the artifacts are.
-        progress: called with the number of pairs done.
-        alarm: the attack score above which the attacked model flags a probe.
     """
-    learned: Images | None = None
-    for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder):
-        crafted = _read(path, crops.images[crops.index[rows, 0]])
-        if crafted is None:
-            task = make_task(attack.name, crops, rows, references[rows], decision, seed, alarm)
-            if isinstance(attack, Trained):
-                learned = _learn(attack, model(), crops, decision, seed, alarm) if learned is None else learned
-                task = replace(task, universal=learned[_halves(crops)[rows]])
-            crafted = attack.craft(model(), task)
-            _write(path, crafted)
-        progress(len(rows))
-        yield Chunk(rows, crafted)
+
+    attack: Attack
+    known: Profile
+    attacker_model: str
+    crops: CropSet
+    decision: Decision
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.attack.name} on {self.known.name}"
+
+    def chunks(self) -> Iterator[tuple[NDArray[np.intp], Path]]:
+        """The rows of each chunk and the file of its probes."""
+        learned = self.learned_path().name if isinstance(self.attack, Trained) else None
+        for start in range(0, len(self.crops.pairs), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(self.crops.pairs)))
+            yield rows, self.folder / f"{self._key(rows, learned)}.probes"
+
+    def learned_path(self) -> Path:
+        """The file of what a trained attack learned, which depends on all pairs."""
+        return self.folder / f"{self._key(np.arange(len(self.crops.pairs)), None)}.learned"
+
+    def clean(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """The probes of some pairs as they are."""
+        return self.crops.images[self.crops.index[rows, 0]]
+
+    def _key(self, rows: NDArray[np.intp], learned: str | None) -> str:
+        pixels = hashlib.sha256()
+        for block in np.array_split(rows, -(-len(rows) // CHUNK)):
+            pixels.update(self.crops.images[self.crops.index[block]].tobytes())
+        content = {
+            "attack": self.attack.name,
+            "parameters": attack_parameters(self.attack),
+            "code": attack_code(type(self.attack).__module__),
+            "known": [[repr(d), getattr(d, "sha256", "")] for d in (*self.known.defenses, *self.known.squeezers)],
+            "around": [self.known.draws, repr(self.known.detector)],
+            "model": self.attacker_model,
+            "decision": asdict(self.decision),
+            "seed": self.seed,
+            "pairs": [self.crops.pairs[row].id for row in rows],
+            "images": pixels.hexdigest(),
+            "learned": learned,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _learn(attack: Trained, model: Gradients, crops: CropSet, decision: Decision, seed: int, alarm: float) -> Images:
-    """The perturbations (2, H, W, 3) for the two halves of the people, each learned from probes of the other half.
+def read_crafted(series: Series) -> Iterator[Chunk]:
+    """The probes that are there; chunks that are missing or damaged are left out."""
+    for rows, path in series.chunks():
+        crafted = decode_probes(read_artifact(path), series.clean(rows))
+        if crafted is not None:
+            yield Chunk(rows, crafted)
 
-    Raises:
-        InputError: a half is empty.
+
+def learn(series: Series, model: Any, alarm: float) -> Images | InputError:
+    """The perturbations (2, H, W, 3) of a trained attack for the two halves of the people, from its artifact or anew.
+
+    Each is learned from probes of the other half. An error says why nothing can be learned.
     """
-    halves, learned = _halves(crops), []
+    path, shape = series.learned_path(), (2, *series.crops.images.shape[1:])
+    learned = decode_learned(read_artifact(path), shape)
+    if learned is None:
+        try:
+            learned = _learn(series, model, alarm)
+        except InputError as error:
+            return error
+        write_bytes(path, encode_learned(learned))
+    return learned
+
+
+def _learn(series: Series, model: Any, alarm: float) -> Images:
+    attack, crops = series.attack, series.crops
+    halves, learned = people_halves(crops), []
     for half in (0, 1):
         places = np.unique(crops.index[halves != half, 0])
         if not len(places) or not (halves == half).any():
             raise InputError(f"{attack.name}: there are too few people to train it on some and attack others")
-        generator = _generator(seed, attack.name, f"half {half}")
+        generator = pair_generator(series.seed, attack.name, f"half {half}")
         probes = to_unit(crops.images[generator.permutation(places)[:_LEARNED_FROM]])
         everyone = np.ones(len(probes), np.bool_)
-        own = Task(probes, model.embed(probes), everyone, decision, (generator,) * len(probes), alarm=alarm)
-        learned.append(attack.train(model, own))
+        own = Task(probes, model.embed(probes), everyone, series.decision, (generator,) * len(probes), alarm=alarm)
+        learned.append(attack.train(model, own))  # type: ignore[attr-defined]
     return np.stack(learned)
 
 
-def _halves(crops: CropSet) -> NDArray[np.intp]:
+def people_halves(crops: CropSet) -> NDArray[np.intp]:
     """To which half of the people, 0 or 1, each pair's probe belongs; where nobody is named, each photograph is one."""
     people = [pair.probe_identity or pair.probe for pair in crops.pairs]
     return np.array([hashlib.sha256(person.encode()).digest()[0] % 2 for person in people], np.intp)
@@ -117,35 +159,11 @@ def make_task(
         references,
         np.array([crops.pairs[row].genuine for row in rows], np.bool_),
         decision,
-        tuple(_generator(seed, attack, crops.pairs[row].id) for row in rows),
+        tuple(pair_generator(seed, attack, crops.pairs[row].id) for row in rows),
         to_unit(crops.images[crops.index[rows, 1]]),
         alarm,
         None if crops.template is None else np.array(crops.template),
     )
-
-
-def read_crafted(
-    attack: Attack, known: Profile, attacker_model: str, crops: CropSet, decision: Decision, seed: int, folder: Path
-) -> list[Chunk]:
-    """What `craft` left in `folder`; chunks that are missing or damaged are left out. Arguments as there."""
-    return [
-        Chunk(rows, crafted)
-        for rows, path in _artifacts(attack, known, attacker_model, crops, decision, seed, folder)
-        if (crafted := _read(path, crops.images[crops.index[rows, 0]])) is not None
-    ]
-
-
-def _artifacts(
-    attack: Attack, known: Profile, attacker_model: str, crops: CropSet, decision: Decision, seed: int, folder: Path
-) -> Iterator[tuple[NDArray[np.intp], Path]]:
-    """The rows of each chunk and the file of its probes."""
-    for start in range(0, len(crops.pairs), CHUNK):
-        rows = np.arange(start, min(start + CHUNK, len(crops.pairs)))
-        ids = [crops.pairs[row].id for row in rows]
-        # What is learned from some of the pairs depends on all of them.
-        images = crops.images[crops.index if isinstance(attack, Trained) else crops.index[rows]]
-        key = _key(attack, known, attacker_model, decision, seed, ids, images)
-        yield rows, folder / f"{key}.npz"
 
 
 def attack_parameters(attack: Attack) -> dict[str, object]:
@@ -154,55 +172,30 @@ def attack_parameters(attack: Attack) -> dict[str, object]:
     return {k: (str(v), sha256(v)) if isinstance(v, Path) else v for k, v in values.items()}
 
 
-def _key(
-    attack: Attack,
-    known: Profile,
-    attacker_model: str,
-    decision: Decision,
-    seed: int,
-    ids: list[str],
-    images: NDArray[np.uint8],
-) -> str:
-    content = {
-        "attack": attack.name,
-        "parameters": attack_parameters(attack),
-        "known": [[repr(d), getattr(d, "sha256", "")] for d in (*known.defenses, *known.squeezers)],
-        "around": [known.draws, repr(known.detector)],
-        "model": attacker_model,
-        "decision": asdict(decision),
-        "seed": seed,
-        "pairs": ids,
-        "images": hashlib.sha256(images.tobytes()).hexdigest(),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+@cache
+def attack_code(module: str) -> str:
+    """Hash of an attack's source and of all that it imports from the folder of attacks.
+
+    An attack that was mended makes its probes anew.
+    """
+    sources: dict[str, bytes] = {}
+    waiting = [module, "toolkit.attacks.base"]
+    while waiting:
+        name = waiting.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in sources or file is None:
+            continue
+        sources[name] = Path(file).read_bytes()
+        for node in ast.walk(ast.parse(sources[name])):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toolkit.attacks"):
+                waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    digest = hashlib.sha256()
+    for name in sorted(sources):
+        digest.update(hashlib.sha256(sources[name]).digest())
+    return digest.hexdigest()
 
 
-def _generator(seed: int, attack: str, pair_id: str) -> np.random.Generator:
+def pair_generator(seed: int, attack: str, pair_id: str) -> np.random.Generator:
+    """The stream of random numbers of one pair in one attack."""
     digest = hashlib.sha256(f"{seed}/{attack}/{pair_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
-
-
-def _write(path: Path, crafted: Crafted) -> None:
-    content = {field.name: getattr(crafted, field.name) for field in fields(crafted)}
-    with atomic_write(path) as stream:
-        np.savez_compressed(stream, **content, checksum=np.frombuffer(_checksum(crafted), np.uint8))
-
-
-def _read(path: Path, clean: NDArray[np.uint8]) -> Crafted | None:
-    """The artifact, or None where there is none or it is damaged, so that it is made anew."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            crafted = Crafted(**{field.name: file[field.name] for field in fields(Crafted)})
-            checksum = file["checksum"].tobytes()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    if checksum != _checksum(crafted) or crafted.probes8.shape != clean.shape:
-        return None
-    return crafted
-
-
-def _checksum(crafted: Crafted) -> bytes:
-    digest = hashlib.sha256()
-    for field in fields(crafted):
-        digest.update(np.ascontiguousarray(getattr(crafted, field.name)).tobytes())
-    return digest.digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, to_unit
-from toolkit.audit.craft import Chunk, read_crafted
+from toolkit.audit.craft import Chunk, Series, read_crafted
 from toolkit.audit.replay import l2_norm, run_clean
 from toolkit.audit.run import Request, attacked_model
 from toolkit.profiles.harden import deploy
@@ -78,16 +79,9 @@ def gather(request: Request, folder: Path) -> Evidence:
     return Evidence(example, corrected, norms)
 
 
-def _chunks(request: Request, attack: Attack, profile: Profile, folder: Path) -> list[Chunk]:
-    return read_crafted(
-        attack,
-        profile,
-        attacked_model(request.manifest, attack),
-        request.crops,
-        request.manifest.decision,
-        request.seed,
-        folder / "probes",
-    )
+def _chunks(request: Request, attack: Attack, profile: Profile, folder: Path) -> Iterator[Chunk]:
+    model, decision = attacked_model(request.manifest, attack), request.manifest.decision
+    return read_crafted(Series(attack, profile, model, request.crops, decision, request.seed, folder / "probes"))
 
 
 def _attacked(request: Request, profile: Profile, shown: int, folder: Path) -> dict[str, Image]:

@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from toolkit.errors import InsufficientError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair
+from toolkit.faces.rows import Rows
 from toolkit.verifiers.manifest import Metric
 from toolkit.verifiers.scores import distances
+
+Embeddings = NDArray[np.float32] | Rows
+# Probes whose distances to the group are taken in one go.
+_AT_ONCE = 256
 
 
 def enroll(crops: CropSet, size: int, seed: int) -> CropSet:
@@ -42,7 +47,7 @@ def enroll(crops: CropSet, size: int, seed: int) -> CropSet:
     return replace(crops, pairs=pairs, index=index, gallery=gallery)
 
 
-def aim(crops: CropSet, embeddings: NDArray[np.float32], metric: Metric) -> CropSet:
+def aim(crops: CropSet, embeddings: Embeddings, metric: Metric) -> CropSet:
     """With the enrolled person who is nearest to each probe as its reference; what is no group stays as it is.
 
     Args:
@@ -52,12 +57,17 @@ def aim(crops: CropSet, embeddings: NDArray[np.float32], metric: Metric) -> Crop
     """
     if crops.gallery is None:
         return crops
-    nearest = _to_gallery(crops.gallery, embeddings, embeddings[crops.index[:, 0]], metric).argmin(axis=1)
+    nearest = np.concatenate(
+        [
+            _to_gallery(crops.gallery, embeddings, embeddings[probes], metric).argmin(axis=1)
+            for probes in np.array_split(crops.index[:, 0], -(-len(crops.index) // _AT_ONCE))
+        ]
+    )
     return replace(crops, index=np.stack([crops.index[:, 0], crops.gallery[nearest]], axis=1))
 
 
 def reference_distances(
-    crops: CropSet, rows: NDArray[np.intp], embeddings: NDArray[np.float32], probes: NDArray[np.float32], metric: Metric
+    crops: CropSet, rows: NDArray[np.intp], embeddings: Embeddings, probes: NDArray[np.float32], metric: Metric
 ) -> NDArray[np.float64]:
     """Distances (m,) of the pairs `rows` from probes' embeddings (m, D) to their references, or the nearest."""
     if crops.gallery is None:
@@ -66,7 +76,7 @@ def reference_distances(
 
 
 def _to_gallery(
-    gallery: NDArray[np.intp], embeddings: NDArray[np.float32], probes: NDArray[np.float32], metric: Metric
+    gallery: NDArray[np.intp], embeddings: Embeddings, probes: NDArray[np.float32], metric: Metric
 ) -> NDArray[np.float64]:
     """Distances (m, G) of embeddings (m, D) to every enrolled one."""
     enrolled = [np.broadcast_to(embeddings[place], probes.shape) for place in gallery]

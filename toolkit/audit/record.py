@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
-import toolkit.attacks
 from toolkit.attacks.base import Attack
 from toolkit.audit.craft import attack_parameters
+from toolkit.audit.jobs import attack_with
 from toolkit.audit.plan import Knowledge
 from toolkit.audit.run import Request
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
-from toolkit.files import bundled, check_sha256, inside, sha256, write_bytes
+from toolkit.files import bundled, inside, sha256, write_bytes
 from toolkit.profiles.profile import Profile, find_profile
-from toolkit.registry import choose, discover
+from toolkit.registry import choose
 from toolkit.verifiers.manifest import Manifest, find_manifest
 
 SCHEMA_VERSION = 1
@@ -114,34 +114,11 @@ def _read(content: dict[str, Any], path: Path, folder: Path) -> Record:
         folder=folder,
         manifest=manifest,
         pairs=PairSet(root, pairs, str(content["source"])),
-        attacks=tuple(_attack(name, parameters) for name, parameters in content["attacks"]),
+        attacks=tuple(attack_with(name, parameters) for name, parameters in content["attacks"]),
         profiles=profiles,
         knowledge=tuple(choose("knowledge", content["knowledge"], {level: level for level in get_args(Knowledge)})),
         seed=int(content["seed"]),
     )
-
-
-def _attack(name: str, parameters: dict[str, Any]) -> Attack:
-    """The registered attack of that name with the parameters of the run."""
-    attack = choose("attack", [name], discover(toolkit.attacks, "ATTACK"))[0]
-    known = {field.name for field in fields(attack)}
-    if set(parameters) != known:
-        raise ValueError(f"{name} has the parameters {sorted(known)}, not {sorted(parameters)}")
-    kinds = get_type_hints(type(attack))
-    values = {
-        key: _file(*value)
-        if value and kinds[key] == Path | None
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for key, value in parameters.items()
-    }
-    return replace(attack, **{key: values[key] for key in known if getattr(attack, key) != values[key]})
-
-
-def _file(path: str, digest: str) -> Path:
-    check_sha256(Path(path), digest)
-    return Path(path)
 
 
 def _is_shipped(model: str) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Bools, flipped, to_unit
 from toolkit.audit.craft import Chunk
-from toolkit.audit.group import reference_distances
+from toolkit.audit.group import Embeddings, reference_distances
 from toolkit.faces.crops import CropSet
+from toolkit.faces.rows import gather_rows
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.entropy import seeded_entropy
@@ -65,7 +67,7 @@ class CleanRun:
             verifier already turns away cannot be attacked, and is no success.
     """
 
-    embeddings: NDArray[np.float32]
+    embeddings: Embeddings
     distances: Float
     correct: Bools
     scores: Float
@@ -78,16 +80,29 @@ class CleanRun:
         return Rate(int((self.scores > self.alarm).sum()), len(self.scores)) if np.isfinite(self.alarm) else None
 
 
-def run_clean(verifier: RuntimeVerifier, crops: CropSet, decision: Decision, batch: int = 256) -> CleanRun:
-    """Embed every distinct crop once and decide every pair."""
-    parts = [verifier.embed_and_score(to_unit(crops.images[i : i + batch])) for i in range(0, len(crops.images), batch)]
-    embeddings, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-    everyone, probes = np.arange(len(crops.pairs)), embeddings[crops.index[:, 0]]
-    d = reference_distances(crops, everyone, embeddings, probes, decision.metric)
+def run_clean(
+    verifier: RuntimeVerifier, crops: CropSet, decision: Decision, batch: int = 256, spill: Path | None = None
+) -> CleanRun:
+    """Embed every distinct crop once and decide every pair; embeddings lie on the disk of `spill`, if it is given."""
+    scores: list[NDArray[np.float32]] = []
+
+    def embedded() -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(crops.images), batch):
+            embeddings, of_batch = verifier.embed_and_score(to_unit(crops.images[start : start + batch]))
+            scores.append(of_batch)
+            yield embeddings
+
+    embeddings = gather_rows(embedded(), spill)
+    d = np.concatenate(
+        [
+            reference_distances(crops, rows, embeddings, embeddings[crops.index[rows, 0]], decision.metric)
+            for rows in (np.arange(len(crops.pairs))[i : i + batch] for i in range(0, len(crops.pairs), batch))
+        ]
+    )
     genuine = np.array([pair.genuine for pair in crops.pairs])
-    correct, alarm = ~flipped(d, genuine, decision), verifier.manifest.alarm
-    unnoticed = scores[crops.index[:, 0]] <= alarm
-    return CleanRun(embeddings, d, correct, scores.astype(np.float64), alarm, correct & unnoticed)
+    correct, alarm, score = ~flipped(d, genuine, decision), verifier.manifest.alarm, np.concatenate(scores)
+    unnoticed = score[crops.index[:, 0]] <= alarm
+    return CleanRun(embeddings, d, correct, score.astype(np.float64), alarm, correct & unnoticed)
 
 
 def replay_chunk(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -24,31 +23,31 @@ from toolkit.audit.assessment import (
     scenario_results,
     worst_finding,
 )
-from toolkit.audit.craft import attack_parameters, craft
+from toolkit.audit.bench import Bench, gradient_draws
+from toolkit.audit.collect import Collector, InterruptedAuditError
+from toolkit.audit.craft import Series, attack_parameters
 from toolkit.audit.detection import detection_results
 from toolkit.audit.group import aim
+from toolkit.audit.jobs import Pool, Step, finish, series_steps
 from toolkit.audit.outcomes import write_outcomes
-from toolkit.audit.plan import GOALS, Goal, Knowledge, Plan, Scenario, Unavailable, make_plan
-from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk, run_clean
+from toolkit.audit.plan import GOALS, Goal, Knowledge, Plan, make_plan
+from toolkit.audit.replay import CleanRun, run_clean
 from toolkit.audit.sanity import Check, Outcome, Subject, check_attacks, check_outcomes, check_profile
+from toolkit.audit.workers import open_pool
 from toolkit.errors import InputError
 from toolkit.export.parity import Parity, compare
 from toolkit.faces.crops import CropSet
-from toolkit.files import sha256, sha256_of
-from toolkit.profiles.harden import deploy
+from toolkit.files import remove_stale_parts, sha256, sha256_of
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
-from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
 if TYPE_CHECKING:
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
-    from toolkit.verifiers.white_box import WhiteBox
 
 
 # Parity is checked again at every audit, on few pairs; `sixpixels export` checks it on many.
 _PARITY_PAIRS = 100
-# Of a random profile, for the gradients of an attacker who knows it.
-_DRAWS = 8
 
 
 class Progress(Protocol):
@@ -89,56 +88,44 @@ def run_name(request: Request) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
+def run_audit(request: Request, folder: Path, progress: Progress, workers: str = "1") -> Assessment:
     """Craft, replay and assess. Probes are kept in `folder`, where an interrupted audit finds them again.
 
+    Args:
+        request: what is asked.
+        folder: of the run.
+        progress: told of every stage.
+        workers: who crafts, see `toolkit.audit.workers.open_pool`; results do not depend on it.
+
     Raises:
-        SixpixelsError: the verifier, its checkpoint or a profile cannot be used.
+        SixpixelsError: the verifier, its checkpoint or a profile cannot be used, or the folder not be written.
+        InterruptedAuditError: Ctrl-C, after the clean pairs were decided.
     """
     manifest, crops = request.manifest, request.crops
     decision, genuine = manifest.decision, np.array([pair.genuine for pair in crops.pairs])
-    model = read_model(manifest)
-
-    @cache
-    def runtime(profile: Profile) -> RuntimeVerifier:
-        return deploy(model, manifest, profile, request.execution, request.seed)
-
-    @cache
-    def attacked(profile: Profile) -> RuntimeVerifier:
-        # What is deployed draws anew at every call: the attacker does not meet the draw that judges the probe.
-        if not profile.random:
-            return runtime(profile)
-        return deploy(model, manifest, profile, request.execution, request.seed + 1)
-
-    @cache
-    def gradients(profile: Profile) -> TensorFlowVerifier:
-        from toolkit.verifiers.tensorflow import TensorFlowVerifier
-
-        squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
-        draws = _draws(profile)
-        return TensorFlowVerifier(manifest, profile.tensorflow, draws=draws, seed=request.seed + 1, squeezers=squeezers)
-
+    bench = Bench(manifest, request.execution, request.seed)
+    probes = folder / "probes"
+    remove_stale_parts(folder)
+    remove_stale_parts(probes)
     bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
-    verifier = runtime(bare)
+    verifier = bench.deployed(bare)
     no_gradients = _why_no_gradients(manifest) if any(a.needs == "gradient" for a in request.attacks) else None
     plan = make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
-    clean = {profile: run_clean(runtime(profile), crops, decision) for profile in deployed}
-
-    @cache
-    def white_box(profile: Profile) -> WhiteBox:
-        from toolkit.verifiers.white_box import WhiteBox
-
-        return WhiteBox(attacked(profile), gradients(profile))
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = {profile: run_clean(bench.deployed(profile), crops, decision, spill=folder) for profile in deployed}
 
     uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
-    parity = _parity(verifier, gradients(bare), crops, manifest) if uses_gradients else None
-    outcomes, failed = _craft_and_replay(
-        request, folder / "probes", plan, runtime, attacked, white_box, clean, progress
-    )
-    unavailable = (*plan.unavailable, *failed)
-    write_outcomes(folder, crops.pairs, outcomes, clean)
-    checks = [*_checks(request, plan, outcomes, white_box, clean, progress), *check_outcomes(outcomes, clean)]
+    parity = _parity(verifier, bench.gradients(bare), crops, manifest) if uses_gradients else None
+    collector = Collector(plan, bench, crops, clean)
+    try:
+        with open_pool(workers, bench) as pool:
+            _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
+        outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
+        write_outcomes(folder, crops.pairs, outcomes, clean)
+        checks = [*_checks(request, plan, outcomes, bench, clean, progress), *check_outcomes(outcomes, clean)]
+    except KeyboardInterrupt as stop:
+        raise InterruptedAuditError(collector.so_far(folder.name)) from stop
     results = [
         result
         for scenario, replay in outcomes
@@ -151,7 +138,7 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
         results = [replace(result, goal="group") for result in results]
         detection = [replace(result, goal="group") for result in detection if result.goal == "impersonation"]
     clean_results = [clean_result(p.name, clean[p], genuine) for p in request.profiles]
-    draws = {p.name: _draws(p) * p.draws for p in request.profiles if p.random}
+    draws = {p.name: gradient_draws(p) * p.draws for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
     return Assessment(
         run=folder.name,
@@ -177,16 +164,11 @@ def run_audit(request: Request, folder: Path, progress: Progress) -> Assessment:
     )
 
 
-def _draws(profile: Profile) -> int:
-    """Over how many draws of the whole profile gradients are means; an ensemble is a mean over draws already."""
-    return max(1, _DRAWS // profile.draws) if profile.random else 1
-
-
 def _checks(
     request: Request,
     plan: Plan,
     outcomes: list[Outcome],
-    white_box: Callable[[Profile], WhiteBox],
+    bench: Bench,
     clean: dict[Profile, CleanRun],
     progress: Progress,
 ) -> list[Check]:
@@ -195,7 +177,7 @@ def _checks(
     decision, checks = request.manifest.decision, []
     stage = progress.stage("checks", len(known))
     for profile in known:
-        subject = Subject(profile, white_box(profile), clean[profile])
+        subject = Subject(profile, bench.white_box(profile), clean[profile])
         aimed = aim(request.crops, clean[profile].embeddings, decision.metric)
         try:
             checks += check_profile(subject, aimed, decision, request.seed)
@@ -207,49 +189,29 @@ def _checks(
 
 
 def _craft_and_replay(
-    request: Request,
-    probes: Path,
-    plan: Plan,
-    runtime: Callable[[Profile], RuntimeVerifier],
-    attacked: Callable[[Profile], RuntimeVerifier],
-    white_box: Callable[[Profile], WhiteBox],
-    clean: dict[Profile, CleanRun],
-    progress: Progress,
-) -> tuple[list[Outcome], list[Unavailable]]:
-    """Craft each distinct set of probes once, replay it wherever a scenario says; in the plan's order.
-
-    An attack that cannot be carried out on a profile, for instance because gradients are NaN, takes nothing else along.
-    """
+    request: Request, probes: Path, bench: Bench, pool: Pool, collector: Collector, plan: Plan, progress: Progress
+) -> None:
+    """Craft each distinct set of probes once, in the plan's order, and give all chunks to the collector."""
     manifest, crops = request.manifest, request.crops
-    outcomes, failed = [], []
-    for attack, known in plan.crafts:
-        aimed = aim(crops, clean[known].embeddings, manifest.decision.metric)
-        side: Callable[[Profile], RuntimeVerifier | WhiteBox]
-        side = white_box if attack.needs == "gradient" else attacked
-        parts: dict[Scenario, list[Replay]] = {s: [] for s in plan.scenarios if (s.attack, s.known) == (attack, known)}
-        try:
-            for chunk in craft(
-                attack,
-                known,
-                partial(side, known),
-                attacked_model(manifest, attack),
-                aimed,
-                clean[known].embeddings[aimed.index[:, 1]],
-                manifest.decision,
-                request.seed,
-                probes,
-                progress.stage(f"{attack.name} on {known.name}", len(crops.pairs)),
-                clean[known].alarm,
-            ):
-                for s, replayed in parts.items():
-                    runs = runtime(s.profile), s.profile, clean[s.profile]
-                    replayed.append(replay_chunk(chunk, *runs, crops, manifest.decision, request.seed))
-        except InputError as error:
-            failed.append(Unavailable(f"{attack.name} on {known.name}", str(error)))
-            continue
-        outcomes += [(s, join(replayed)) for s, replayed in parts.items()]
-    order = {scenario: i for i, scenario in enumerate(plan.scenarios)}
-    return sorted(outcomes, key=lambda outcome: order[outcome[0]]), failed
+
+    def steps() -> Iterator[Step]:
+        for attack, known in plan.crafts:
+            clean = collector.clean[known]
+            aimed = aim(crops, clean.embeddings, manifest.decision.metric)
+            model = attacked_model(manifest, attack)
+            series = Series(attack, known, model, aimed, manifest.decision, request.seed, probes)
+            for step in series_steps(series, bench, clean):
+                if collector.failed(attack, known):
+                    break
+                yield step
+
+    stages: dict[str, Callable[[int], None]] = {}
+    for step, crafted in finish(steps(), pool):
+        name = step.series.name
+        if name not in stages:
+            stages[name] = progress.stage(name, len(crops.pairs))
+        collector.take(step, crafted)
+        stages[name](len(step.rows))
 
 
 def attacked_model(manifest: Manifest, attack: Attack) -> str:

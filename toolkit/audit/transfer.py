@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Bools, to_unit
-from toolkit.audit.craft import read_crafted
+from toolkit.audit.craft import Series, read_crafted
 from toolkit.audit.judge import Judge, local_judge, view_of
 from toolkit.audit.plan import GOALS, Goal, Unavailable, make_plan
 from toolkit.audit.record import Record
@@ -260,22 +260,17 @@ def _baseline(pairs: _Pairs, judge: Judge) -> tuple[_Clean, list[Baseline]]:
 def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pairs: _Pairs) -> tuple[Crops, Bools]:
     """The run's 8-bit probes of all pairs, and whether they succeeded on the source."""
     manifest = record.manifest
-    chunks = read_crafted(
-        attack,
-        known,
-        attacked_model(manifest, attack),
-        crops,
-        manifest.decision,
-        record.seed,
-        record.folder / "probes",
-    )
-    if sum(len(chunk.rows) for chunk in chunks) != len(crops.pairs):
+    model, folder = attacked_model(manifest, attack), record.folder / "probes"
+    series = Series(attack, known, model, crops, manifest.decision, record.seed, folder)
+    # Float probes are four times as large, and never sent.
+    chunks = [(chunk.crafted.probes8, chunk.crafted.success8) for chunk in read_crafted(series)]
+    if sum(len(success8) for _, success8 in chunks) != len(crops.pairs):
         raise InputError(
-            f"{record.folder / 'probes'}: probes of this attack are missing or damaged (or it was not run); "
+            f"{folder}: probes of this attack are missing or damaged (or it was not run); "
             "give the audit's command again"
         )
-    probes8 = np.concatenate([chunk.crafted.probes8 for chunk in chunks])
-    return probes8[pairs.rows], np.concatenate([chunk.crafted.success8 for chunk in chunks])[pairs.rows]
+    probes8, success8 = (np.concatenate(part) for part in zip(*chunks, strict=True))
+    return probes8[pairs.rows], success8[pairs.rows]
 
 
 def _scenario(

@@ -40,7 +40,7 @@ def run_export(manifest: Manifest, output: Path, crops: CropSet | None, opset: i
     result = export_onnx(manifest, output, opset)
     exported = read_manifest(output)
     if crops is not None:
-        images, index = to_unit(crops.images), crops.index
+        images, index = to_unit(crops.images[:]), crops.index
     else:
         shape = (_NOISE_CROPS, manifest.input.height, manifest.input.width, 3)
         images, index = np.random.default_rng(0).random(shape, np.float32), np.empty((0, 2), np.intp)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.alignment import LandmarkFinder, similarity_transform
 from toolkit.faces.images import read_image
 from toolkit.faces.pairs import Pair, PairSet
+from toolkit.faces.rows import Rows, gather_rows
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class CropSet:
     """Aligned crops and the pairs that they form.
 
     Attributes:
-        images: (M, H, W, 3) uint8, RGB.
+        images: (M, H, W, 3) uint8, RGB; in memory, or on disk where there may be many.
         names: M names of images.
         pairs: n pairs.
         index: (n, 2), the places of each pair's probe and reference in `images`.
@@ -38,7 +40,7 @@ class CropSet:
             against the reference of its pair; None for ordinary pairs.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Rows
     names: tuple[str, ...]
     pairs: tuple[Pair, ...]
     index: NDArray[np.intp]
@@ -54,6 +56,7 @@ def crop_pairs(
     template: tuple[tuple[float, float], ...] | None,
     finder: LandmarkFinder | None = None,
     progress: Callable[[int, int], None] | None = None,
+    spill: Path | None = None,
 ) -> CropSet:
     """Read and align every distinct image of `pairs` once.
 
@@ -64,6 +67,7 @@ def crop_pairs(
         template: where the five points lie in a crop; None where images are crops already.
         finder: finds the points; by default one for the pair set's root.
         progress: called with the images done and the images there are.
+        spill: a folder on whose disk the crops lie while they are needed; None keeps them in memory.
 
     Raises:
         InputError: an image cannot be read, or is not of the crop's size where there is no template.
@@ -71,25 +75,29 @@ def crop_pairs(
     """
     names = list(dict.fromkeys(name for pair in pairs.pairs for name in (pair.probe, pair.reference)))
     finder = finder or LandmarkFinder(pairs.root)
-    crops: dict[str, NDArray[np.uint8]] = {}
-    for done, name in enumerate(names, 1):
-        crop = _crop(pairs, name, width, height, template, finder)
-        if crop is not None:
-            crops[name] = crop
-        if progress is not None:
-            progress(done, len(names))
-    kept = tuple(pair for pair in pairs.pairs if pair.probe in crops and pair.reference in crops)
+    place: dict[str, int] = {}
+
+    def crops() -> Iterator[NDArray[np.uint8]]:
+        yield np.empty((0, height, width, 3), np.uint8)
+        for done, name in enumerate(names, 1):
+            crop = _crop(pairs, name, width, height, template, finder)
+            if crop is not None:
+                place[name] = len(place)
+                yield crop[None]
+            if progress is not None:
+                progress(done, len(names))
+
+    images = gather_rows(crops(), spill)
+    kept = tuple(pair for pair in pairs.pairs if pair.probe in place and pair.reference in place)
     left_out = tuple(
-        LeftOut(pair, f"no face found in {next(n for n in (pair.probe, pair.reference) if n not in crops)}")
+        LeftOut(pair, f"no face found in {next(n for n in (pair.probe, pair.reference) if n not in place)}")
         for pair in pairs.pairs
-        if pair.probe not in crops or pair.reference not in crops
+        if pair.probe not in place or pair.reference not in place
     )
     if not kept:
         raise InsufficientError(f"{pairs.source}: no pair is left; {left_out[0].reason if left_out else 'none given'}")
-    used = [name for name in names if name in crops]
-    place = {name: i for i, name in enumerate(used)}
     index = np.array([[place[pair.probe], place[pair.reference]] for pair in kept], np.intp)
-    return CropSet(np.stack([crops[name] for name in used]), tuple(used), kept, index, left_out, template)
+    return CropSet(images, tuple(place), kept, index, left_out, template)
 
 
 def _crop(

@@ -47,7 +47,8 @@ class Profile:
     """An ordered list of defenses; `none` is the empty one. `sha256` is of the file's text and the files it names.
 
     With `draws` above 1, the verifier runs on so many independent draws of every image, and its embeddings are averaged
-    (`verifiers.variants.fold`). A `detector` compares embeddings before and after squeezing.
+    (`verifiers.variants.fold`). A `detector` compares embeddings before and after squeezing. `source` is the absolute
+    path of the file, empty for a profile that was made in memory.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Profile:
     text: str = ""
     draws: int = 1
     detector: Detector | None = None
+    source: str = dataclasses.field(default="", compare=False)
 
     @property
     def empty(self) -> bool:
@@ -176,7 +178,7 @@ def read_profile(path: Path) -> Profile:
     squeezers = () if detector is None else detector.squeezers
     files = "".join(getattr(defense, "sha256", "") for defense in (*defenses, *squeezers))
     sha256 = hashlib.sha256((text + files).encode()).hexdigest()
-    return Profile(name, description, defenses, sha256, text, draws, detector)
+    return Profile(name, description, defenses, sha256, text, draws, detector, str(path.resolve()))
 
 
 def write_new_profile(path: Path, names: Sequence[str]) -> None:

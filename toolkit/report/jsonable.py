@@ -12,6 +12,7 @@ import numpy as np
 
 from toolkit import __version__
 from toolkit.audit.assessment import Assessment
+from toolkit.audit.collect import Partial
 from toolkit.audit.cost import Costs
 from toolkit.audit.detection import DetectorCalibration
 from toolkit.audit.evaluate import Evaluation
@@ -56,6 +57,7 @@ def to_json(
     | ExportReport
     | Judgement
     | QuantizationReport
+    | Partial
     | Selection
     | Transfer,
 ) -> str:

@@ -1,0 +1,122 @@
+"""Audits that are stopped at random points, by kill -9, Ctrl-C and a full disk, and continued, must end the same.
+
+Every run is stopped a few times, has a bit of its artifacts turned over, and is then continued to its end by two audits
+at once; all its files must be those of a run that was never stopped. Exits with 1 where they are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+# Loaded before the forks, so that a stopped audit was stopped while it worked, and not while it loaded.
+import cli
+import toolkit.audit.record
+import toolkit.audit.run
+import toolkit.audit.suites
+import toolkit.report.jsonable
+import toolkit.report.paper
+import toolkit.report.terminal  # noqa: F401
+from tests.models import write_people
+
+_STOPS_A_RUN = 4
+# The largest file that there is room for, in bytes: less than the crops, and less than the largest artifact.
+_FULL = {"a full disk": 1000, "a disk full of probes": 46_500}
+Files = dict[str, bytes]
+
+
+def start(command: list[str], largest_file: int | None) -> int:
+    """Fork an audit; the number of its process."""
+    child = os.fork()
+    if child:
+        return child
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    if largest_file is not None:
+        # A write past the limit fails as on a full disk, once the signal for it is ignored.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    sys.argv = ["sixpixels", *command]
+    try:
+        cli.main()
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 0)
+    finally:
+        os._exit(70)
+
+
+def finish(command: list[str], at_once: int) -> float:
+    """Run an audit to its end, `at_once` times in the same folder; the seconds that it took."""
+    begun = time.monotonic()
+    for child in [start(command, None) for _ in range(at_once)]:
+        _, status = os.waitpid(child, 0)
+        if status != 0:
+            sys.exit(f"an audit that nobody stopped failed with {os.waitstatus_to_exitcode(status)}")
+    return time.monotonic() - begun
+
+
+def stop(command: list[str], how: str, after: float) -> bool:
+    """Stop an audit in its middle; False where it was done before."""
+    child = start(command, _FULL.get(how))
+    if how not in _FULL:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL if how == "kill -9" else signal.SIGINT)
+    _, status = os.waitpid(child, 0)
+    return status != 0
+
+
+def damage(probes: Path, rng: random.Random) -> None:
+    """Turn a bit over, somewhere."""
+    for path in rng.sample(sorted(probes.glob("*.probes")), 1) if any(probes.glob("*.probes")) else ():
+        content = bytearray(path.read_bytes())
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+
+
+def files(folder: Path) -> Files:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", default="1")
+    asked = parser.parse_args()
+    rng, stopped = random.Random(asked.seed), Counter[str]()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = write_people(folder / "people", photos=20)
+        what = f"--attacks gaussian,uniform --profiles none,mean3 --provider cpu --threads 1 --workers {asked.workers}"
+        command = ["audit", str(model), "--pairs", str(model.parent), *what.split(), "-q", "--run"]
+        seconds = finish([*command, str(folder / "whole" / "run")], 1)
+        whole, run = files(folder / "whole" / "run"), folder / "stopped" / "run"
+        while stopped.total() < asked.kills:
+            for _ in range(_STOPS_A_RUN):
+                how = rng.choices(["kill -9", "Ctrl-C", *_FULL], [6, 2, 1, 1])[0]
+                stopped[how] += stop([*command, str(run)], how, rng.uniform(0, seconds))
+                if rng.random() < 1 / 3:
+                    damage(run / "probes", rng)
+            finish([*command, str(run)], 2)
+            found = files(run)
+            if found != whole:
+                other = [name for name in whole.keys() | found.keys() if whole.get(name) != found.get(name)]
+                sys.exit(f"after {stopped.total()} stops a run ended otherwise: {', '.join(sorted(other))}")
+            shutil.rmtree(run)
+    how_often = ", ".join(f"{count} by {how}" for how, count in sorted(stopped.items()))
+    print(f"{stopped.total()} audits of {seconds:.1f} s stopped ({how_often}): every run ended the same")
+
+
+if __name__ == "__main__":
+    main()

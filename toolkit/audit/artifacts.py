@@ -1,0 +1,101 @@
+"""Artifacts: what was crafted, as small files that say whether they are whole.
+
+A file is a line that names its kind, the SHA-256 of what follows, and a zlib stream. Of a chunk of probes it holds what
+differs from the clean crops, which whoever reads it has: 8-bit differences, and float ones in steps of 1/8191 of the
+largest of their image (by which a float probe moves less than two forms of one model differ).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Crafted, Images, to_unit
+from toolkit.attacks.norms import per_image
+
+_PROBES, _LEARNED = b"sixpixels probes 1\n", b"sixpixels learned 1\n"
+_HASH = 32
+_STEPS = 8191
+
+
+def encode_probes(crafted: Crafted, clean: NDArray[np.uint8]) -> bytes:
+    """The artifact of probes (N, H, W, 3) beside their clean crops; the float probes are kept to 14 bits."""
+    delta = crafted.probes - to_unit(clean)
+    largest = np.abs(delta).max(axis=(1, 2, 3)).astype("<f4")
+    steps = np.rint(delta * per_image(_STEPS / np.maximum(largest, np.float32(1e-30)))).astype("<i2")
+    # Differences of the high bytes are mostly 0 or -1: apart from the low ones, they take next to no space.
+    planes = steps.view(np.uint8).reshape(*steps.shape, 2)
+    parts = [
+        crafted.evaluations.astype("<i8"),
+        largest,
+        crafted.success,
+        crafted.success8,
+        crafted.probes8 - clean,
+        planes[..., 0],
+        planes[..., 1],
+    ]
+    return _seal(_PROBES, b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+
+
+def decode_probes(content: bytes, clean: NDArray[np.uint8]) -> Crafted | None:
+    """What `encode_probes` made of probes of these crops; None where it is damaged, or of something else."""
+    n, values = len(clean), clean.size
+    raw = _unseal(_PROBES, content, 14 * n + 3 * values)
+    if raw is None:
+        return None
+    at = np.cumsum([0, 8 * n, 4 * n, n, n, values, values, values])
+    evaluations, largest, success, success8, delta8, low, high = (
+        np.frombuffer(raw[a:b], np.uint8) for a, b in itertools.pairwise(at)
+    )
+    steps = np.stack([low, high], axis=-1).view("<i2").reshape(clean.shape)
+    delta = steps.astype(np.float32) * per_image(largest.view("<f4") / np.float32(_STEPS))
+    return Crafted(
+        np.clip(to_unit(clean) + delta, 0, 1),
+        success.astype(np.bool_),
+        clean + delta8.reshape(clean.shape),
+        success8.astype(np.bool_),
+        evaluations.view("<i8").astype(np.int64),
+    )
+
+
+def encode_learned(learned: Images) -> bytes:
+    """The artifact of learned perturbations, (K, H, W, 3)."""
+    return _seal(_LEARNED, learned.astype("<f4").tobytes())
+
+
+def decode_learned(content: bytes, shape: tuple[int, ...]) -> Images | None:
+    """What `encode_learned` made; None where it is damaged, or of another shape."""
+    raw = _unseal(_LEARNED, content, 4 * int(np.prod(shape)))
+    return None if raw is None else np.frombuffer(raw, "<f4").reshape(shape).astype(np.float32)
+
+
+def read_artifact(path: Path) -> bytes:
+    """The content of a file; empty, as a damaged one, where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _seal(kind: bytes, raw: bytes) -> bytes:
+    # Noise repeats nothing but zeros: to look for more takes longer, and finds nothing.
+    stream = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    packed = stream.compress(raw) + stream.flush()
+    return kind + hashlib.sha256(packed).digest() + packed
+
+
+def _unseal(kind: bytes, content: bytes, size: int) -> bytes | None:
+    packed = content[len(kind) + _HASH :]
+    if content[: len(kind) + _HASH] != kind + hashlib.sha256(packed).digest():
+        return None
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(packed, size + 1)
+    except zlib.error:
+        return None
+    return raw if len(raw) == size and stream.eof else None

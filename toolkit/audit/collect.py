@@ -1,0 +1,100 @@
+"""Collecting: replays of chunks, scenario by scenario, and what they say when an audit is stopped before its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from toolkit.attacks.base import Attack, Crafted
+from toolkit.audit.assessment import ScenarioResult, scenario_results
+from toolkit.audit.bench import Bench
+from toolkit.audit.craft import Chunk
+from toolkit.audit.jobs import Step
+from toolkit.audit.plan import Plan, Scenario, Unavailable
+from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk
+from toolkit.audit.sanity import Outcome
+from toolkit.errors import InputError
+from toolkit.faces.crops import CropSet
+from toolkit.profiles.profile import Profile
+
+# In the run folder, until the audit is finished.
+PARTIAL = "partial.json"
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What an audit had found when it was interrupted: each scenario over its first pairs only, as many as it says."""
+
+    run: str
+    seed: int
+    interrupted: bool
+    pairs: int
+    scenarios: tuple[ScenarioResult, ...]
+
+
+class InterruptedAuditError(KeyboardInterrupt):
+    """An audit was stopped by Ctrl-C; `partial` is what it had found."""
+
+    def __init__(self, partial: Partial) -> None:
+        super().__init__("interrupted")
+        self.partial = partial
+
+
+class Collector:
+    """Replays each chunk of probes wherever a scenario of the plan says, and keeps what came of every pair.
+
+    An attack that cannot be carried out on a profile, for instance because gradients are NaN, takes nothing else along.
+
+    Attributes:
+        clean: the deployed verifiers on the pairs as they are.
+    """
+
+    def __init__(self, plan: Plan, bench: Bench, crops: CropSet, clean: dict[Profile, CleanRun]) -> None:
+        """Begin without any chunk."""
+        self.clean = clean
+        self._plan, self._bench, self._crops = plan, bench, crops
+        self._parts: dict[Scenario, list[Replay]] = {scenario: [] for scenario in plan.scenarios}
+        self._failed: dict[tuple[Attack, Profile], Unavailable] = {}
+
+    def failed(self, attack: Attack, known: Profile) -> bool:
+        """Whether the attack could not be carried out on the profile."""
+        return (attack, known) in self._failed
+
+    def take(self, step: Step, crafted: Crafted | InputError) -> None:
+        """Replay the next chunk of a series, or note why there is none."""
+        attack, known = step.series.attack, step.series.known
+        try:
+            if isinstance(crafted, InputError):
+                raise crafted
+            for s in self._plan.scenarios:
+                if (s.attack, s.known) == (attack, known):
+                    self._parts[s].append(self._replay(Chunk(step.rows, crafted), s.profile))
+        except InputError as error:
+            self._failed.setdefault((attack, known), Unavailable(step.series.name, str(error)))
+
+    def _replay(self, chunk: Chunk, profile: Profile) -> Replay:
+        bench = self._bench
+        runs = bench.deployed(profile), profile, self.clean[profile]
+        return replay_chunk(chunk, *runs, self._crops, bench.manifest.decision, bench.seed)
+
+    def outcomes(self) -> list[Outcome]:
+        """What came of every pair, in the order of the plan's scenarios."""
+        return [(s, join(parts)) for s, parts in self._parts.items() if parts and not self.failed(s.attack, s.known)]
+
+    def unavailable(self) -> list[Unavailable]:
+        """What could not be carried out, in the order of the plan."""
+        return [self._failed[craft] for craft in self._plan.crafts if craft in self._failed]
+
+    def so_far(self, run: str) -> Partial:
+        """The scenarios over the pairs that are done."""
+        genuine = np.array([pair.genuine for pair in self._crops.pairs])
+        results: list[ScenarioResult] = []
+        for s, replay in self.outcomes():
+            done, clean = slice(len(replay.success)), self.clean[s.profile]
+            names = ("distances", "correct", "eligible")
+            few = replace(clean, **{name: getattr(clean, name)[done] for name in names})
+            results += scenario_results(s, replay, few, genuine[done])
+        if self._crops.gallery is not None:
+            results = [replace(result, goal="group") for result in results]
+        return Partial(run, self._bench.seed, interrupted=True, pairs=len(genuine), scenarios=tuple(results))
