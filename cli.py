@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from toolkit import __version__
+from toolkit.audit.config import Option, declared_options
 from toolkit.errors import SixpixelsError, UsageError
 
 if TYPE_CHECKING:
     from toolkit.audit.assessment import Assessment
+    from toolkit.audit.config import AuditOptions, Resolved
     from toolkit.audit.run import Request
     from toolkit.faces.crops import CropSet
     from toolkit.faces.pairs import PairSet
@@ -40,6 +44,8 @@ profiles_app = typer.Typer(help="Defense profiles.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(profiles_app, name="profiles")
+config_app = typer.Typer(help="Options of an audit: where each value comes from.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
 results_app = typer.Typer(help="What finished audits found, pair by pair.", no_args_is_help=True)
 app.add_typer(results_app, name="results")
 
@@ -65,10 +71,38 @@ RequireProvider = Annotated[str | None, typer.Option(help="Fail unless the sessi
 Threads = Annotated[int, typer.Option(min=0, help="Threads of ONNX Runtime; 0 lets it choose.")]
 
 
-def _workers(text: str) -> str:
-    from toolkit.audit.workers import check_workers
+Config = Annotated[
+    Path | None,
+    typer.Option(envvar="SIXPIXELS_CONFIG", help="An audit.toml, which holds any of these options; see `config`."),
+]
 
-    return check_workers(text)
+
+def _takes_audit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a parameter for each option of an audit; what was given of them arrives as one dictionary."""
+    options = declared_options()
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "given"]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command({o.name: values.pop(o.name) or None if o.many else values.pop(o.name) for o in options}, **values)
+
+    run.__signature__ = inspect.Signature([*map(_parameter, options), *own])  # type: ignore[attr-defined]
+    return run
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """How typer sees an option of an audit; None means that it was not given, and the default is only told."""
+    told = f" [dim]\\[default: {option.default_text}][/dim]" if option.default_text else ""
+    kind: Any = option.kind
+    if option.many:
+        kind = list[str] if option.name == "settings" else str
+    if option.name == "model":
+        info: Any = typer.Argument(help=option.help + told, metavar="MODEL")
+    else:
+        metavar = "ATTACK.PARAMETER=VALUE" if option.name == "settings" else None
+        info = typer.Option("--" + option.key.replace("_", "-"), help=option.help + told, metavar=metavar)
+    annotation = Annotated[kind | None, info]
+    return inspect.Parameter(option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
 
 
 @app.callback(invoke_without_command=True)
@@ -89,112 +123,174 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 
 @app.command()
+@_takes_audit_options
 def audit(
-    model: Model = "facenet-mini",
-    pairs: Pairs = None,
-    folds: Folds = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 40; paper: 50.")
+    given: dict[str, Any],
+    config: Config = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, measure what it would take, and write nothing.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="With --dry-run: write the options into this new .toml file.")
     ] = None,
-    group: Annotated[
-        int | None, typer.Option(help="Enroll so many people of the pairs; everybody else tries to match any of them.")
-    ] = None,
-    seed: Seed = 0,
-    suite: Annotated[
-        str,
-        typer.Option(help="standard; or paper: the paper's attacks and, on all of LFW, its pairs, tables, figures."),
-    ] = "standard",
-    attacks: Annotated[
-        str | None, typer.Option(help="Attacks, separated by commas. Default: those of the suite; see `attacks`.")
-    ] = None,
-    profiles: Annotated[
-        str, typer.Option(help="Profiles: shipped names or .toml files, separated by commas.")
-    ] = "none,mean3,n2c",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="ATTACK.PARAMETER=VALUE",
-            help="A parameter of an attack, for example pgd.epsilon=8/255. May be repeated.",
-        ),
-    ] = None,
-    knowledge: Annotated[str, typer.Option(help="What the attacker knows: zero, partial, perfect.")] = "zero,perfect",
-    run: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: runs/ and a hash of what is asked.")
-    ] = None,
-    provider: Provider = "auto",
-    require_provider: RequireProvider = None,
-    threads: Threads = 0,
-    workers: Annotated[
-        str,
-        typer.Option(callback=_workers, help="Who crafts: this process (1), so many processes, or dask://host:port."),
-    ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Attack a verifier, bare and behind each profile, and report what is left of its security.
 
     An audit that was interrupted continues where it stopped when the same command is given again.
+
+    Options come from the command line, the environment (SIXPIXELS_SEED), an audit.toml or a default, in that order.
+
+    [bold]Examples[/bold]
+
+      sixpixels audit
+      sixpixels audit verifier.onnx --pairs PAIRS --limit 100 --profiles none,mean3
+      sixpixels audit --attacks pgd,square --set pgd.epsilon=4/255 --set square.budget=5000
+      sixpixels audit verifier.onnx --pairs PAIRS --dry-run --save audit.toml
+      sixpixels audit --config audit.toml
     """
     from toolkit.audit.collect import PARTIAL
-    from toolkit.audit.group import enroll
-    from toolkit.audit.plan import ASKED
+    from toolkit.audit.config import write_config
+    from toolkit.audit.estimate import estimate, size_of
     from toolkit.audit.record import write_record
-    from toolkit.audit.run import Request, run_name
-    from toolkit.audit.suites import choose_attacks, paper_pairs
-    from toolkit.faces.pairs import embedded_pairs
+    from toolkit.audit.run import run_name
     from toolkit.files import write_bytes
-    from toolkit.profiles.profile import find_profile
-    from toolkit.registry import choose
+    from toolkit.report.estimate import print_estimate
     from toolkit.report.jsonable import to_json
     from toolkit.report.paper import print_paper_tables
     from toolkit.report.terminal import print_assessment
-    from toolkit.verifiers.runtime import RuntimeVerifier
 
-    if group is not None and suite == "paper":
-        raise UsageError("the paper's suite has no group; leave --group or --suite out")
-    chosen_attacks = choose_attacks(suite, None if attacks is None else _names(attacks), settings or [])
-    chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
-    if not chosen_profiles:
-        raise UsageError("no profile chosen; 'none' is the empty one")
-    chosen_knowledge = choose("knowledge", _names(knowledge), {level: level for level in ASKED})
-    manifest, execution = _manifest(model), _execution(provider, require_provider, threads)
-    RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
+    options = _resolved(given, config).options
+    if save is not None and not dry_run:
+        raise UsageError("--save writes the plan of a dry run; give --dry-run with it")
     with _progress(quiet or as_json) as progress:
-        if suite == "paper":
-            pair_set, which_pairs = paper_pairs(pairs or embedded_pairs(), limit, _folds(folds), seed)
+        request, pair_set, which_pairs = _request(options, progress, sample=dry_run)
+        if dry_run:
+            planned = estimate(request, size_of(pair_set if options.group is None else request.crops))
         else:
-            pair_set, which_pairs = _load_pairs(pairs, folds, limit or _DEFAULT_PAIRS, seed), ""
-        crops = _crop(pair_set, manifest, progress, _existing(run or Path()))
-        crops = crops if group is None else enroll(crops, group, seed)
-        request = Request(
-            manifest=manifest,
-            crops=crops,
-            pairs_source=pair_set.source,
-            attacks=chosen_attacks,
-            profiles=tuple(chosen_profiles),
-            knowledge=tuple(chosen_knowledge),
-            seed=seed,
-            execution=execution,
-        )
-        folder = run or Path("runs") / run_name(request)
-        assessment = _run_audit(request, folder, progress, workers)
+            folder = options.run or Path("runs") / run_name(request)
+            assessment = _run_audit(request, folder, progress, options.workers)
+    if dry_run:
+        if save is not None:
+            write_config(save, options)
+        if as_json:
+            print(to_json(planned), end="")
+        else:
+            print_estimate(planned, Console(highlight=False), options.run, save)
+        return
     report, text = folder / "report.json", to_json(assessment)
     write_bytes(report, text.encode())
-    write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
+    write_record(request, folder, pair_set.root, options.model, list(dict.fromkeys(options.profiles)))
     (folder / PARTIAL).unlink(missing_ok=True)
     if as_json:
         print(text, end="")
     else:
         console, files = Console(highlight=False), [report, folder / "probes"]
-        if suite == "paper":
+        if options.suite == "paper":
             from toolkit.audit.evidence import gather
             from toolkit.report.figures import write_figures
 
             files += write_figures(gather(request, folder), folder)
         print_assessment(assessment, console, files)
-        if suite == "paper":
+        if options.suite == "paper":
             print_paper_tables(assessment, which_pairs, console)
+
+
+def _resolved(given: dict[str, Any], config: Path | None) -> Resolved:
+    from toolkit.audit.config import resolve
+
+    return resolve(given, config)
+
+
+def _request(options: AuditOptions, progress: _RichProgress, *, sample: bool) -> tuple[Request, PairSet, str]:
+    """What is asked, its pairs, and in the paper's suite a sentence on which they are; with the crops of a sample."""
+    from toolkit.audit.estimate import sample_pairs
+    from toolkit.audit.group import enroll
+    from toolkit.audit.plan import ASKED
+    from toolkit.audit.run import Request
+    from toolkit.audit.suites import choose_attacks, paper_pairs
+    from toolkit.audit.workers import check_workers
+    from toolkit.faces.pairs import embedded_pairs, load_pairs
+    from toolkit.profiles.profile import find_profile
+    from toolkit.registry import choose
+    from toolkit.verifiers.runtime import RuntimeVerifier
+
+    o = options
+    if o.group is not None and o.suite == "paper":
+        raise UsageError("the paper's suite has no group; leave --group or --suite out")
+    check_workers(o.workers)
+    attacks = choose_attacks(o.suite, o.attacks, o.settings)
+    profiles = [find_profile(name) for name in dict.fromkeys(o.profiles)]
+    if not profiles:
+        raise UsageError("no profile chosen; 'none' is the empty one")
+    knowledge = choose("knowledge", o.knowledge, {level: level for level in ASKED})
+    manifest, execution = _manifest(o.model), _execution(o.provider, o.require_provider, o.threads)
+    RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
+    pairs, folds, which_pairs = o.pairs or embedded_pairs(), None if o.folds is None else list(o.folds), ""
+    if o.suite == "paper":
+        pair_set, which_pairs = paper_pairs(pairs, o.limit, folds, o.seed)
+    else:
+        pair_set = load_pairs(pairs, limit=o.limit or _DEFAULT_PAIRS, seed=o.seed, folds=folds)
+    if sample:  # a group is enrolled out of everybody
+        crops = _crop(sample_pairs(pair_set) if o.group is None else pair_set, manifest, progress)
+    else:
+        crops = _crop(pair_set, manifest, progress, _existing(o.run or Path()))
+    request = Request(
+        manifest=manifest,
+        crops=crops if o.group is None else enroll(crops, o.group, o.seed),
+        pairs_source=pair_set.source,
+        attacks=attacks,
+        profiles=tuple(profiles),
+        knowledge=tuple(knowledge),
+        seed=o.seed,
+        execution=execution,
+    )
+    return request, pair_set, which_pairs
+
+
+@config_app.command("show")
+@_takes_audit_options
+def config_show(given: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
+    """Print every option of an audit, its value, and where that comes from.
+
+    [bold]Examples[/bold]
+
+      sixpixels config show
+      sixpixels config show --config audit.toml --seed 1
+    """
+    import json
+
+    from toolkit.audit.config import as_text, declared_options
+
+    found = _resolved(given, config)
+    values = {o.name: getattr(found.options, o.name) for o in declared_options()}
+    if as_json:
+        plain = {o.key: {"value": _plain(values[o.name]), "from": found.sources[o.name]} for o in declared_options()}
+        print(json.dumps(plain, indent=2))
+        return
+    for o in declared_options():
+        text = as_text(values[o.name]) or f"({o.shown or 'none'})"
+        print(f"{o.key:17} {text:32} {found.sources[o.name]}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of audit.toml, for editors.
+
+    [bold]Examples[/bold]
+
+      sixpixels config schema
+    """
+    import json
+
+    from toolkit.audit.config import config_schema as schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
 def _run_audit(request: Request, folder: Path, progress: _RichProgress, workers: str) -> Assessment:

@@ -15,6 +15,7 @@ from toolkit.audit.assessment import Assessment
 from toolkit.audit.collect import Partial
 from toolkit.audit.cost import Costs
 from toolkit.audit.detection import DetectorCalibration
+from toolkit.audit.estimate import AuditEstimate
 from toolkit.audit.evaluate import Evaluation
 from toolkit.audit.select import Selection
 from toolkit.audit.transfer import Transfer
@@ -47,6 +48,7 @@ def _schema(name: str) -> dict[str, Any]:
 
 def to_json(
     document: Assessment
+    | AuditEstimate
     | Calibration
     | Costs
     | DetectorCalibration
