@@ -16,6 +16,7 @@ from rich.console import Console
 
 from toolkit import __version__
 from toolkit.audit.config import Option, declared_options
+from toolkit.completion import attack_names, complete_last, model_names, profile_names
 from toolkit.errors import SixpixelsError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from toolkit.verifiers.manifest import Manifest
     from toolkit.verifiers.runtime import Execution
 
-_INTERRUPTED = 130
+_INTERRUPTED, _BROKEN = 130, 2
 # With the default attacks and profiles: under five minutes on two cores.
 _DEFAULT_PAIRS = 40
 
@@ -49,8 +50,22 @@ app.add_typer(config_app, name="config")
 results_app = typer.Typer(help="What finished audits found, pair by pair.", no_args_is_help=True)
 app.add_typer(results_app, name="results")
 
+_COMPLETIONS: dict[str | None, Callable[[str], list[str]] | None] = {
+    None: None,
+    "models": lambda incomplete: [name for name in model_names() if name.startswith(incomplete)],
+    "profiles": lambda incomplete: complete_last(incomplete, profile_names()),
+    "attacks": lambda incomplete: complete_last(incomplete, attack_names()),
+}
 Model = Annotated[
-    str, typer.Argument(help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.")
+    str,
+    typer.Argument(
+        help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.",
+        autocompletion=_COMPLETIONS["models"],
+    ),
+]
+Profile = Annotated[
+    str,
+    typer.Option(help="A shipped profile's name, or a .toml file.", autocompletion=_COMPLETIONS["profiles"]),
 ]
 Pairs = Annotated[
     Path | None,
@@ -92,15 +107,17 @@ def _takes_audit_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(option: Option) -> inspect.Parameter:
     """How typer sees an option of an audit; None means that it was not given, and the default is only told."""
+    completion = _COMPLETIONS[option.complete]
     told = f" [dim]\\[default: {option.default_text}][/dim]" if option.default_text else ""
     kind: Any = option.kind
     if option.many:
         kind = list[str] if option.name == "settings" else str
     if option.name == "model":
-        info: Any = typer.Argument(help=option.help + told, metavar="MODEL")
+        info: Any = typer.Argument(help=option.help + told, metavar="MODEL", autocompletion=completion)
     else:
         metavar = "ATTACK.PARAMETER=VALUE" if option.name == "settings" else None
-        info = typer.Option("--" + option.key.replace("_", "-"), help=option.help + told, metavar=metavar)
+        name = "--" + option.key.replace("_", "-")
+        info = typer.Option(name, help=option.help + told, metavar=metavar, autocompletion=completion)
     annotation = Annotated[kind | None, info]
     return inspect.Parameter(option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
 
@@ -116,6 +133,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
       sixpixels evaluate facenet-mini --pairs LFW
       sixpixels replay runs/1a2b3c4d --on other.onnx
       sixpixels export facenet-mini -o out.onnx
+      sixpixels doctor
     """
     if version:
         print(f"sixpixels {__version__}")
@@ -307,12 +325,41 @@ def _run_audit(request: Request, folder: Path, progress: _RichProgress, workers:
         raise
 
 
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Find out whether this installation works: versions, providers by running a model, shipped files, room.
+
+    Exits with 2 where something is broken that an audit needs.
+
+    [bold]Examples[/bold]
+
+      sixpixels doctor
+      sixpixels doctor --json
+    """
+    from toolkit.doctor import diagnose
+    from toolkit.report.diagnosis import print_diagnosis
+    from toolkit.report.jsonable import to_json
+
+    diagnosis = diagnose()
+    if as_json:
+        print(to_json(diagnosis), end="")
+    else:
+        print_diagnosis(diagnosis, Console(highlight=False))
+    if not diagnosis.works:
+        raise typer.Exit(_BROKEN)
+
+
 @results_app.command("export")
 def results_export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .csv or .parquet file to write.")],
 ) -> None:
-    """Write one row for each pair in each scenario of a finished audit, as CSV or Parquet."""
+    """Write one row for each pair in each scenario of a finished audit, as CSV or Parquet.
+
+    [bold]Examples[/bold]
+
+      sixpixels results export runs/1a2b3c4d -o pairs.csv
+    """
     from toolkit.audit.export import export_results
     from toolkit.audit.outcomes import read_run
 
@@ -324,7 +371,9 @@ def replay(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
     on: Annotated[str | None, typer.Option(help="The other verifier, named as for `audit`.")] = None,
     remote: Annotated[Path | None, typer.Option(help="Or a remote.toml: a verifier behind a network.")] = None,
-    profile: Annotated[str, typer.Option(help="The profile that is deployed before --on.")] = "none",
+    profile: Annotated[
+        str, typer.Option(help="The profile that is deployed before --on.", autocompletion=_COMPLETIONS["profiles"])
+    ] = "none",
     provider: Provider = "auto",
     require_provider: RequireProvider = None,
     threads: Threads = 0,
@@ -334,6 +383,11 @@ def replay(
     """Put the probes of a finished audit on another verifier, through its own crop, and count which transfer.
 
     A remote verifier is called by this command alone, and only with --remote.
+
+    [bold]Examples[/bold]
+
+      sixpixels replay runs/1a2b3c4d --on other.onnx --profile mean3
+      sixpixels replay runs/1a2b3c4d --remote remote.toml
     """
     from toolkit.audit.judge import find_judge
     from toolkit.audit.record import read_record
@@ -368,7 +422,13 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure clean verification: accuracy, EER, FNMR at fixed FMR, with intervals. Nothing is attacked."""
+    """Measure clean verification: accuracy, EER, FNMR at fixed FMR, with intervals. Nothing is attacked.
+
+    [bold]Examples[/bold]
+
+      sixpixels evaluate
+      sixpixels evaluate verifier.onnx --pairs LFW --folds 7,8
+    """
     from toolkit.audit.evaluate import evaluate as measure
     from toolkit.report.jsonable import to_json
     from toolkit.report.terminal import print_evaluation
@@ -401,7 +461,13 @@ def export(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Export a model's original checkpoint to ONNX and compare the two on real crops, for every provider here."""
+    """Export a model's original checkpoint to ONNX and compare the two on real crops, for every provider here.
+
+    [bold]Examples[/bold]
+
+      sixpixels export facenet-mini -o out.onnx
+      sixpixels export models/20180402-114759/model.toml -o facenet.onnx --pairs LFW
+    """
     from toolkit.export.parity import check_flips
     from toolkit.export.run import run_export
     from toolkit.report.jsonable import to_json
@@ -420,7 +486,12 @@ def export(
 
 @app.command("attacks")
 def attacks_list() -> None:
-    """List the attacks, what they need, and the suites that run them."""
+    """List the attacks, what they need, and the suites that run them.
+
+    [bold]Examples[/bold]
+
+      sixpixels attacks
+    """
     import inspect
 
     import toolkit.attacks
@@ -438,9 +509,14 @@ def attacks_list() -> None:
 def harden(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
-    profile: Annotated[str, typer.Option(help="A shipped profile's name, or a .toml file.")] = "mean3",
+    profile: Profile = "mean3",
 ) -> None:
-    """Put a profile before a verifier, as one ONNX file that drops in place of the original."""
+    """Put a profile before a verifier, as one ONNX file that drops in place of the original.
+
+    [bold]Examples[/bold]
+
+      sixpixels harden verifier.onnx --profile balanced -o hardened.onnx
+    """
     from toolkit.profiles.harden import write_hardened
     from toolkit.profiles.profile import find_profile
     from toolkit.verifiers.manifest import read_manifest
@@ -473,6 +549,10 @@ def quantize(
     """Write an int8 or fp16 variant of a verifier, hardened or not, and compare the two on real pairs.
 
     The input, the output and the threshold stay what they are, and so do the defenses of a hardened verifier.
+
+    [bold]Examples[/bold]
+
+      sixpixels quantize facenet-mini --to int8 -o int8.onnx --pairs LFW --limit 600 --max-flips 30
     """
     from toolkit.export.compare import run_quantization
     from toolkit.export.parity import check_flips
@@ -496,7 +576,12 @@ def quantize(
 
 @models_app.command("list")
 def models_list() -> None:
-    """List the shipped models."""
+    """List the shipped models.
+
+    [bold]Examples[/bold]
+
+      sixpixels models list
+    """
     from toolkit.files import bundled
     from toolkit.verifiers.manifest import read_manifest
 
@@ -511,7 +596,12 @@ def models_fetch(
     folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("models"),
     quiet: Quiet = False,
 ) -> None:
-    """Download published weights, check their hash, and write their manifest."""
+    """Download published weights, check their hash, and write their manifest.
+
+    [bold]Examples[/bold]
+
+      sixpixels models fetch facenet
+    """
     from toolkit.fetch import fetch_model
 
     with _progress(quiet) as progress:
@@ -525,7 +615,12 @@ def data_fetch(
     folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("data"),
     quiet: Quiet = False,
 ) -> None:
-    """Download published pairs of faces, check their hash, and unpack them."""
+    """Download published pairs of faces, check their hash, and unpack them.
+
+    [bold]Examples[/bold]
+
+      sixpixels data fetch lfw --folder data
+    """
     from toolkit.fetch import fetch_data
 
     with _progress(quiet) as progress:
@@ -535,7 +630,12 @@ def data_fetch(
 
 @profiles_app.command("list")
 def profiles_list() -> None:
-    """List the shipped profiles."""
+    """List the shipped profiles.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles list
+    """
     from toolkit.profiles.profile import read_profile, shipped_profiles
 
     for path in shipped_profiles().values():
@@ -545,7 +645,12 @@ def profiles_list() -> None:
 
 @profiles_app.command("show")
 def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's name, or a .toml file.")]) -> None:
-    """Check a profile and print its text."""
+    """Check a profile and print its text.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles show balanced
+    """
     from toolkit.profiles.profile import find_profile, shipped_profiles
 
     find_profile(name)
@@ -554,7 +659,12 @@ def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's 
 
 @profiles_app.command("check")
 def profiles_check(files: Annotated[list[Path], typer.Argument(help="Profile files.")]) -> None:
-    """Check profiles, and the files that they name."""
+    """Check profiles, and the files that they name.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles check mine.toml other.toml
+    """
     from toolkit.profiles.profile import read_profile
 
     for path in files:
@@ -567,7 +677,12 @@ def profiles_new(
     output: Annotated[Path, typer.Argument(help="The .toml file to write; it must not exist.")],
     defenses: Annotated[str, typer.Option(help="Defenses in their order, separated by commas.")] = "mean",
 ) -> None:
-    """Write a profile with every parameter of its defenses at its default, to be edited."""
+    """Write a profile with every parameter of its defenses at its default, to be edited.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles new mine.toml --defenses bit-depth,mean
+    """
     from toolkit.profiles.profile import write_new_profile
 
     write_new_profile(output, _names(defenses))
@@ -576,7 +691,12 @@ def profiles_new(
 
 @profiles_app.command("schema")
 def profiles_schema() -> None:
-    """Print the JSON Schema of profiles, for editors."""
+    """Print the JSON Schema of profiles, for editors.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles schema
+    """
     import json
 
     from toolkit.profiles.schema import profile_schema
@@ -599,7 +719,12 @@ def profiles_bench(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What profiles cost: clean errors, also at a recalibrated threshold, latency and memory, in one run."""
+    """What profiles cost: clean errors, also at a recalibrated threshold, latency and memory, in one run.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles bench verifier.onnx --pairs PAIRS --profiles light,balanced
+    """
     from toolkit.audit.cost import measure_costs
     from toolkit.profiles.profile import find_profile, shipped_profiles
     from toolkit.report.jsonable import to_json
@@ -645,6 +770,10 @@ def profiles_select(
     """Name one profile out of a finished audit, within limits, with its Pareto front and paired tests.
 
     Exits with 3 where no profile meets the limits.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles select audited --goal impersonation --max-fnmr 0.1 --max-latency-ratio 2
     """
     from toolkit.audit.latency import audited_profiles, measure_latency_ratios, read_latency_ratios
     from toolkit.audit.outcomes import read_run
@@ -687,6 +816,10 @@ def profiles_calibrate_detector(
     """Find a detector's threshold for a false alarm rate and write it into the profile; all else in it is kept.
 
     Refuses where the clean crops are too few to show the rate. The threshold holds for this verifier only.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles calibrate-detector mine.toml verifier.onnx --false-alarm 0.05 --pairs PAIRS
     """
     from toolkit.audit.detection import calibrate_detector
     from toolkit.audit.replay import run_clean
@@ -717,14 +850,22 @@ def profiles_calibrate_detector(
 def calibrate(
     model: Model = "facenet-mini",
     fmr: Annotated[float, typer.Option(help="The false match rate to hold, for example 1e-3.")] = 1e-2,
-    profile: Annotated[str, typer.Option(help="The profile that is deployed before the verifier.")] = "none",
+    profile: Annotated[
+        str,
+        typer.Option(help="The profile that is deployed before the verifier.", autocompletion=_COMPLETIONS["profiles"]),
+    ] = "none",
     pairs: Pairs = None,
     folds: Folds = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the threshold that holds a false match rate, with its interval; refuses where the pairs cannot show it."""
+    """Find the threshold that holds a false match rate, with its interval; refuses where the pairs cannot show it.
+
+    [bold]Examples[/bold]
+
+      sixpixels calibrate hardened.onnx --fmr 1e-2 --pairs PAIRS
+    """
     import numpy as np
 
     from toolkit.audit.replay import run_clean

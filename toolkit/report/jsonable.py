@@ -19,6 +19,7 @@ from toolkit.audit.estimate import AuditEstimate
 from toolkit.audit.evaluate import Evaluation
 from toolkit.audit.select import Selection
 from toolkit.audit.transfer import Transfer
+from toolkit.doctor import Diagnosis
 from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
 
@@ -52,6 +53,7 @@ def to_json(
     | Calibration
     | Costs
     | DetectorCalibration
+    | Diagnosis
     | Evaluation
     | ExportReport
     | QuantizationReport
