@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from toolkit import __version__
+from toolkit.audit.config import Option, declared_options
+from toolkit.completion import attack_names, complete_last, model_names, profile_names
 from toolkit.errors import SixpixelsError, UsageError
 
 if TYPE_CHECKING:
     from toolkit.audit.assessment import Assessment
+    from toolkit.audit.config import AuditOptions, Resolved
     from toolkit.audit.run import Request
     from toolkit.faces.crops import CropSet
     from toolkit.faces.pairs import PairSet
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from toolkit.verifiers.manifest import Manifest
     from toolkit.verifiers.runtime import Execution
 
-_INTERRUPTED = 130
+_INTERRUPTED, _BROKEN = 130, 2
 # With the default attacks and profiles: under five minutes on two cores.
 _DEFAULT_PAIRS = 40
 
@@ -43,11 +48,27 @@ app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(policy_app, name="policy")
+config_app = typer.Typer(help="Options of an audit: where each value comes from.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
 results_app = typer.Typer(help="What finished audits found, pair by pair.", no_args_is_help=True)
 app.add_typer(results_app, name="results")
 
+_COMPLETIONS: dict[str | None, Callable[[str], list[str]] | None] = {
+    None: None,
+    "models": lambda incomplete: [name for name in model_names() if name.startswith(incomplete)],
+    "profiles": lambda incomplete: complete_last(incomplete, profile_names()),
+    "attacks": lambda incomplete: complete_last(incomplete, attack_names()),
+}
 Model = Annotated[
-    str, typer.Argument(help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.")
+    str,
+    typer.Argument(
+        help="A shipped model's name, an .onnx file with a manifest beside it, or a model.toml.",
+        autocompletion=_COMPLETIONS["models"],
+    ),
+]
+Profile = Annotated[
+    str,
+    typer.Option(help="A shipped profile's name, or a .toml file.", autocompletion=_COMPLETIONS["profiles"]),
 ]
 Pairs = Annotated[
     Path | None,
@@ -72,12 +93,40 @@ PolicyName = Annotated[str, typer.Option(help="A shipped policy's name (see `pol
 Deployed = Annotated[
     str | None, typer.Option(help="The profiles that are deployed, separated by commas. Default: as the policy says.")
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(envvar="SIXPIXELS_CONFIG", help="An audit.toml, which holds any of these options; see `config`."),
+]
 
 
-def _workers(text: str) -> str:
-    from toolkit.audit.workers import check_workers
+def _takes_audit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a parameter for each option of an audit; what was given of them arrives as one dictionary."""
+    options = declared_options()
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "given"]
 
-    return check_workers(text)
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command({o.name: values.pop(o.name) or None if o.many else values.pop(o.name) for o in options}, **values)
+
+    run.__signature__ = inspect.Signature([*map(_parameter, options), *own])  # type: ignore[attr-defined]
+    return run
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """How typer sees an option of an audit; None means that it was not given, and the default is only told."""
+    completion = _COMPLETIONS[option.complete]
+    told = f" [dim]\\[default: {option.default_text}][/dim]" if option.default_text else ""
+    kind: Any = option.kind
+    if option.many:
+        kind = list[str] if option.name == "settings" else str
+    if option.name == "model":
+        info: Any = typer.Argument(help=option.help + told, metavar="MODEL", autocompletion=completion)
+    else:
+        metavar = "ATTACK.PARAMETER=VALUE" if option.name == "settings" else None
+        name = "--" + option.key.replace("_", "-")
+        info = typer.Option(name, help=option.help + told, metavar=metavar, autocompletion=completion)
+    annotation = Annotated[kind | None, info]
+    return inspect.Parameter(option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
 
 
 @app.callback(invoke_without_command=True)
@@ -91,6 +140,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
       sixpixels evaluate facenet-mini --pairs LFW
       sixpixels replay runs/1a2b3c4d --on other.onnx
       sixpixels export facenet-mini -o out.onnx
+      sixpixels doctor
     """
     if version:
         print(f"sixpixels {__version__}")
@@ -98,102 +148,67 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 
 @app.command()
+@_takes_audit_options
 def audit(
-    model: Model = "facenet-mini",
-    pairs: Pairs = None,
-    folds: Folds = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many pairs, half of them genuine. Default: 40; paper: 50.")
+    given: dict[str, Any],
+    config: Config = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, measure what it would take, and write nothing.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="With --dry-run: write the options into this new .toml file.")
     ] = None,
-    group: Annotated[
-        int | None, typer.Option(help="Enroll so many people of the pairs; everybody else tries to match any of them.")
-    ] = None,
-    seed: Seed = 0,
-    suite: Annotated[
-        str,
-        typer.Option(help="standard; or paper: the paper's attacks and, on all of LFW, its pairs, tables, figures."),
-    ] = "standard",
-    attacks: Annotated[
-        str | None, typer.Option(help="Attacks, separated by commas. Default: those of the suite; see `attacks`.")
-    ] = None,
-    profiles: Annotated[
-        str, typer.Option(help="Profiles: shipped names or .toml files, separated by commas.")
-    ] = "none,mean3,n2c",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="ATTACK.PARAMETER=VALUE",
-            help="A parameter of an attack, for example pgd.epsilon=8/255. May be repeated.",
-        ),
-    ] = None,
-    knowledge: Annotated[str, typer.Option(help="What the attacker knows: zero, partial, perfect.")] = "zero,perfect",
-    run: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: runs/ and a hash of what is asked.")
-    ] = None,
-    policy: PolicyName = "access-control",
-    provider: Provider = "auto",
-    require_provider: RequireProvider = None,
-    threads: Threads = 0,
-    workers: Annotated[
-        str,
-        typer.Option(callback=_workers, help="Who crafts: this process (1), so many processes, or dask://host:port."),
-    ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Attack a verifier, bare and behind each profile, and report what is left of its security.
 
     An audit that was interrupted continues where it stopped when the same command is given again.
+
+    Options come from the command line, the environment (SIXPIXELS_SEED), an audit.toml or a default, in that order.
+
+    [bold]Examples[/bold]
+
+      sixpixels audit
+      sixpixels audit verifier.onnx --pairs PAIRS --limit 100 --profiles none,mean3
+      sixpixels audit --attacks pgd,square --set pgd.epsilon=4/255 --set square.budget=5000
+      sixpixels audit verifier.onnx --pairs PAIRS --dry-run --save audit.toml
+      sixpixels audit --config audit.toml
     """
     from toolkit.audit.collect import PARTIAL
-    from toolkit.audit.group import enroll
+    from toolkit.audit.config import write_config
+    from toolkit.audit.estimate import estimate, size_of
     from toolkit.audit.outcomes import read_run
-    from toolkit.audit.plan import ASKED
     from toolkit.audit.record import write_record
-    from toolkit.audit.run import Request, run_name
-    from toolkit.audit.suites import choose_attacks, paper_pairs
-    from toolkit.faces.pairs import embedded_pairs
+    from toolkit.audit.run import run_name
     from toolkit.files import write_bytes
-    from toolkit.profiles.profile import find_profile
-    from toolkit.registry import choose
+    from toolkit.report.estimate import print_estimate
     from toolkit.report.jsonable import to_json
     from toolkit.risk.policy import find_policy
     from toolkit.risk.rate import rate
-    from toolkit.verifiers.runtime import RuntimeVerifier
 
-    asked = find_policy(policy)
-    if group is not None and suite == "paper":
-        raise UsageError("the paper's suite has no group; leave --group or --suite out")
-    chosen_attacks = choose_attacks(suite, None if attacks is None else _names(attacks), settings or [])
-    chosen_profiles = [find_profile(name) for name in dict.fromkeys(_names(profiles))]
-    if not chosen_profiles:
-        raise UsageError("no profile chosen; 'none' is the empty one")
-    chosen_knowledge = choose("knowledge", _names(knowledge), {level: level for level in ASKED})
-    manifest, execution = _manifest(model), _execution(provider, require_provider, threads)
-    RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
+    options = _resolved(given, config).options
+    asked = find_policy(options.policy)
+    if save is not None and not dry_run:
+        raise UsageError("--save writes the plan of a dry run; give --dry-run with it")
     with _progress(quiet or as_json) as progress:
-        if suite == "paper":
-            pair_set, which_pairs = paper_pairs(pairs or embedded_pairs(), limit, _folds(folds), seed)
+        request, pair_set, which_pairs = _request(options, progress, sample=dry_run)
+        if dry_run:
+            planned = estimate(request, size_of(pair_set if options.group is None else request.crops))
         else:
-            pair_set, which_pairs = _load_pairs(pairs, folds, limit or _DEFAULT_PAIRS, seed), ""
-        crops = _crop(pair_set, manifest, progress, _existing(run or Path()))
-        crops = crops if group is None else enroll(crops, group, seed)
-        request = Request(
-            manifest=manifest,
-            crops=crops,
-            pairs_source=pair_set.source,
-            attacks=chosen_attacks,
-            profiles=tuple(chosen_profiles),
-            knowledge=tuple(chosen_knowledge),
-            seed=seed,
-            execution=execution,
-        )
-        folder = run or Path("runs") / run_name(request)
-        assessment = _run_audit(request, folder, progress, workers)
-    text = to_json(assessment)
-    write_bytes(folder / "report.json", text.encode())
-    write_record(request, folder, pair_set.root, model, list(dict.fromkeys(_names(profiles))))
+            folder = options.run or Path("runs") / run_name(request)
+            assessment = _run_audit(request, folder, progress, options.workers)
+    if dry_run:
+        if save is not None:
+            write_config(save, options)
+        if as_json:
+            print(to_json(planned), end="")
+        else:
+            print_estimate(planned, Console(highlight=False), options.run, save)
+        return
+    report, text = folder / "report.json", to_json(assessment)
+    write_bytes(report, text.encode())
+    write_record(request, folder, pair_set.root, options.model, list(dict.fromkeys(options.profiles)))
     (folder / PARTIAL).unlink(missing_ok=True)
     if as_json:
         print(text, end="")
@@ -219,6 +234,102 @@ def _print_audit(request: Request, assessment: Assessment, folder: Path, risk: R
         print_paper_tables(assessment, of_paper, console)
 
 
+def _resolved(given: dict[str, Any], config: Path | None) -> Resolved:
+    from toolkit.audit.config import resolve
+
+    return resolve(given, config)
+
+
+def _request(options: AuditOptions, progress: _RichProgress, *, sample: bool) -> tuple[Request, PairSet, str]:
+    """What is asked, its pairs, and in the paper's suite a sentence on which they are; with the crops of a sample."""
+    from toolkit.audit.estimate import sample_pairs
+    from toolkit.audit.group import enroll
+    from toolkit.audit.plan import ASKED
+    from toolkit.audit.run import Request
+    from toolkit.audit.suites import choose_attacks, paper_pairs
+    from toolkit.audit.workers import check_workers
+    from toolkit.faces.pairs import embedded_pairs, load_pairs
+    from toolkit.profiles.profile import find_profile
+    from toolkit.registry import choose
+    from toolkit.verifiers.runtime import RuntimeVerifier
+
+    o = options
+    if o.group is not None and o.suite == "paper":
+        raise UsageError("the paper's suite has no group; leave --group or --suite out")
+    check_workers(o.workers)
+    attacks = choose_attacks(o.suite, o.attacks, o.settings)
+    profiles = [find_profile(name) for name in dict.fromkeys(o.profiles)]
+    if not profiles:
+        raise UsageError("no profile chosen; 'none' is the empty one")
+    knowledge = choose("knowledge", o.knowledge, {level: level for level in ASKED})
+    manifest, execution = _manifest(o.model), _execution(o.provider, o.require_provider, o.threads)
+    RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
+    pairs, folds, which_pairs = o.pairs or embedded_pairs(), None if o.folds is None else list(o.folds), ""
+    if o.suite == "paper":
+        pair_set, which_pairs = paper_pairs(pairs, o.limit, folds, o.seed)
+    else:
+        pair_set = load_pairs(pairs, limit=o.limit or _DEFAULT_PAIRS, seed=o.seed, folds=folds)
+    if sample:  # a group is enrolled out of everybody
+        crops = _crop(sample_pairs(pair_set) if o.group is None else pair_set, manifest, progress)
+    else:
+        crops = _crop(pair_set, manifest, progress, _existing(o.run or Path()))
+    request = Request(
+        manifest=manifest,
+        crops=crops if o.group is None else enroll(crops, o.group, o.seed),
+        pairs_source=pair_set.source,
+        attacks=attacks,
+        profiles=tuple(profiles),
+        knowledge=tuple(knowledge),
+        seed=o.seed,
+        execution=execution,
+    )
+    return request, pair_set, which_pairs
+
+
+@config_app.command("show")
+@_takes_audit_options
+def config_show(given: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
+    """Print every option of an audit, its value, and where that comes from.
+
+    [bold]Examples[/bold]
+
+      sixpixels config show
+      sixpixels config show --config audit.toml --seed 1
+    """
+    import json
+
+    from toolkit.audit.config import as_text, declared_options
+
+    found = _resolved(given, config)
+    values = {o.name: getattr(found.options, o.name) for o in declared_options()}
+    if as_json:
+        plain = {o.key: {"value": _plain(values[o.name]), "from": found.sources[o.name]} for o in declared_options()}
+        print(json.dumps(plain, indent=2))
+        return
+    for o in declared_options():
+        text = as_text(values[o.name]) or f"({o.shown or 'none'})"
+        print(f"{o.key:17} {text:32} {found.sources[o.name]}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of audit.toml, for editors.
+
+    [bold]Examples[/bold]
+
+      sixpixels config schema
+    """
+    import json
+
+    from toolkit.audit.config import config_schema as schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
 def _run_audit(request: Request, folder: Path, progress: _RichProgress, workers: str) -> Assessment:
     """Run an audit; one that is interrupted leaves a partial report."""
     from toolkit.audit.collect import PARTIAL, InterruptedAuditError
@@ -233,12 +344,41 @@ def _run_audit(request: Request, folder: Path, progress: _RichProgress, workers:
         raise
 
 
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Find out whether this installation works: versions, providers by running a model, shipped files, room.
+
+    Exits with 2 where something is broken that an audit needs.
+
+    [bold]Examples[/bold]
+
+      sixpixels doctor
+      sixpixels doctor --json
+    """
+    from toolkit.doctor import diagnose
+    from toolkit.report.diagnosis import print_diagnosis
+    from toolkit.report.jsonable import to_json
+
+    diagnosis = diagnose()
+    if as_json:
+        print(to_json(diagnosis), end="")
+    else:
+        print_diagnosis(diagnosis, Console(highlight=False))
+    if not diagnosis.works:
+        raise typer.Exit(_BROKEN)
+
+
 @results_app.command("export")
 def results_export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .csv or .parquet file to write.")],
 ) -> None:
-    """Write one row for each pair in each scenario of a finished audit, as CSV or Parquet."""
+    """Write one row for each pair in each scenario of a finished audit, as CSV or Parquet.
+
+    [bold]Examples[/bold]
+
+      sixpixels results export runs/1a2b3c4d -o pairs.csv
+    """
     from toolkit.audit.export import export_results
     from toolkit.audit.outcomes import read_run
 
@@ -250,7 +390,9 @@ def replay(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
     on: Annotated[str | None, typer.Option(help="The other verifier, named as for `audit`.")] = None,
     remote: Annotated[Path | None, typer.Option(help="Or a remote.toml: a verifier behind a network.")] = None,
-    profile: Annotated[str, typer.Option(help="The profile that is deployed before --on.")] = "none",
+    profile: Annotated[
+        str, typer.Option(help="The profile that is deployed before --on.", autocompletion=_COMPLETIONS["profiles"])
+    ] = "none",
     provider: Provider = "auto",
     require_provider: RequireProvider = None,
     threads: Threads = 0,
@@ -260,6 +402,11 @@ def replay(
     """Put the probes of a finished audit on another verifier, through its own crop, and count which transfer.
 
     A remote verifier is called by this command alone, and only with --remote.
+
+    [bold]Examples[/bold]
+
+      sixpixels replay runs/1a2b3c4d --on other.onnx --profile mean3
+      sixpixels replay runs/1a2b3c4d --remote remote.toml
     """
     from toolkit.audit.judge import find_judge
     from toolkit.audit.record import read_record
@@ -398,7 +545,13 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure clean verification: accuracy, EER, FNMR at fixed FMR, with intervals. Nothing is attacked."""
+    """Measure clean verification: accuracy, EER, FNMR at fixed FMR, with intervals. Nothing is attacked.
+
+    [bold]Examples[/bold]
+
+      sixpixels evaluate
+      sixpixels evaluate verifier.onnx --pairs LFW --folds 7,8
+    """
     from toolkit.audit.evaluate import evaluate as measure
     from toolkit.report.jsonable import to_json
     from toolkit.report.terminal import print_evaluation
@@ -431,7 +584,13 @@ def export(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Export a model's original checkpoint to ONNX and compare the two on real crops, for every provider here."""
+    """Export a model's original checkpoint to ONNX and compare the two on real crops, for every provider here.
+
+    [bold]Examples[/bold]
+
+      sixpixels export facenet-mini -o out.onnx
+      sixpixels export models/20180402-114759/model.toml -o facenet.onnx --pairs LFW
+    """
     from toolkit.export.parity import check_flips
     from toolkit.export.run import run_export
     from toolkit.report.jsonable import to_json
@@ -450,7 +609,12 @@ def export(
 
 @app.command("attacks")
 def attacks_list() -> None:
-    """List the attacks, what they need, and the suites that run them."""
+    """List the attacks, what they need, and the suites that run them.
+
+    [bold]Examples[/bold]
+
+      sixpixels attacks
+    """
     import inspect
 
     import toolkit.attacks
@@ -468,9 +632,14 @@ def attacks_list() -> None:
 def harden(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
-    profile: Annotated[str, typer.Option(help="A shipped profile's name, or a .toml file.")] = "mean3",
+    profile: Profile = "mean3",
 ) -> None:
-    """Put a profile before a verifier, as one ONNX file that drops in place of the original."""
+    """Put a profile before a verifier, as one ONNX file that drops in place of the original.
+
+    [bold]Examples[/bold]
+
+      sixpixels harden verifier.onnx --profile balanced -o hardened.onnx
+    """
     from toolkit.profiles.harden import write_hardened
     from toolkit.profiles.profile import find_profile
     from toolkit.verifiers.manifest import read_manifest
@@ -503,6 +672,10 @@ def quantize(
     """Write an int8 or fp16 variant of a verifier, hardened or not, and compare the two on real pairs.
 
     The input, the output and the threshold stay what they are, and so do the defenses of a hardened verifier.
+
+    [bold]Examples[/bold]
+
+      sixpixels quantize facenet-mini --to int8 -o int8.onnx --pairs LFW --limit 600 --max-flips 30
     """
     from toolkit.export.compare import run_quantization
     from toolkit.export.parity import check_flips
@@ -526,7 +699,12 @@ def quantize(
 
 @models_app.command("list")
 def models_list() -> None:
-    """List the shipped models."""
+    """List the shipped models.
+
+    [bold]Examples[/bold]
+
+      sixpixels models list
+    """
     from toolkit.files import bundled
     from toolkit.verifiers.manifest import read_manifest
 
@@ -541,7 +719,12 @@ def models_fetch(
     folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("models"),
     quiet: Quiet = False,
 ) -> None:
-    """Download published weights, check their hash, and write their manifest."""
+    """Download published weights, check their hash, and write their manifest.
+
+    [bold]Examples[/bold]
+
+      sixpixels models fetch facenet
+    """
     from toolkit.fetch import fetch_model
 
     with _progress(quiet) as progress:
@@ -555,7 +738,12 @@ def data_fetch(
     folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("data"),
     quiet: Quiet = False,
 ) -> None:
-    """Download published pairs of faces, check their hash, and unpack them."""
+    """Download published pairs of faces, check their hash, and unpack them.
+
+    [bold]Examples[/bold]
+
+      sixpixels data fetch lfw --folder data
+    """
     from toolkit.fetch import fetch_data
 
     with _progress(quiet) as progress:
@@ -565,7 +753,12 @@ def data_fetch(
 
 @profiles_app.command("list")
 def profiles_list() -> None:
-    """List the shipped profiles."""
+    """List the shipped profiles.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles list
+    """
     from toolkit.profiles.profile import read_profile, shipped_profiles
 
     for path in shipped_profiles().values():
@@ -575,7 +768,12 @@ def profiles_list() -> None:
 
 @profiles_app.command("show")
 def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's name, or a .toml file.")]) -> None:
-    """Check a profile and print its text."""
+    """Check a profile and print its text.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles show balanced
+    """
     from toolkit.profiles.profile import find_profile, shipped_profiles
 
     find_profile(name)
@@ -584,7 +782,12 @@ def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's 
 
 @profiles_app.command("check")
 def profiles_check(files: Annotated[list[Path], typer.Argument(help="Profile files.")]) -> None:
-    """Check profiles, and the files that they name."""
+    """Check profiles, and the files that they name.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles check mine.toml other.toml
+    """
     from toolkit.profiles.profile import read_profile
 
     for path in files:
@@ -597,7 +800,12 @@ def profiles_new(
     output: Annotated[Path, typer.Argument(help="The .toml file to write; it must not exist.")],
     defenses: Annotated[str, typer.Option(help="Defenses in their order, separated by commas.")] = "mean",
 ) -> None:
-    """Write a profile with every parameter of its defenses at its default, to be edited."""
+    """Write a profile with every parameter of its defenses at its default, to be edited.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles new mine.toml --defenses bit-depth,mean
+    """
     from toolkit.profiles.profile import write_new_profile
 
     write_new_profile(output, _names(defenses))
@@ -606,7 +814,12 @@ def profiles_new(
 
 @profiles_app.command("schema")
 def profiles_schema() -> None:
-    """Print the JSON Schema of profiles, for editors."""
+    """Print the JSON Schema of profiles, for editors.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles schema
+    """
     import json
 
     from toolkit.profiles.schema import profile_schema
@@ -629,7 +842,12 @@ def profiles_bench(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What profiles cost: clean errors, also at a recalibrated threshold, latency and memory, in one run."""
+    """What profiles cost: clean errors, also at a recalibrated threshold, latency and memory, in one run.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles bench verifier.onnx --pairs PAIRS --profiles light,balanced
+    """
     from toolkit.audit.cost import measure_costs
     from toolkit.profiles.profile import find_profile, shipped_profiles
     from toolkit.report.jsonable import to_json
@@ -675,6 +893,10 @@ def profiles_select(
     """Name one profile out of a finished audit, within limits, with its Pareto front and paired tests.
 
     Exits with 3 where no profile meets the limits.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles select audited --goal impersonation --max-fnmr 0.1 --max-latency-ratio 2
     """
     from toolkit.audit.latency import audited_profiles, measure_latency_ratios, read_latency_ratios
     from toolkit.audit.outcomes import read_run
@@ -717,6 +939,10 @@ def profiles_calibrate_detector(
     """Find a detector's threshold for a false alarm rate and write it into the profile; all else in it is kept.
 
     Refuses where the clean crops are too few to show the rate. The threshold holds for this verifier only.
+
+    [bold]Examples[/bold]
+
+      sixpixels profiles calibrate-detector mine.toml verifier.onnx --false-alarm 0.05 --pairs PAIRS
     """
     from toolkit.audit.detection import calibrate_detector
     from toolkit.audit.replay import run_clean
@@ -747,14 +973,22 @@ def profiles_calibrate_detector(
 def calibrate(
     model: Model = "facenet-mini",
     fmr: Annotated[float, typer.Option(help="The false match rate to hold, for example 1e-3.")] = 1e-2,
-    profile: Annotated[str, typer.Option(help="The profile that is deployed before the verifier.")] = "none",
+    profile: Annotated[
+        str,
+        typer.Option(help="The profile that is deployed before the verifier.", autocompletion=_COMPLETIONS["profiles"]),
+    ] = "none",
     pairs: Pairs = None,
     folds: Folds = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the threshold that holds a false match rate, with its interval; refuses where the pairs cannot show it."""
+    """Find the threshold that holds a false match rate, with its interval; refuses where the pairs cannot show it.
+
+    [bold]Examples[/bold]
+
+      sixpixels calibrate hardened.onnx --fmr 1e-2 --pairs PAIRS
+    """
     import numpy as np
 
     from toolkit.audit.replay import run_clean

@@ -192,3 +192,38 @@ def test_lists_and_version() -> None:
     assert "size = 3" in sixpixels("profiles", "show", "mean3").stdout
     assert "facenet-mini" in sixpixels("models", "list").stdout
     assert re.match(r"sixpixels \d+\.\d+", sixpixels("--version").stdout)
+
+
+def test_a_dry_run_touches_nothing_and_its_file_gives_the_same_audit(work: Path) -> None:
+    before = sorted(work.rglob("*"))
+    done = sixpixels(*audit(work, "--dry-run", "--limit", 6, "--knowledge", "perfect"))
+    assert done.returncode == 0, done.stderr
+    assert sorted(work.rglob("*")) == before
+    for expected in ("6 scenarios", "crafted once, replayed", "gaussian", "time in all", "disk, probes"):
+        assert expected in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    plan, given = work / "audit.toml", audit(work, "--limit", 6, "--knowledge", "perfect")
+    assert json.loads(sixpixels(*given, "--dry-run", "--json", "--save", plan).stdout)["size"]["genuine"] == 3
+    direct = sixpixels(*given, "--json")
+    from_file = sixpixels("audit", "--config", plan, "--json", cwd=work.parent)
+    assert from_file.returncode == 0, from_file.stderr
+    assert json.loads(from_file.stdout) == json.loads(direct.stdout)
+    refused(sixpixels(*given, "--save", work / "other.toml"), "--dry-run", 4)
+    refused(sixpixels(*given, "--dry-run", "--save", plan), "does not exist yet", 4)
+
+
+def test_config_show_says_where_every_value_comes_from(work: Path) -> None:
+    (work / "audit.toml").write_text('schema = 1\nthreads = 2\npairs = "people"\nlimit = 8\n')
+    environment = {**os.environ, "SIXPIXELS_LIMIT": "6", "SIXPIXELS_CONFIG": str(work / "audit.toml")}
+    done = sixpixels("config", "show", "--seed", 3, env=environment)
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines()}
+    assert lines["seed"] == "3 command line"
+    assert lines["limit"] == "6 environment (SIXPIXELS_LIMIT)"
+    assert lines["threads"] == f"2 {work / 'audit.toml'}"
+    assert lines["pairs"] == f"{work / 'people'} {work / 'audit.toml'}"
+    assert lines["suite"] == "standard default"
+    refused(sixpixels("config", "show", "--config", work / "none.toml"), "cannot be read")
+    (work / "audit.toml").write_text("schema = 1\nprofile = 'mean3'\n")
+    refused(
+        sixpixels("audit", "--config", work / "audit.toml"), r"profile is not a known key; did you mean 'profiles'\?"
+    )

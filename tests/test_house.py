@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up: a folder imports only from itself and from folders before it.
 ORDER = (
-    "errors", "files", "tables", "registry", "statistics", "faces", "networks", "verifiers", "defenses", "profiles",
-    "attacks", "export", "audit", "risk", "report",
+    "errors", "files", "completion", "registry", "tables", "statistics", "faces", "networks", "verifiers", "defenses",
+    "profiles", "attacks", "export", "audit", "risk", "doctor", "report",
 )  # fmt: skip
 ANYWHERE = {"fetch"}
 

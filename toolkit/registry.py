@@ -24,9 +24,14 @@ def discover(package: ModuleType, attribute: str) -> dict[str, Any]:
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A message for an unknown name that offers the nearest one."""
+    return f"unknown {what} {name!r}; {nearest(name, known)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say about an unknown name: the nearest that is known, or all of them where none is near."""
     names = list(known)
     near = difflib.get_close_matches(name, names, 1)
-    return f"unknown {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}")
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
 
 def choose(what: str, names: Iterable[str], known: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""TOML files of manifests, read so that every mistake is named with its place."""
+"""TOML files, read so that every mistake is named with its place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from toolkit.errors import InputError
+from toolkit.registry import nearest
 
 _LARGEST_FILE = 1 << 20
 
@@ -19,6 +20,7 @@ class Table:
         if not isinstance(content, dict):
             raise InputError(f"{source}: [{name}] must be a table")
         self.source, self.name, self.rest = source, name, dict(content)
+        self.asked: list[str] = []
 
     def fail(self, key: str, problem: str) -> InputError:
         """An error that names the file and the key."""
@@ -26,6 +28,7 @@ class Table:
 
     def take(self, key: str, kind: type, default: Any = ...) -> Any:
         """Remove and return a value of a type; without a default, the key must be there."""
+        self.asked.append(key)
         if key not in self.rest:
             if default is ...:
                 raise self.fail(key, "is missing")
@@ -48,6 +51,7 @@ class Table:
 
     def numbers(self, key: str, count: int, default: Any = ...) -> tuple[float, ...]:
         """A list of `count` finite numbers; one number alone stands for all of them."""
+        self.asked.append(key)
         if key not in self.rest and default is not ...:
             return tuple(default)
         value = self.rest.pop(key, None)
@@ -60,12 +64,14 @@ class Table:
 
     def table(self, key: str) -> Table:
         """Remove and return a table within; an empty one where there is none."""
+        self.asked.append(key)
         return Table(self.source, key, self.rest.pop(key, {}))
 
     def done(self) -> None:
         """Refuse keys that nobody asked for."""
         if self.rest:
-            raise self.fail(min(self.rest), "is not a known key")
+            key = min(self.rest)
+            raise self.fail(key, f"is not a known key; {nearest(key, self.asked)}")
 
 
 def read_table(source: Path, schema: int) -> Table:

@@ -47,6 +47,12 @@ def apply_settings(attacks: Sequence[Attack], settings: Sequence[str]) -> tuple[
     return tuple(by_name[attack.name] for attack in attacks)
 
 
+def is_file(attack: Attack, parameter: str) -> bool:
+    """Whether a parameter names a file."""
+    kind = get_type_hints(type(attack)).get(parameter)
+    return get_origin(kind) in (Union, types.UnionType)  # the one such type is that of a file that may be given
+
+
 def _parse(kind: Any, text: str) -> object:
     """A value of the type of a parameter.
 

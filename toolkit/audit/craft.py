@@ -26,7 +26,7 @@ from toolkit.verifiers.manifest import Decision
 # Pairs in one artifact: the unit of progress, of work, and of what an interrupt can lose.
 CHUNK = 32
 # Photographs that an attack is trained on.
-_LEARNED_FROM = 64
+LEARNED_FROM = 64
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _learn(series: Series, model: Any, alarm: float) -> Images:
         if not len(places) or not (halves == half).any():
             raise InputError(f"{attack.name}: there are too few people to train it on some and attack others")
         generator = pair_generator(series.seed, attack.name, f"half {half}")
-        probes = to_unit(crops.images[generator.permutation(places)[:_LEARNED_FROM]])
+        probes = to_unit(crops.images[generator.permutation(places)[:LEARNED_FROM]])
         everyone = np.ones(len(probes), np.bool_)
         own = Task(probes, model.embed(probes), everyone, series.decision, (generator,) * len(probes), alarm=alarm)
         learned.append(attack.train(model, own))  # type: ignore[attr-defined]

@@ -88,6 +88,16 @@ def run_name(request: Request) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def plan_of(request: Request) -> Plan:
+    """The scenarios of a request.
+
+    Raises:
+        UsageError: there are none.
+    """
+    no_gradients = _why_no_gradients(request.manifest) if any(a.needs == "gradient" for a in request.attacks) else None
+    return make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
+
+
 def run_audit(request: Request, folder: Path, progress: Progress, workers: str = "1") -> Assessment:
     """Craft, replay and assess. Probes are kept in `folder`, where an interrupted audit finds them again.
 
@@ -109,8 +119,7 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
     remove_stale_parts(probes)
     bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
     verifier = bench.deployed(bare)
-    no_gradients = _why_no_gradients(manifest) if any(a.needs == "gradient" for a in request.attacks) else None
-    plan = make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
+    plan = plan_of(request)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
     folder.mkdir(parents=True, exist_ok=True)
     clean = {profile: run_clean(bench.deployed(profile), crops, decision, spill=folder) for profile in deployed}

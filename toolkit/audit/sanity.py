@@ -34,7 +34,7 @@ CheckName = Literal["parity", "gradient", "iterative", "adaptive", "unbounded", 
 
 _LEVEL = 0.05
 # Pairs on which gradients are looked at, and on which an attack is run again.
-_LOOKED_AT, _AGAIN = 16, 8
+_LOOKED_AT, AGAIN = 16, 8
 # Of these pairs as many must be brought nearer to the goal by the gradient than by chance.
 _NEARER = 0.8
 # RMS lengths of steps along a gradient: within the linear range of a smooth model, and beyond a coarse model's levels.
@@ -171,7 +171,7 @@ def check_attacks(
         return []
 
     def again(attack: Attack, drawn: str, among: Bools | None = None) -> Again:
-        task, rows = _sample(subject, crops, decision, seed, drawn, _AGAIN, among)
+        task, rows = _sample(subject, crops, decision, seed, drawn, AGAIN, among)
         crafted = attack.craft(subject.model, task)
         return Again(rows, crafted.success8, sizes("l2", to_unit(crafted.probes8) - task.probes))
 

@@ -15,9 +15,11 @@ from toolkit.audit.assessment import Assessment
 from toolkit.audit.collect import Partial
 from toolkit.audit.cost import Costs
 from toolkit.audit.detection import DetectorCalibration
+from toolkit.audit.estimate import AuditEstimate
 from toolkit.audit.evaluate import Evaluation
 from toolkit.audit.select import Selection
 from toolkit.audit.transfer import Transfer
+from toolkit.doctor import Diagnosis
 from toolkit.risk.compare import Comparison
 from toolkit.risk.findings import Judgement
 from toolkit.statistics.calibration import Calibration
@@ -49,10 +51,12 @@ def _schema(name: str) -> dict[str, Any]:
 
 def to_json(
     document: Assessment
+    | AuditEstimate
     | Calibration
     | Comparison
     | Costs
     | DetectorCalibration
+    | Diagnosis
     | Evaluation
     | ExportReport
     | Judgement

@@ -1,0 +1,90 @@
+"""The plan of an audit in the terminal: what is crafted once and replayed where, and what it would take."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.console import Console
+
+from toolkit.audit.estimate import CAP, SAMPLE, AuditEstimate, CraftEstimate, Span
+from toolkit.report.terminal import bullet, facts_table, new_table
+
+_LEGEND = (
+    "Each row is crafted once and replayed on every profile named in it. Times are of one worker on this machine as "
+    f"busy as it is now, measured on at most {SAMPLE} pairs; brackets: the 95 % interval of so few pairs, with and "
+    "without what larger batches may gain."
+)
+
+
+def print_estimate(estimate: AuditEstimate, console: Console, folder: Path | None, saved: Path | None) -> None:
+    """Print the plan; `folder` is that of the run where it was given, and in `saved` the options are."""
+    e, facts = estimate, facts_table()
+    facts.add_row(
+        "plan", f"{e.scenarios} scenarios, {len(e.crafts)} sets of probes to craft" + (f"   {saved}" if saved else "")
+    )
+    facts.add_row("target", f"{e.target} on {e.provider}")
+    kinds = f"{e.size.genuine} genuine, {e.size.impostor} impostor, {e.size.images} images"
+    facts.add_row("pairs", f"{kinds}   {e.pairs_source}")
+    facts.add_row("run", f"{folder}" if folder else "runs/ and a hash of what is asked")
+    console.print(facts)
+    table = new_table("crafted once, replayed", console)
+    table.add_column("attack", no_wrap=True)
+    table.add_column("crafted on", no_wrap=True)
+    table.add_column("replayed on")
+    for column in ("time", "disk"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for craft in e.crafts:
+        disk = "-" if craft.bytes is None else _bytes(craft.bytes.expected)
+        table.add_row(
+            craft.attack, craft.known, _replayed(craft), "-" if craft.problem else _times(craft.seconds), disk
+        )
+    console.print(table)
+    totals = facts_table()
+    totals.add_row("loading, clean pairs, checks", _times(e.other_seconds))
+    totals.add_row("time in all", _times(e.seconds))
+    at_least = "at least " if e.bytes.high is None else ""
+    between = "" if e.bytes.high is None else f" [{_bytes(e.bytes.low)}, {_bytes(e.bytes.high)}]"
+    totals.add_row("disk, probes", f"{at_least}{_bytes(e.bytes.expected)}{between}")
+    totals.add_row("disk while it runs", f"{_bytes(e.temporary_bytes)} more")
+    console.print(totals)
+    console.print(_LEGEND, style="dim")
+    for craft in e.crafts:
+        if craft.problem:
+            bullet(console, f"{craft.attack} on {craft.known} could not be measured: {craft.problem}")
+        elif craft.stopped:
+            bullet(console, f"{craft.attack} on {craft.known} was stopped after {CAP:g} s, so its time is a bound")
+    for missing in e.unavailable:
+        bullet(console, f"{missing.attack} will not be run: {missing.reason}")
+
+
+def _replayed(craft: CraftEstimate) -> str:
+    return ", ".join(profile if profile == craft.known else f"{profile} ({how})" for how, profile in craft.replayed)
+
+
+def _times(span: Span) -> str:
+    if span.high is None:
+        return f"at least {_time(span.low)}"
+    return f"{_time(span.expected)} [{_time(span.low)}, {_time(span.high)}]"
+
+
+def _time(seconds: float) -> str:
+    """Two digits are more than is known."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{_digits(seconds / size)} {unit}"
+    return f"{_digits(seconds)} s"
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{_digits(count / size)} {unit}"
+    return f"{_digits(count / 1e3)} kB"
+
+
+def _digits(value: float) -> str:
+    if value <= 0:
+        return "0"
+    places = max(0, 1 - math.floor(math.log10(value)))
+    return f"{value:.{min(places, 2)}f}"
