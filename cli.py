@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from toolkit.audit.run import Request
     from toolkit.faces.crops import CropSet
     from toolkit.faces.pairs import PairSet
-    from toolkit.risk.findings import Risk
+    from toolkit.risk.findings import Report
+    from toolkit.risk.policy import Policy
     from toolkit.verifiers.manifest import Manifest
     from toolkit.verifiers.runtime import Execution
 
@@ -90,6 +92,9 @@ Threads = Annotated[int, typer.Option(min=0, help="Threads of ONNX Runtime; 0 le
 
 
 PolicyName = Annotated[str, typer.Option(help="A shipped policy's name (see `policy show`), or a .toml file.")]
+Formats = Annotated[
+    str, typer.Option("--format", help="Reports: terminal, html, markdown, sarif, junit, json, separated by commas.")
+]
 Deployed = Annotated[
     str | None, typer.Option(help="The profiles that are deployed, separated by commas. Default: as the policy says.")
 ]
@@ -178,17 +183,17 @@ def audit(
     from toolkit.audit.collect import PARTIAL
     from toolkit.audit.config import write_config
     from toolkit.audit.estimate import estimate, size_of
-    from toolkit.audit.outcomes import read_run
     from toolkit.audit.record import write_record
     from toolkit.audit.run import run_name
     from toolkit.files import write_bytes
     from toolkit.report.estimate import print_estimate
     from toolkit.report.jsonable import to_json
+    from toolkit.report.write import choose_formats
     from toolkit.risk.policy import find_policy
-    from toolkit.risk.rate import rate
 
     options = _resolved(given, config).options
     asked = find_policy(options.policy)
+    choose_formats(options.format)  # a format that does not exist is known before anything is attacked
     if save is not None and not dry_run:
         raise UsageError("--save writes the plan of a dry run; give --dry-run with it")
     with _progress(quiet or as_json) as progress:
@@ -206,32 +211,53 @@ def audit(
         else:
             print_estimate(planned, Console(highlight=False), options.run, save)
         return
-    report, text = folder / "report.json", to_json(assessment)
-    write_bytes(report, text.encode())
+    text = to_json(assessment)
+    write_bytes(folder / "report.json", text.encode())
     write_record(request, folder, pair_set.root, options.model, list(dict.fromkeys(options.profiles)))
     (folder / PARTIAL).unlink(missing_ok=True)
+    report, files = _audit_report(request, folder, options, asked, pair_set.root)
     if as_json:
         print(text, end="")
     else:
-        _print_audit(request, assessment, folder, rate(read_run(folder), asked), which_pairs)
+        _print_audit(request, report, folder, files, which_pairs)
 
 
-def _print_audit(request: Request, assessment: Assessment, folder: Path, risk: Risk, of_paper: str) -> None:
+def _audit_report(
+    request: Request, folder: Path, options: AuditOptions, asked: Policy, root: Path
+) -> tuple[Report, list[Path]]:
+    """Rate a run that was just finished, and write it in the formats asked for; returns their files too."""
+    from toolkit.audit.evidence import gather
+    from toolkit.audit.outcomes import read_run
+    from toolkit.faces.pairs import embedded_pairs
+    from toolkit.report.figures import pictures
+    from toolkit.report.write import choose_formats, write_reports
+    from toolkit.risk.findings import Report
+    from toolkit.risk.rate import rate
+
+    finished = read_run(folder)
+    report = Report(finished, rate(finished, asked))
+    faces = options.with_faces or root.is_relative_to(embedded_pairs())
+    if "html" in options.format and faces and request.crops.gallery is None:
+        report = replace(report, pictures=pictures(gather(request, folder)))
+    return report, write_reports(report, choose_formats(options.format), folder)
+
+
+def _print_audit(request: Request, report: Report, folder: Path, files: list[Path], of_paper: str) -> None:
     """The page of an audit; `of_paper` says which pairs the paper's suite had, and is empty for others."""
     from toolkit.report.paper import print_paper_tables
     from toolkit.report.risk import print_overall
     from toolkit.report.terminal import print_assessment
 
-    console, files = Console(highlight=False), [folder / "report.json", folder / "probes"]
+    console, files = Console(highlight=False), [folder / "report.json", *files, folder / "probes"]
     if of_paper:
         from toolkit.audit.evidence import gather
         from toolkit.report.figures import write_figures
 
         files += write_figures(gather(request, folder), folder)
-    print_overall(risk, console)
-    print_assessment(assessment, console, files)
+    print_overall(report.risk, console)
+    print_assessment(report.run.assessment, console, files)
     if of_paper:
-        print_paper_tables(assessment, of_paper, console)
+        print_paper_tables(report.run.assessment, of_paper, console)
 
 
 def _resolved(given: dict[str, Any], config: Path | None) -> Resolved:
@@ -282,6 +308,7 @@ def _request(options: AuditOptions, progress: _RichProgress, *, sample: bool) ->
         knowledge=tuple(knowledge),
         seed=o.seed,
         execution=execution,
+        suite=o.suite,
     )
     return request, pair_set, which_pairs
 
@@ -435,6 +462,10 @@ def gate(
     baseline: Annotated[Path | None, typer.Option(help="Folder of an earlier run, which must not be better.")] = None,
     waivers: Annotated[Path | None, typer.Option(help="A .toml file of findings that somebody answers for.")] = None,
     deployed: Deployed = None,
+    formats: Formats = "terminal",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the reports. Default: that of the run.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a finished audit, and exit with 0 only if it passes.
@@ -445,31 +476,72 @@ def gate(
 
       sixpixels gate runs/1a2b3c4d
       sixpixels gate runs/1a2b3c4d --policy policy.toml --baseline runs/last --waivers waivers.toml
+      sixpixels gate runs/1a2b3c4d --format terminal,html,sarif,junit
     """
     import datetime as dt
 
     from toolkit.audit.outcomes import read_run
     from toolkit.report.jsonable import to_json
     from toolkit.report.risk import print_findings, print_overall, print_verdict
-    from toolkit.risk.findings import EXIT_STATUS, Judgement
+    from toolkit.report.terminal import bullet
+    from toolkit.report.write import TERMINAL, choose_formats, write_reports
+    from toolkit.risk.findings import EXIT_STATUS, Judgement, Report
     from toolkit.risk.gate import judge
     from toolkit.risk.policy import find_policy
     from toolkit.risk.rate import rate
     from toolkit.risk.waivers import read_waivers
 
-    asked = find_policy(policy)
+    asked, chosen = find_policy(policy), choose_formats(_names(formats))
     finished, earlier = read_run(run), None if baseline is None else read_run(baseline)
     risk = rate(finished, asked, _names(deployed or ""))
     accepted = () if waivers is None else read_waivers(waivers)
     verdict = judge(finished, risk, asked, dt.datetime.now(tz=dt.UTC).date(), accepted, earlier)
+    files = write_reports(Report(finished, risk, verdict), chosen, output or run)
     if as_json:
         print(to_json(Judgement(risk, verdict)), end="")
-    else:
+    elif TERMINAL in _names(formats):
         console = Console(highlight=False)
         print_overall(risk, console)
         print_findings(risk, console)
         print_verdict(verdict, console)
+        for path in files:
+            bullet(console, str(path))
     raise typer.Exit(EXIT_STATUS[verdict.status])
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    formats: Formats = "terminal,html",
+    policy: PolicyName = "access-control",
+    deployed: Deployed = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the reports. Default: that of the run.")
+    ] = None,
+) -> None:
+    """Report a finished audit again, in any format and under any policy; faces are left out.
+
+    [bold]Examples[/bold]
+
+      sixpixels report runs/1a2b3c4d --format html,markdown,sarif
+      sixpixels report runs/1a2b3c4d --policy watchlist -o reports
+    """
+    from toolkit.audit.outcomes import read_run
+    from toolkit.report.risk import print_findings, print_overall
+    from toolkit.report.terminal import print_assessment
+    from toolkit.report.write import TERMINAL, choose_formats, write_reports
+    from toolkit.risk.findings import Report
+    from toolkit.risk.policy import find_policy
+    from toolkit.risk.rate import rate
+
+    asked, chosen, finished = find_policy(policy), choose_formats(_names(formats)), read_run(run)
+    risk = rate(finished, asked, _names(deployed or ""))
+    files = write_reports(Report(finished, risk), chosen, output or run)
+    if TERMINAL in _names(formats):
+        console = Console(highlight=False)
+        print_overall(risk, console)
+        print_findings(risk, console)
+        print_assessment(finished.assessment, console, files)
 
 
 @app.command()

@@ -114,6 +114,7 @@ class Assessment:
     valid: bool
     detection: tuple[DetectionResult, ...]
     group: int | None = None
+    suite: str = "standard"
 
 
 def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> CleanResult:

@@ -88,6 +88,10 @@ class AuditOptions:
     provider: str = option("auto", "ONNX Runtime execution provider: auto, cpu, cuda, tensorrt, or a full name.")
     require_provider: str | None = option(None, "Fail unless the session really runs on this provider.")
     threads: int = option(0, "Threads of ONNX Runtime; 0 lets it choose.", lowest=0)
+    format: tuple[str, ...] = option(
+        ("terminal",), "Reports to make: terminal, html, markdown, sarif, junit, json, separated by commas."
+    )
+    with_faces: bool = option(False, "Put the attacked faces into the HTML report; faces are personal data.")
     policy: str = option("access-control", "How risk is rated: a shipped policy's name, or a .toml file.", files=True)
     workers: str = option("1", "Who crafts: this process (1), so many processes, or dask://host:port.")
 

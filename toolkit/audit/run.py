@@ -70,6 +70,7 @@ class Request:
     knowledge: tuple[Knowledge, ...]
     seed: int
     execution: Execution
+    suite: str = "standard"
 
 
 def run_name(request: Request) -> str:
@@ -170,6 +171,7 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
         valid=all(check.passed for check in checks),
         detection=tuple(detection),
         group=None if crops.gallery is None else len(crops.gallery),
+        suite=request.suite,
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import to_8bit
 from toolkit.audit.evidence import Evidence, Example
 from toolkit.files import atomic_write, write_bytes
+from toolkit.risk.findings import Picture
 
 Image = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -30,6 +31,21 @@ def write_figures(evidence: Evidence, folder: Path) -> list[Path]:
     _write(paths[1], _figure_4(evidence.example))
     _figure_5(evidence.norms, paths[2])
     return paths
+
+
+def pictures(evidence: Evidence) -> tuple[Picture, ...]:
+    """Figures 3 and 4 for a report: attacked faces, what is done to them, and what the profiles make of them."""
+    attacked = ", ".join(evidence.example.attacked) or "no attack"
+    four = f"Below: the reference, the probe, and the probe after {attacked}. Above: what was changed, amplified."
+    found = [Picture(four, _png(_figure_4(evidence.example)))]
+    if evidence.corrected:
+        found.append(Picture("A noisy probe as each profile passes it on.", _png(_row(evidence.corrected))))
+    return tuple(found)
+
+
+def _png(pixels: Pixels) -> bytes:
+    _, coded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))
+    return bytes(coded)
 
 
 def amplified(delta: Image) -> Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from toolkit.audit.assessment import Assessment, ScenarioResult
 from toolkit.audit.plan import Goal
@@ -46,7 +45,7 @@ _DEFENDED: dict[tuple[str, str], dict[tuple[str, Goal], tuple[float, float | Non
         ("gaussian", "dodging"): (11.5, None), ("gaussian", "impersonation"): (0, None),
     },
 }  # fmt: skip
-_LEGEND = (
+LEGEND = (
     "Ours: float probes, because the paper did not round to 8 bits; successes of eligible pairs in %, 95 % Wilson "
     "interval. Paper: 26 genuine and 24 impostor pairs, another verifier (FaceNet 20180402-114759), and clean errors "
     "counted as successes; its intervals are ours. L2: mean over successes, L2 after: of the defended probe. 8 bits: "
@@ -56,36 +55,43 @@ _LEGEND = (
 
 def print_paper_tables(assessment: Assessment, which_pairs: str, console: Console) -> None:
     """Print both tables, and whose pairs ours are of."""
-    found = {(s.profile, s.knowledge, s.attack, s.goal): s for s in assessment.scenarios}
     console.print()
-    console.print(_table_1(found, console))
-    for profile, knowledge in (*_DEFENDED, ("n2c", "perfect")):
-        published = _DEFENDED.get((profile, knowledge), {})
-        if any(key[:2] == (profile, knowledge) for key in found):
-            console.print(_table_2(found, profile, knowledge, published, console))
+    for title, head, rows in paper_tables(assessment):
+        table = new_table(title, console)
+        for i, column in enumerate(head):
+            table.add_column(column, justify="left" if i < 2 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     console.print(which_pairs, style="bold")
-    console.print(_LEGEND, style="dim")
+    console.print(LEGEND, style="dim")
 
 
-def _table_1(found: dict[tuple[str, str, str, Goal], ScenarioResult], console: Console) -> Table:
-    table = new_table("the paper's table 1: no defense, success % at L2 below", console)
-    for column in ("attack", "goal"):
-        table.add_column(column, no_wrap=True)
-    for column in ("paper: any", "<5", "<1", "L2", "ours: any", "<5", "<1", "L2"):
-        table.add_column(column, justify="right", no_wrap=True)
+PaperTable = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+
+
+def paper_tables(assessment: Assessment) -> list[PaperTable]:
+    """Title, head and rows of each of the paper's tables that the audit has something for, ours beside theirs."""
+    found = {(s.profile, s.knowledge, s.attack, s.goal): s for s in assessment.scenarios}
+    tables = [_table_1(found)]
+    for profile, knowledge in (*_DEFENDED, ("n2c", "perfect")):
+        if any(key[:2] == (profile, knowledge) for key in found):
+            tables.append(_table_2(found, profile, knowledge, _DEFENDED.get((profile, knowledge), {})))
+    return tables
+
+
+def _table_1(found: dict[tuple[str, str, str, Goal], ScenarioResult]) -> PaperTable:
+    rows: list[tuple[str, ...]] = []
     for (attack, goal), (rates, norm) in _UNDEFENDED.items():
         s = found.get(("none", "perfect", attack, goal))
         if s is None:
             continue
         ours = [s.asr_float, *(rate for _, rate in s.asr_float_at_l2)]
-        table.add_row(
-            attack,
-            _short(goal),
-            *(_published(rates[0], goal), *(f"{rate:.0f}" for rate in rates[1:]), _norm(norm)),
-            *(whole_percent(ours[0]), *(whole_percent(rate, interval=False) for rate in ours[1:])),
-            _norm(s.mean_l2_float),
-        )
-    return table
+        theirs = (_published(rates[0], goal), *(f"{rate:.0f}" for rate in rates[1:]), _norm(norm))
+        mine = (whole_percent(ours[0]), *(whole_percent(rate, interval=False) for rate in ours[1:]))
+        rows.append((attack, _short(goal), *theirs, *mine, _norm(s.mean_l2_float)))
+    head = ("attack", "goal", "paper: any", "<5", "<1", "L2", "ours: any", "<5", "<1", "L2")
+    return "the paper's table 1: no defense, success % at L2 below", head, rows
 
 
 def _table_2(
@@ -93,31 +99,21 @@ def _table_2(
     profile: str,
     knowledge: str,
     published: dict[tuple[str, Goal], tuple[float, float | None]],
-    console: Console,
-) -> Table:
-    title = f"{profile}, {knowledge} knowledge"
-    never = "" if published else " (the paper could not)"
-    table = new_table(f"the paper's table 2: {title}{never}, success %", console)
-    for column in ("attack", "goal"):
-        table.add_column(column, no_wrap=True)
-    norm = "L2 after" if knowledge == "zero" else "L2"
-    for column in ("paper", norm, "ours", norm, "8 bits"):
-        table.add_column(column, justify="right", no_wrap=True)
+) -> PaperTable:
+    rows: list[tuple[str, ...]] = []
     for attack, goal in _UNDEFENDED:
         s = found.get((profile, knowledge, attack, goal))
         if s is None:
             continue
         rate, their_norm = published.get((attack, goal), (None, None))
-        table.add_row(
-            attack,
-            _short(goal),
-            "-" if rate is None else _published(rate, goal),
-            _norm(their_norm),
-            whole_percent(s.asr_float),
-            _norm(s.mean_l2_defended if knowledge == "zero" else s.mean_l2_float),
-            whole_percent(s.asr, interval=False),
-        )
-    return table
+        theirs = ("-" if rate is None else _published(rate, goal), _norm(their_norm))
+        our_norm = _norm(s.mean_l2_defended if knowledge == "zero" else s.mean_l2_float)
+        ours = (whole_percent(s.asr_float), our_norm, whole_percent(s.asr, interval=False))
+        rows.append((attack, _short(goal), *theirs, *ours))
+    never = "" if published else " (the paper could not)"
+    norm = "L2 after" if knowledge == "zero" else "L2"
+    head = ("attack", "goal", "paper", norm, "ours", norm, "8 bits")
+    return f"the paper's table 2: {profile}, {knowledge} knowledge{never}, success %", head, rows
 
 
 def _short(goal: str) -> str:

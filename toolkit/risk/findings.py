@@ -127,13 +127,22 @@ class Judgement:
     """What `sixpixels gate` prints."""
 
     risk: Risk
-    verdict: Verdict
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG image with its caption; faces are personal data, and whoever makes a report says whether they go in."""
+
+    caption: str
+    png: bytes
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is rendered: the run, its risk, and the verdict if a gate was asked for."""
+    """Everything that is rendered: the run, its risk, the verdict if a gate was asked for, and pictures of probes."""
 
     run: Run
     risk: Risk
     verdict: Verdict | None = None
+    pictures: tuple[Picture, ...] = ()

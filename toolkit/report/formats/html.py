@@ -1,0 +1,206 @@
+"""One HTML file with everything in it: no script, no request, for a phone, for paper, in light and dark."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+from toolkit import __version__
+from toolkit.audit.assessment import Assessment, ScenarioResult
+from toolkit.report import charts
+from toolkit.report.formats.base import Format
+from toolkit.report.paper import paper_tables
+from toolkit.report.terminal import percent, whole_percent
+from toolkit.risk.findings import Finding, Report
+
+# Nothing is loaded from anywhere, whatever a name in the run says.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_TITLES = {"dodging": "Dodging", "impersonation": "Impersonation", "group": "Matching any enrolled person"}
+
+
+def render(report: Report) -> str:
+    """The report as HTML; everything that a run says is escaped."""
+    a = report.run.assessment
+    title = f"Sixpixels: {a.target.name}, run {a.run}"
+    style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
+    sections = [_head(report), _untested(a), _findings(report), _clean(report), *_attacks(report), _pictures(report)]
+    sections += [_paper(a), _facts(report)]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
+        f"<main>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def _head(report: Report) -> str:
+    a, risk, verdict = report.run.assessment, report.risk, report.verdict
+    gate = "" if verdict is None else f'<p class="gate {verdict.status}">Gate: {verdict.status.upper()}</p>'
+    reasons = "" if verdict is None else _list([f"{r.status}: {r.text}" for r in verdict.reasons])
+    waived = "" if verdict is None else _list([f"waived: {r.text}" for r in verdict.waived])
+    return (
+        f'<header><p class="product">Sixpixels audit</p><h1>{escape(a.target.name)}</h1>'
+        f'<p class="overall {risk.severity}">Overall risk: <strong>{risk.severity.upper()}</strong></p>{gate}'
+        f"<p>{escape(risk.headline)}</p>{reasons}{waived}<h2>What to do</h2>{_list(risk.next_steps)}</header>"
+    )
+
+
+def _untested(a: Assessment) -> str:
+    lines = [f"{u.attack} was not run: {u.reason}" for u in a.unavailable]
+    lines += [f"Failed check: {c.name}, {c.about}: {c.detail}" for c in a.checks if not c.passed]
+    lines += [*a.caveats, *(f"left out: {reason}" for reason in a.left_out)]
+    return _section("What this cannot show", _list(lines)) if lines else ""
+
+
+def _findings(report: Report) -> str:
+    rows = [
+        (
+            f'<span class="badge {f.severity}">{f.severity}</span>',
+            _finding(f),
+            f"{f.within.successes}/{f.within.trials}",
+            f"{f.likelihood:.1f}",
+            f"{f.impact:g}",
+        )
+        for f in report.risk.findings
+    ]
+    legend = (
+        f"Policy {report.risk.policy} ({report.risk.use_case}), {report.risk.budget}; deployed: "
+        f"{', '.join(report.risk.profiles)}. Likelihood: 9 times the one-sided exact 95 % upper bound of the success "
+        "within the budget, times what is left of it by the access needed. Severities as in the OWASP risk rating; "
+        "unknown is too little evidence, and never low."
+    )
+    table = _table("Findings, worst first", ("severity", "finding", "within budget", "likelihood", "impact"), rows)
+    return _section("Findings", table + f"<p class='note'>{escape(legend)}</p>")
+
+
+def _finding(f: Finding) -> str:
+    terms = "; ".join(f"{t.name} {t.value:.3g} ({t.source})" for t in f.terms)
+    references = _list([f"{r.standard} {r.id}: {r.title}" for r in f.references])
+    return (
+        f"<code>{escape(f.id)}</code><p>{escape(f.meaning)}</p><details><summary>Terms, advice, references</summary>"
+        f"<p>{escape(terms)}.</p><p>{escape(f.advice)}</p>{references}</details>"
+    )
+
+
+def _clean(report: Report) -> str:
+    a = report.run.assessment
+    rows = [
+        (
+            escape(c.profile),
+            f"{c.fnmr.successes}/{c.fnmr.trials}: {percent(c.fnmr)}",
+            f"{c.fmr.successes}/{c.fmr.trials}: {percent(c.fmr)}",
+            "-" if c.eer is None else f"{100 * c.eer:.1f}",
+        )
+        for c in a.clean
+    ]
+    head = ("profile", "FNMR %", "FMR %", "EER %")
+    drawn = _figure("DET of the clean pairs, on normal-deviate axes.", charts.det(report.run))
+    bounds = [(name, max((f.bound for f in _adaptive(report, name)), default=1.0)) for name, _ in a.profiles]
+    front = _figure(
+        "Profiles: clean FNMR beside the 95 % upper bound of the strongest finding of an attack that knows them, "
+        "within the budget; lower and further left is better.",
+        charts.pareto(report.run, bounds),
+    )
+    return _section(
+        "What the verifier does on clean pairs", _table("95 % Wilson intervals", head, rows) + drawn + front
+    )
+
+
+def _adaptive(report: Report, profile: str) -> list[Finding]:
+    return [f for f in report.risk.findings if f.profile == profile and f.knowledge in ("perfect", "query")]
+
+
+def _attacks(report: Report) -> list[str]:
+    run, sections = report.run, []
+    head = ("attack", "profile", "knows", "n", "success %", "median RMS, 1/255", "median L2", "median Linf")
+    for goal in dict.fromkeys(s.goal for s in run.assessment.scenarios):
+        rows = [_scenario(s) for s in run.assessment.scenarios if s.goal == goal]
+        parts = [_table("8-bit successes over eligible pairs, 95 % Wilson intervals", head, rows)]
+        for profile, _ in run.assessment.profiles:
+            for norm, label in (("l2", "L2"), ("linf", "Linf")):
+                text = f"Through {profile}, by attacks that know it, against the {label} norm."
+                parts.append(_figure(text, charts.success_against(run, goal, profile, norm, label)))
+            text = f"Through {profile}, against queries."
+            parts.append(_figure(text, charts.success_against_queries(run, goal, profile)))
+        parts.append(_figure("Norms of the successes, cumulated (the paper's figure 5).", charts.norms(run, goal)))
+        sections.append(_section(_TITLES[goal], "".join(parts)))
+    return sections
+
+
+def _scenario(s: ScenarioResult) -> tuple[str, ...]:
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    return (
+        escape(s.attack),
+        escape(s.profile),
+        escape(s.known if s.knowledge == "partial" else s.knowledge),
+        str(s.eligible),
+        whole_percent(s.asr),
+        number(s.median_rms, ".2f"),
+        number(s.median_l2, ".2f"),
+        number(s.median_linf, ".3f"),
+    )
+
+
+def _pictures(report: Report) -> str:
+    shown = [
+        f'<figure><img alt="{escape(p.caption)}" src="data:image/png;base64,{base64.b64encode(p.png).decode()}">'
+        f"<figcaption>{escape(p.caption)}</figcaption></figure>"
+        for p in report.pictures
+    ]
+    return _section("Probes", "".join(shown)) if shown else ""
+
+
+def _paper(a: Assessment) -> str:
+    tables = [_table(title, head, [tuple(map(escape, row)) for row in rows]) for title, head, rows in paper_tables(a)]
+    return _section("Beside the paper", "".join(tables)) if a.suite == "paper" else ""
+
+
+def _facts(report: Report) -> str:
+    a, t = report.run.assessment, report.run.assessment.target
+    rows = [
+        ("model", f"{t.model}, sha256 {t.model_sha256}"),
+        ("runs on", f"{t.provider} ({t.provider_requested} asked for), ONNX Runtime {t.onnxruntime}"),
+        ("decision", f"same when {t.metric} < {t.threshold:g}"),
+        ("pairs", f"{a.genuine} genuine, {a.impostor} impostor, {len(a.left_out)} left out; {a.pairs_source}"),
+        ("run", f"{a.run}, seed {a.seed}, sixpixels {__version__}"),
+        ("policy", f"{report.risk.policy}, sha256 {report.risk.policy_sha256}"),
+    ]
+    if a.parity is not None:
+        words = (
+            f"largest difference {a.parity.largest_embedding_difference:.1e}, flips {a.parity.flips}/{a.parity.pairs}"
+        )
+        rows.append(("parity", f"ONNX Runtime and TensorFlow {t.tensorflow}: {words}"))
+    rows += [(f"profile {name}", f"sha256 {digest}") for name, digest in a.profiles]
+    rows += [(f"attack {n}", ", ".join(f"{k} {v}" for k, v in parameters)) for n, parameters in a.attacks]
+    return _section("How it was run", _table("", ("", ""), [(escape(k), escape(v)) for k, v in rows]))
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+
+
+def _figure(caption: str, drawn: str | None) -> str:
+    return "" if drawn is None else f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    top = f"<thead><tr>{names}</tr></thead>" if any(head) else ""
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="wide" tabindex="0"><table>{title}{top}<tbody>{body}</tbody></table></div>'
+
+
+FORMAT = Format("html", "report.html", render)

@@ -1,0 +1,61 @@
+"""Markdown for a pull request: the verdict, the findings, and the rest folded away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from toolkit.report.formats.base import Format
+from toolkit.report.terminal import percent
+from toolkit.risk.findings import Finding, Report
+
+_SHOWN = 10
+_ESCAPED = {ord(character): f"&#{ord(character)};" for character in "\\`*_[]<>|#@&"}
+
+
+def render(report: Report) -> str:
+    """The report as GitHub-flavored Markdown."""
+    a, risk = report.run.assessment, report.risk
+    lines = [f"## Sixpixels: {risk.severity.upper()} risk for {_text(a.target.name)}", ""]
+    if report.verdict is not None:
+        lines += [f"**Gate: {report.verdict.status.upper()}**", ""]
+        lines += [f"- {reason.status}: {_text(reason.text)}" for reason in report.verdict.reasons]
+        lines += [f"- waived: {_text(reason.text)}" for reason in report.verdict.waived] + [""]
+    lines += [_text(risk.headline), "", f"Policy {_text(risk.policy)} ({_text(risk.use_case)}), {risk.budget}.", ""]
+    findings = [_row(f) for f in risk.findings]
+    head = ("severity", "finding", "within budget", "likelihood", "impact")
+    lines += _table(head, findings[:_SHOWN])
+    if len(findings) > _SHOWN:
+        lines += _folded(f"{len(findings) - _SHOWN} more findings", _table(head, findings[_SHOWN:]))
+    untested = [*(f"{u.attack}: {u.reason}" for u in a.unavailable), *a.caveats]
+    untested += [f"check failed: {c.name}, {c.about}: {c.detail}" for c in a.checks if not c.passed]
+    lines += _folded(f"{len(untested)} limits of this run", [f"- {_text(one)}" for one in untested])
+    clean = [(_text(c.profile), percent(c.fnmr), percent(c.fmr)) for c in a.clean]
+    lines += _folded("Clean errors, % with 95 % intervals", _table(("profile", "FNMR", "FMR"), clean))
+    lines += ["Next:", ""] + [f"{i}. {_text(step)}" for i, step in enumerate(risk.next_steps, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(f: Finding) -> tuple[str, ...]:
+    within = f"{f.within.successes}/{f.within.trials}"
+    return f.severity, f"`{_code(f.id)}`", within, f"{f.likelihood:.1f}", f"{f.impact:g}"
+
+
+def _folded(summary: str, content: Sequence[str]) -> list[str]:
+    return [f"<details><summary>{summary}</summary>", "", *content, "", "</details>", ""] if content else []
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _text(text: str) -> str:
+    """Text as it is: no markup, no mention of anybody, and in one cell."""
+    return " ".join(text.translate(_ESCAPED).split())
+
+
+def _code(text: str) -> str:
+    """Text for between backticks, which in a table knows no escape but for the bar."""
+    return " ".join(text.replace("`", "'").replace("|", "\\|").split())
+
+
+FORMAT = Format("markdown", "report.md", render)

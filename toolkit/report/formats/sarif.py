@@ -1,0 +1,101 @@
+"""SARIF 2.1.0 (OASIS), for code scanning: findings as results on the model's file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from toolkit import __version__
+from toolkit.report.formats.base import Format
+from toolkit.risk.findings import Finding, Report, Severity
+
+_LEVELS: dict[Severity, str] = {
+    "note": "note",
+    "low": "note",
+    "unknown": "warning",
+    "medium": "warning",
+    "high": "error",
+    "critical": "error",
+}
+# For GitHub's code scanning: above 9 critical, above 7 high, above 4 medium.
+_SCORES: dict[Severity, str] = {
+    "note": "0.5", "low": "2.0", "unknown": "4.5", "medium": "5.5", "high": "8.0", "critical": "9.5",
+}  # fmt: skip
+
+
+def render(report: Report) -> str:
+    """The report as SARIF."""
+    a, findings = report.run.assessment, report.risk.findings
+    waived = set() if report.verdict is None else {r.finding for r in report.verdict.waived}
+    rules: dict[str, dict[str, Any]] = {}
+    for finding in findings:
+        rules.setdefault(_rule_id(finding), _rule(finding))
+    places = {rule: i for i, rule in enumerate(rules)}
+    notes = [("error", f"{u.attack} was not run: {u.reason}") for u in a.unavailable]
+    notes += [("error", f"check failed: {c.name}, {c.about}: {c.detail}") for c in a.checks if not c.passed]
+    notes += [("note", caveat) for caveat in a.caveats]
+    if report.verdict is not None:
+        notes += [("error", f"{r.code}: {r.text}") for r in report.verdict.reasons if r.code != "risk"]
+    run = {
+        "tool": {"driver": {"name": "Sixpixels", "version": __version__, "rules": list(rules.values())}},
+        "invocations": [
+            {
+                "executionSuccessful": a.complete and a.valid,
+                "toolExecutionNotifications": [{"level": at, "message": {"text": text}} for at, text in notes],
+            }
+        ],
+        "artifacts": [{"location": {"uri": _uri(a.target.model)}, "hashes": {"sha-256": a.target.model_sha256}}],
+        "results": [_result(f, places[_rule_id(f)], _uri(a.target.model), f.id in waived) for f in findings],
+        "properties": {
+            "policy": report.risk.policy,
+            "severity": report.risk.severity,
+            "headline": report.risk.headline,
+            "verdict": None if report.verdict is None else report.verdict.status,
+        },
+    }
+    log = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+    return json.dumps(log, indent=1, allow_nan=False) + "\n"
+
+
+def _rule_id(finding: Finding) -> str:
+    return f"{finding.attack}/{finding.goal}"
+
+
+def _rule(finding: Finding) -> dict[str, Any]:
+    return {
+        "id": _rule_id(finding),
+        "shortDescription": {"text": f"{finding.goal} by {finding.attack}"},
+        "helpUri": "https://owasp.org/www-project-machine-learning-security-top-10/",
+        "properties": {"tags": ["security", *(f"{r.standard}: {r.id}" for r in finding.references)]},
+    }
+
+
+def _result(finding: Finding, rule: int, model: str, waived: bool) -> dict[str, Any]:  # noqa: FBT001
+    result = {
+        "ruleId": _rule_id(finding),
+        "ruleIndex": rule,
+        "level": _LEVELS[finding.severity],
+        "message": {"text": f"{finding.meaning} {finding.advice}"},
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": model, "index": 0}}}],
+        "partialFingerprints": {"sixpixels/finding/v1": finding.id},
+        "properties": {
+            "security-severity": _SCORES[finding.severity],
+            "severity": finding.severity,
+            "likelihood": finding.likelihood,
+            "impact": finding.impact,
+            "successes": finding.within.successes,
+            "eligible": finding.within.trials,
+            "profile": finding.profile,
+            "knowledge": finding.knowledge,
+        },
+    }
+    return result | ({"suppressions": [{"kind": "external", "status": "accepted"}]} if waived else {})
+
+
+def _uri(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name)
+
+
+FORMAT = Format("sarif", "report.sarif", render)
