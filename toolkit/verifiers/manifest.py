@@ -19,7 +19,7 @@ Metric = Literal["squared-euclidean", "euclidean", "cosine"]
 CheckpointFormat = Literal["keras", "keras-weights", "frozen-graph", "saved-model"]
 
 SCHEMA_VERSION = 1
-_LARGEST_SIDE = 4096
+LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -220,8 +220,8 @@ def read_input(table: Table) -> Input:
 def read_side(table: Table, key: str) -> int:
     """Read a crop's width or height in pixels; InputError names the key that is wrong."""
     side: int = table.take(key, int)
-    if not 8 <= side <= _LARGEST_SIDE:
-        raise table.fail(key, f"must be from 8 to {_LARGEST_SIDE}, not {side}")
+    if not 8 <= side <= LARGEST_SIDE:
+        raise table.fail(key, f"must be from 8 to {LARGEST_SIDE}, not {side}")
     return side
 
 
