@@ -12,14 +12,18 @@ from toolkit.defenses.gradients import straight_through
 
 
 class Steps(Protocol):
-    """Operations on images; a value is a tensor (N, H, W, C) or the name of one (N, C, H, W)."""
+    """Operations on images: a value is a tensor (N, H, W, C) or the name of one (N, C, H, W)."""
 
-    def affine(self, value: Any, factor: float | NDArray[np.float32], offset: float = 0.0) -> Any:
-        """Multiply, with one factor for each channel or for all, and add."""
+    def multiply(self, value: Any, factor: float | NDArray[np.float32]) -> Any:
+        """Product with constants."""
         ...
 
-    def divide(self, value: Any, divisors: NDArray[np.float32]) -> Any:
-        """Divide each channel by its divisor: ties stay ties, which a product with the inverse would not keep."""
+    def divide(self, value: Any, divisor: float) -> Any:
+        """Quotient, which a product with the inverse would miss by a rounding."""
+        ...
+
+    def shift(self, value: Any, offset: float) -> Any:
+        """Sum with a constant."""
         ...
 
     def add(self, a: Any, b: Any) -> Any:
@@ -38,16 +42,28 @@ class Steps(Protocol):
         """Round, ties to even, straight-through."""
         ...
 
-    def round_away(self, value: Any) -> Any:
-        """Round, ties away from zero, straight-through."""
-        ...
-
     def convolve(self, value: Any, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> Any:
         """Convolve with a kernel (out, in, height, width), without padding."""
         ...
 
+    def fold(self, value: Any, block: int) -> Any:
+        """Gather squares of `block` x `block` pixels into channels (row, column, channel)."""
+        ...
+
     def unfold(self, value: Any, block: int) -> Any:
         """Spread channels (row, column, channel) over squares of `block` x `block` pixels."""
+        ...
+
+    def lines(self, squares: Any) -> Any:
+        """Folded squares of 8 x 8 pixels as (N, row, column, all else)."""
+        ...
+
+    def squares(self, lines: Any, like: Any) -> Any:
+        """The inverse of `lines`, for folded squares that are `like` these."""
+        ...
+
+    def transform(self, matrix: NDArray[np.float32], lines: Any, *, vertical: bool) -> Any:
+        """`matrix` (8, 8) times each column of 8 values if `vertical`, else times each row."""
         ...
 
     def channels(self, value: Any, first: int, end: int) -> Any:
@@ -75,13 +91,17 @@ class TensorFlowSteps:
 
         self._tf = tf
 
-    def affine(self, value: Any, factor: float | NDArray[np.float32], offset: float = 0.0) -> Any:
-        """Product and sum."""
-        return value * factor + offset
+    def multiply(self, value: Any, factor: float | NDArray[np.float32]) -> Any:
+        """Product."""
+        return value * factor
 
-    def divide(self, value: Any, divisors: NDArray[np.float32]) -> Any:
-        """Quotient."""
-        return value / divisors
+    def divide(self, value: Any, divisor: float) -> Any:
+        """`divide_no_nan`, because a compiled `/` becomes a product."""
+        return self._tf.math.divide_no_nan(value, divisor)
+
+    def shift(self, value: Any, offset: float) -> Any:
+        """Sum."""
+        return value + offset
 
     def add(self, a: Any, b: Any) -> Any:
         """Sum."""
@@ -99,18 +119,32 @@ class TensorFlowSteps:
         """`tf.round`."""
         return straight_through(self._tf.round, value)
 
-    def round_away(self, value: Any) -> Any:
-        """TensorFlow has no such rounding of its own."""
-        tf = self._tf
-        return straight_through(lambda x: tf.sign(x) * tf.floor(tf.abs(x) + 0.5), value)
-
     def convolve(self, value: Any, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> Any:
         """`conv2d`."""
         return self._tf.nn.conv2d(value, kernel.transpose(2, 3, 1, 0), stride, "VALID") + bias
 
+    def fold(self, value: Any, block: int) -> Any:
+        """`space_to_depth`."""
+        return self._tf.nn.space_to_depth(value, block)
+
     def unfold(self, value: Any, block: int) -> Any:
         """`depth_to_space`."""
         return self._tf.nn.depth_to_space(value, block)
+
+    def lines(self, squares: Any) -> Any:
+        """Channels first."""
+        tf = self._tf
+        return tf.reshape(tf.transpose(squares, [0, 3, 1, 2]), [tf.shape(squares)[0], 8, 8, -1])
+
+    def squares(self, lines: Any, like: Any) -> Any:
+        """Channels last."""
+        tf = self._tf
+        n, height, width, _ = tf.unstack(tf.shape(like))
+        return tf.transpose(tf.reshape(lines, [n, like.shape[3], height, width]), [0, 2, 3, 1])
+
+    def transform(self, matrix: NDArray[np.float32], lines: Any, *, vertical: bool) -> Any:
+        """`einsum`."""
+        return self._tf.einsum("ij,njkm->nikm" if vertical else "ij,nkjm->nkim", matrix, lines)
 
     def channels(self, value: Any, first: int, end: int) -> Any:
         """A slice."""
@@ -147,15 +181,17 @@ class OnnxSteps:
     def _integers(self, *values: int) -> str:
         return self._graph.constant(np.array(values, np.int64))
 
-    def affine(self, value: str, factor: float | NDArray[np.float32], offset: float = 0.0) -> str:
-        """Mul and Add."""
-        factors = np.reshape(np.asarray(factor, np.float32), (1, -1, 1, 1))
-        scaled = self._graph.add("Mul", [value, self._graph.constant(factors)])
-        return self._graph.add("Add", [scaled, self._constant(offset)]) if offset else scaled
+    def multiply(self, value: str, factor: float | NDArray[np.float32]) -> str:
+        """Mul."""
+        return self._graph.add("Mul", [value, self._constant(factor)])
 
-    def divide(self, value: str, divisors: NDArray[np.float32]) -> str:
+    def divide(self, value: str, divisor: float) -> str:
         """Div."""
-        return self._graph.add("Div", [value, self._graph.constant(divisors.reshape(1, -1, 1, 1))])
+        return self._graph.add("Div", [value, self._constant(divisor)])
+
+    def shift(self, value: str, offset: float) -> str:
+        """Add."""
+        return self._graph.add("Add", [value, self._constant(offset)])
 
     def add(self, a: str, b: str) -> str:
         """Add."""
@@ -173,19 +209,33 @@ class OnnxSteps:
         """Round."""
         return self._graph.add("Round", [value])
 
-    def round_away(self, value: str) -> str:
-        """Sign, Abs and Floor."""
-        magnitude = self._graph.add("Add", [self._graph.add("Abs", [value]), self._constant(0.5)])
-        return self._graph.add("Mul", [self._graph.add("Sign", [value]), self.floor(magnitude)])
-
     def convolve(self, value: str, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> str:
         """Conv."""
         inputs = [value, self._graph.constant(kernel), self._graph.constant(bias)]
         return self._graph.add("Conv", inputs, strides=[stride, stride])
 
+    def fold(self, value: str, block: int) -> str:
+        """SpaceToDepth."""
+        return self._graph.add("SpaceToDepth", [value], blocksize=block)
+
     def unfold(self, value: str, block: int) -> str:
         """DepthToSpace."""
         return self._graph.add("DepthToSpace", [value], blocksize=block, mode="DCR")
+
+    def lines(self, squares: str) -> str:
+        """Reshape."""
+        return self._graph.add("Reshape", [squares, self._integers(0, 8, 8, -1)])
+
+    def squares(self, lines: str, like: str) -> str:
+        """Reshape to what Shape says."""
+        return self._graph.add("Reshape", [lines, self._graph.add("Shape", [like])])
+
+    def transform(self, matrix: NDArray[np.float32], lines: str, *, vertical: bool) -> str:
+        """MatMul, for columns with all behind them as one axis."""
+        if not vertical:
+            return self._graph.add("MatMul", [self._constant(matrix), lines])
+        flat = self._graph.add("Reshape", [lines, self._integers(0, 8, -1)])
+        return self.lines(self._graph.add("MatMul", [self._constant(matrix), flat]))
 
     def channels(self, value: str, first: int, end: int) -> str:
         """Slice."""
