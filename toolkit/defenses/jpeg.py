@@ -66,7 +66,7 @@ class Jpeg:
 
     def _steps(self, steps: Steps, crops: Any) -> Any:
         levels = steps.round(steps.clip(steps.multiply(crops, 255.0), 0.0, 255.0))
-        colors = steps.floor(steps.convolve(levels, _RGB_TO_YCC, _YCC_ROUNDING))
+        colors = steps.floor(steps.colors(_RGB_TO_YCC, levels, _YCC_ROUNDING, crops))
         luma = _quantize(steps, steps.channels(colors, 0, 1), quantization_table(_LUMA, self.quality))
         chroma = steps.channels(colors, 1, 3)
         if self.subsampling:
@@ -79,8 +79,8 @@ class Jpeg:
             framed = steps.frame(steps.crop(chroma, crops, 2, columns=True))
             chroma = steps.unfold(steps.floor(steps.convolve(framed, _DOUBLE, _DOUBLE_ROUNDING)), 2)
         luma, chroma = (steps.crop(plane, crops, 1, columns=True) for plane in (luma, chroma))
-        tint = steps.floor(steps.convolve(chroma, _CHROMA_TO_RGB, _RGB_ROUNDING))
-        return steps.divide(steps.clip(steps.shift(steps.add(tint, luma), 128.0), 0.0, 255.0), 255.0)
+        tint = steps.floor(steps.colors(_CHROMA_TO_RGB, chroma, _RGB_ROUNDING, crops))
+        return steps.divide(steps.clip(steps.add(tint, steps.shift(luma, 128.0)), 0.0, 255.0), 255.0)
 
 
 def quantization_table(standard: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
@@ -161,7 +161,7 @@ _ONE = 1 << 16
 
 
 def _weights(rows: list[list[float]]) -> NDArray[np.float32]:
-    return (np.rint(np.array(rows) * _ONE) / _ONE).astype(np.float32)[..., None, None]
+    return (np.rint(np.array(rows) * _ONE) / _ONE).astype(np.float32)
 
 
 _RGB_TO_YCC = _weights([[0.299, 0.587, 0.114], [-0.16874, -0.33126, 0.5], [0.5, -0.41869, -0.08131]])
