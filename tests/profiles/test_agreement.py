@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from toolkit.attacks.base import to_unit
+from toolkit.defenses.base import is_random
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.profiles.agreement import compare_forms
@@ -39,11 +40,9 @@ def test_one_file_does_what_the_parts_do(shared: Path, verifier: str, profile) -
     images = np.concatenate([to_unit(crops.images), noise])
     agreement = compare_forms(manifest, profile, images, crops.index, EXECUTION)
     assert agreement.flips == 0
-    assert agreement.alarms <= len(images) // 4, "a squeezer whose forms only come close may move a crop over the alarm"
-    # Where a form only comes close, the defense says so, and its own tests say how close.
-    steps = [step for defense in profile.defenses for step in (defense, *getattr(defense, "options", ()))]
-    if all(step.exact for step in steps):
-        assert agreement.largest_difference < 1e-3
+    assert agreement.alarms == 0
+    # Behind a random zoom, which is 1e-7 apart, a rare value is rounded to the other one of two levels.
+    assert agreement.largest_difference < (1e-2 if any(map(is_random, profile.defenses)) else 1e-3)
 
 
 def test_random_draws_of_the_operating_system_are_distributed_alike() -> None:

@@ -114,9 +114,8 @@ def test_forms_agree_before_a_real_verifier(name: str) -> None:
     known = in_tensorflow(manifest, profile, 4).embed_and_score(crops)
     for form in (fused, known):
         for found, expected in zip(form, staged, strict=True):
-            # Both have JPEG, whose forms differ by a quantization step here and there.
-            np.testing.assert_allclose(found, expected, atol=5e-3)
-    np.testing.assert_allclose(fused[1], known[1], atol=1e-4)
+            # Behind a random zoom, which is 1e-7 apart, a rare value is rounded to the other one of two levels.
+            np.testing.assert_allclose(found, expected, atol=1e-3 if name == "ensemble" else 1e-5)
 
 
 def test_the_gradient_of_the_score_is_its_slope(tmp_path: Path) -> None:

@@ -18,23 +18,26 @@ from toolkit.defenses.parameters import check, number
 class Jpeg:
     """Rounds to 8 bits, compresses and decompresses; `quality` from 5 to 95, `subsampling` for 4:2:0 (else 4:4:4).
 
-    The NumPy form is OpenCV's codec. The TensorFlow and ONNX forms follow libjpeg step by step (JFIF colors in its
-    integers, its chroma filters, its padding by the outermost pixel), all but the fixed-point arithmetic of its
-    cosine transforms. On faces they are 0.001 to 0.1 levels from OpenCV in the mean and at most one level at 98.6 %
-    or more of the values; in a rare block, where a coefficient is on the edge between two steps, up to 17 levels were
-    seen. (With 4:2:0, crops of at most 4 columns differ more: libjpeg then repeats chroma instead of smoothing it.)
-    TensorFlow and ONNX agree with each other to 1e-6 but for such edges. The gradient takes each rounding for the
-    identity.
+    The NumPy form is OpenCV's codec, libjpeg-turbo. The TensorFlow and ONNX forms do what it does, in its integers:
+    JFIF colors, chroma halved and enlarged by its filters, padding by the outermost pixel, its accurate cosine
+    transforms. All three give the same bits (where float32 products are float32: not with a GPU's TF32). With 4:2:0,
+    crops must have 5 columns or more, because libjpeg enlarges narrower ones by another filter. The gradient takes each
+    rounding for the identity.
     """
 
     name: ClassVar[str] = "jpeg"
     backward: ClassVar[Backward] = "straight-through"
-    exact: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
     quality: int = number(75, 5, 95)
     subsampling: bool = True
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def smallest_side(self) -> int:
+        """So that half of the columns are more than 2."""
+        return 5 if self.subsampling else 1
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """OpenCV's encoder and decoder, on 8-bit images."""
@@ -62,23 +65,22 @@ class Jpeg:
         return str(self._steps(OnnxSteps(graph), value))
 
     def _steps(self, steps: Steps, crops: Any) -> Any:
-        levels = steps.round(steps.clip(steps.affine(crops, 255.0), 0.0, 255.0))
-        colors = steps.floor(steps.convolve(levels, _RGB_TO_YCC, _YCC_ROUNDING))
-        luma = steps.affine(steps.channels(colors, 0, 1), 1.0, -128.0)
-        luma = _quantize(steps, luma, 1, quantization_table(_LUMA, self.quality))
+        levels = steps.round(steps.clip(steps.multiply(crops, 255.0), 0.0, 255.0))
+        colors = steps.floor(steps.colors(_RGB_TO_YCC, levels, _YCC_ROUNDING, crops))
+        luma = _quantize(steps, steps.channels(colors, 0, 1), quantization_table(_LUMA, self.quality))
         chroma = steps.channels(colors, 1, 3)
         if self.subsampling:
             # The encoder pads columns before it halves them, and rows (except for an odd one) after.
             halves = steps.convolve(steps.pad(chroma, 4, 16), _HALVE, _HALVE_ROUNDING, stride=4)
             chroma = steps.crop(steps.unfold(steps.floor(halves), 2), crops, 2, columns=False)
-        chroma = _quantize(steps, chroma, 2, quantization_table(_CHROMA, self.quality))
+        chroma = _quantize(steps, chroma, quantization_table(_CHROMA, self.quality))
         if self.subsampling:
             # The decoder knows nothing of the padding.
             framed = steps.frame(steps.crop(chroma, crops, 2, columns=True))
             chroma = steps.unfold(steps.floor(steps.convolve(framed, _DOUBLE, _DOUBLE_ROUNDING)), 2)
         luma, chroma = (steps.crop(plane, crops, 1, columns=True) for plane in (luma, chroma))
-        tint = steps.floor(steps.convolve(chroma, _CHROMA_TO_RGB, np.full(3, 0.5, np.float32)))
-        return steps.affine(steps.clip(steps.affine(steps.add(tint, luma), 1.0, 128.0), 0.0, 255.0), 1 / 255)
+        tint = steps.floor(steps.colors(_CHROMA_TO_RGB, chroma, _RGB_ROUNDING, crops))
+        return steps.divide(steps.clip(steps.add(tint, steps.shift(luma, 128.0)), 0.0, 255.0), 255.0)
 
 
 def quantization_table(standard: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
@@ -87,30 +89,52 @@ def quantization_table(standard: NDArray[np.int64], quality: int) -> NDArray[np.
     return np.clip((standard * percent + 50) // 100, 1, 255)
 
 
-def _quantize(steps: Steps, planes: Any, channels: int, table: NDArray[np.int64]) -> Any:
+def _quantize(steps: Steps, planes: Any, table: NDArray[np.int64]) -> Any:
     """Planes around 0, padded to whole blocks, to the quantized cosine transform and back."""
-    # Channels are ordered (coefficient, plane), as `unfold` wants them.
-    forward = _by_plane(_DCT, channels).reshape(64 * channels, 8, 8, channels).transpose(0, 3, 1, 2)
-    inverse = _by_plane(_DCT.T, channels)[..., None, None]
-    zeros = np.zeros(64 * channels, np.float32)
-    divisors = np.repeat(table.ravel(), channels).astype(np.float32)
-    # libjpeg's transform gives integers, eight times too large.
-    coefficients = steps.round(steps.convolve(steps.pad(planes, 8, 8), forward * np.float32(8), zeros, stride=8))
-    quantized = steps.affine(steps.round_away(steps.divide(coefficients, 8 * divisors)), divisors)
-    restored = steps.unfold(steps.convolve(quantized, inverse, zeros + np.float32(0.5)), 8)
-    return steps.clip(steps.floor(restored), -128.0, 127.0)
+    squares = steps.fold(steps.pad(planes, 8, 8), 8)
+    # Two more bits are kept between rows and columns; the coefficients are eight times too large.
+    rows = _transform(steps, _DCT, steps.lines(squares), 11, vertical=False)
+    coefficients = _transform(steps, _DCT, rows, 15, vertical=True)
+    # A hair more than the quotient sends ties away from zero and moves no other integer over an edge.
+    quotients = steps.multiply(coefficients, ((1 + 2.0**-16) / (8 * table)).astype(np.float32)[..., None])
+    restored = steps.multiply(steps.round(quotients), table.astype(np.float32)[..., None])
+    columns = _transform(steps, _DCT.T, restored, 11, vertical=True)
+    pixels = steps.clip(_transform(steps, _DCT.T, columns, 18, vertical=False), -128.0, 127.0)
+    return steps.unfold(steps.squares(pixels, squares), 8)
 
 
-def _by_plane(matrix: NDArray[np.float32], planes: int) -> NDArray[np.float32]:
-    """The same matrix for each plane, none mixing with another; planes are the faster index."""
-    return np.kron(matrix, np.eye(planes, dtype=np.float32)).astype(np.float32)
+def _transform(steps: Steps, matrix: NDArray[np.int64], lines: Any, bits: int, *, vertical: bool) -> Any:
+    """`matrix` times integers, in 2^`bits`ths, rounded with ties up.
+
+    The inputs are below 2^13 and the sums up to 2^29, which float32 does not hold: hence two sums of fewer bits.
+    """
+    coarse = np.rint(matrix / 128)
+    fine = steps.transform((matrix / 128 - coarse).astype(np.float32), lines, vertical=vertical)
+    carried = steps.floor(steps.shift(fine, 2.0 ** (bits - 8)))
+    total = steps.add(steps.transform(coarse.astype(np.float32), lines, vertical=vertical), carried)
+    return steps.floor(steps.multiply(total, 2.0 ** (7 - bits)))
 
 
-def _dct() -> NDArray[np.float32]:
-    """The orthonormal cosine transform of 8 x 8 pixels: (coefficient, pixel), rows first in both."""
-    frequency, position = np.mgrid[:8, :8]
-    line = np.cos(np.pi * frequency * (2 * position + 1) / 16) * np.where(frequency == 0, np.sqrt(1 / 8), 0.5)
-    return np.kron(line, line).astype(np.float32)
+def _dct() -> NDArray[np.int64]:
+    """The cosine transform of a line of 8 pixels in 8192ths, sqrt(8) times the orthonormal one: (frequency, pixel).
+
+    Not the nearest integers: they are sums of the 12 rounded constants of Loeffler, Ligtenberg and Moschytz 1989, which
+    is how libjpeg's `islow` multiplies; the other half mirrors this one.
+    """
+    half = np.array(
+        [
+            [8192, 8192, 8192, 8192],
+            [11363, 9633, 6437, 2260],
+            [10703, 4433, -4433, -10703],
+            [9633, -2259, -11362, -6436],
+            [8192, -8192, -8192, 8192],
+            [6437, -11362, 2261, 9633],
+            [4433, -10704, 10704, -4433],
+            [2260, -6436, 9633, -11363],
+        ]
+    )
+    sign = np.resize([[1], [-1]], (8, 1))
+    return np.hstack([half, sign * half[:, ::-1]])
 
 
 _DCT = _dct()
@@ -132,29 +156,35 @@ _CHROMA = np.full((8, 8), 99)
 _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
 # JFIF's colors in 65,536ths, which is how libjpeg rounds them; float32 holds all sums without an error, and a floor
-# behind them rounds (chroma a hair lower, so that no 127.5 becomes 128). Chroma is around 0 here.
+# behind them rounds (chroma a hair lower, so that no 127.5 becomes 128). Luma and chroma are around 0 here.
 _ONE = 1 << 16
 
 
 def _weights(rows: list[list[float]]) -> NDArray[np.float32]:
-    return (np.rint(np.array(rows) * _ONE) / _ONE).astype(np.float32)[..., None, None]
+    return (np.rint(np.array(rows) * _ONE) / _ONE).astype(np.float32)
 
 
-_RGB_TO_YCC = _weights([[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]])
-_YCC_ROUNDING = np.array([0.5, 0.5 - 1 / _ONE, 0.5 - 1 / _ONE], np.float32)
-_CHROMA_TO_RGB = _weights([[0.0, 1.402], [-0.344136286, -0.714136286], [1.772, 0.0]])
+_RGB_TO_YCC = _weights([[0.299, 0.587, 0.114], [-0.16874, -0.33126, 0.5], [0.5, -0.41869, -0.08131]])
+_YCC_ROUNDING = np.array([0.5 - 128, 0.5 - 1 / _ONE, 0.5 - 1 / _ONE], np.float32)
+_CHROMA_TO_RGB = _weights([[0.0, 1.402], [-0.34414, -0.71414], [1.772, 0.0]])
+_RGB_ROUNDING = np.full(3, 0.5, np.float32)
+
+
+def _by_plane(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same matrix for both planes of chroma, none mixing with the other; planes are the faster index."""
+    return np.kron(matrix, np.eye(2, dtype=np.float32)).astype(np.float32)
 
 
 def _halve() -> NDArray[np.float32]:
     """Means of 2 x 2 pixels as channels (row, column, plane) of 4 x 4 pixels."""
     means = np.kron(np.eye(4), np.full(4, 0.25)).reshape(2, 2, 2, 2, 2, 2).transpose(0, 1, 2, 4, 3, 5)
-    return _by_plane(means.reshape(4, 16).astype(np.float32), 2).reshape(8, 4, 4, 2).transpose(0, 3, 1, 2)
+    return _by_plane(means.reshape(4, 16).astype(np.float32)).reshape(8, 4, 4, 2).transpose(0, 3, 1, 2)
 
 
 def _double() -> NDArray[np.float32]:
     """Twice as many rows and columns as channels (row, column, plane): three parts the nearer, one the farther."""
     line = np.array([[1, 3, 0], [0, 3, 1]]) / 4
-    return _by_plane(np.kron(line, line).astype(np.float32), 2).reshape(8, 3, 3, 2).transpose(0, 3, 1, 2)
+    return _by_plane(np.kron(line, line).astype(np.float32)).reshape(8, 3, 3, 2).transpose(0, 3, 1, 2)
 
 
 # libjpeg's alternating rounding, column by column, in the same order of channels.

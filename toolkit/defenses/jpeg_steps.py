@@ -12,14 +12,18 @@ from toolkit.defenses.gradients import straight_through
 
 
 class Steps(Protocol):
-    """Operations on images; a value is a tensor (N, H, W, C) or the name of one (N, C, H, W)."""
+    """Operations on images: a value is a tensor (N, H, W, C) or the name of one (N, C, H, W)."""
 
-    def affine(self, value: Any, factor: float | NDArray[np.float32], offset: float = 0.0) -> Any:
-        """Multiply, with one factor for each channel or for all, and add."""
+    def multiply(self, value: Any, factor: float | NDArray[np.float32]) -> Any:
+        """Product with constants."""
         ...
 
-    def divide(self, value: Any, divisors: NDArray[np.float32]) -> Any:
-        """Divide each channel by its divisor: ties stay ties, which a product with the inverse would not keep."""
+    def divide(self, value: Any, divisor: float) -> Any:
+        """Quotient, which a product with the inverse would miss by a rounding."""
+        ...
+
+    def shift(self, value: Any, offset: float) -> Any:
+        """Sum with a constant."""
         ...
 
     def add(self, a: Any, b: Any) -> Any:
@@ -38,16 +42,32 @@ class Steps(Protocol):
         """Round, ties to even, straight-through."""
         ...
 
-    def round_away(self, value: Any) -> Any:
-        """Round, ties away from zero, straight-through."""
+    def colors(self, matrix: NDArray[np.float32], value: Any, bias: NDArray[np.float32], like: Any) -> Any:
+        """`matrix` (out, in) times the channels of each pixel, plus `bias`; the result has the shape of `like`."""
         ...
 
     def convolve(self, value: Any, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> Any:
         """Convolve with a kernel (out, in, height, width), without padding."""
         ...
 
+    def fold(self, value: Any, block: int) -> Any:
+        """Gather squares of `block` x `block` pixels into channels (row, column, channel)."""
+        ...
+
     def unfold(self, value: Any, block: int) -> Any:
         """Spread channels (row, column, channel) over squares of `block` x `block` pixels."""
+        ...
+
+    def lines(self, squares: Any) -> Any:
+        """Folded squares of 8 x 8 pixels with all that is no row or column within them around: (., 8, 8, .)."""
+        ...
+
+    def squares(self, lines: Any, like: Any) -> Any:
+        """The inverse of `lines`, for folded squares that are `like` these."""
+        ...
+
+    def transform(self, matrix: NDArray[np.float32], lines: Any, *, vertical: bool) -> Any:
+        """`matrix` (8, 8) times each column of 8 values if `vertical`, else times each row."""
         ...
 
     def channels(self, value: Any, first: int, end: int) -> Any:
@@ -75,13 +95,17 @@ class TensorFlowSteps:
 
         self._tf = tf
 
-    def affine(self, value: Any, factor: float | NDArray[np.float32], offset: float = 0.0) -> Any:
-        """Product and sum."""
-        return value * factor + offset
+    def multiply(self, value: Any, factor: float | NDArray[np.float32]) -> Any:
+        """Product."""
+        return value * factor
 
-    def divide(self, value: Any, divisors: NDArray[np.float32]) -> Any:
-        """Quotient."""
-        return value / divisors
+    def divide(self, value: Any, divisor: float) -> Any:
+        """`divide_no_nan`, because a compiled `/` becomes a product."""
+        return self._tf.math.divide_no_nan(value, divisor)
+
+    def shift(self, value: Any, offset: float) -> Any:
+        """Sum."""
+        return value + offset
 
     def add(self, a: Any, b: Any) -> Any:
         """Sum."""
@@ -99,31 +123,50 @@ class TensorFlowSteps:
         """`tf.round`."""
         return straight_through(self._tf.round, value)
 
-    def round_away(self, value: Any) -> Any:
-        """TensorFlow has no such rounding of its own."""
-        tf = self._tf
-        return straight_through(lambda x: tf.sign(x) * tf.floor(tf.abs(x) + 0.5), value)
+    def colors(self, matrix: NDArray[np.float32], value: Any, bias: NDArray[np.float32], like: Any) -> Any:  # noqa: ARG002
+        """`conv2d`."""
+        return self.convolve(value, matrix[..., None, None], bias)
 
     def convolve(self, value: Any, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> Any:
         """`conv2d`."""
         return self._tf.nn.conv2d(value, kernel.transpose(2, 3, 1, 0), stride, "VALID") + bias
 
+    def fold(self, value: Any, block: int) -> Any:
+        """`space_to_depth`."""
+        return self._tf.nn.space_to_depth(value, block)
+
     def unfold(self, value: Any, block: int) -> Any:
         """`depth_to_space`."""
         return self._tf.nn.depth_to_space(value, block)
+
+    def lines(self, squares: Any) -> Any:
+        """`reshape`."""
+        return self._tf.reshape(squares, [-1, 8, 8, squares.shape[3] // 64])
+
+    def squares(self, lines: Any, like: Any) -> Any:
+        """`reshape`."""
+        return self._tf.ensure_shape(self._tf.reshape(lines, self._tf.shape(like)), like.shape)
+
+    def transform(self, matrix: NDArray[np.float32], lines: Any, *, vertical: bool) -> Any:
+        """One `matmul` over whole squares: zeros are cheaper than transpositions."""
+        planes = lines.shape[3]
+        factors = (matrix, np.eye(8)) if vertical else (np.eye(8), matrix)
+        whole = np.kron(np.kron(*factors), np.eye(planes)).astype(np.float32)
+        product = self._tf.matmul(self._tf.reshape(lines, [-1, 64 * planes]), whole.T)
+        return self._tf.reshape(product, [-1, 8, 8, planes])
 
     def channels(self, value: Any, first: int, end: int) -> Any:
         """A slice."""
         return value[..., first:end]
 
     def pad(self, value: Any, rows: int, columns: int) -> Any:
-        """TensorFlow has no such padding, hence a gather."""
+        """TensorFlow has no such padding, and a gather would have a slow gradient."""
         tf = self._tf
-        for axis, multiple in ((1, rows), (2, columns)):
-            side = tf.shape(value)[axis]
-            padded = (side + multiple - 1) // multiple * multiple
-            value = tf.gather(value, tf.minimum(tf.range(padded), side - 1), axis=axis)
-        return value
+        shape = tf.shape(value)
+        below = tf.tile(value[:, -1:], [1, -shape[1] % rows, 1, 1])
+        value = tf.concat([value, below], axis=1)
+        beside = tf.tile(value[:, :, -1:], [1, 1, -shape[2] % columns, 1])
+        return tf.concat([value, beside], axis=2)
 
     def frame(self, value: Any) -> Any:
         """A symmetric pad by one pixel repeats the border."""
@@ -147,15 +190,17 @@ class OnnxSteps:
     def _integers(self, *values: int) -> str:
         return self._graph.constant(np.array(values, np.int64))
 
-    def affine(self, value: str, factor: float | NDArray[np.float32], offset: float = 0.0) -> str:
-        """Mul and Add."""
-        factors = np.reshape(np.asarray(factor, np.float32), (1, -1, 1, 1))
-        scaled = self._graph.add("Mul", [value, self._graph.constant(factors)])
-        return self._graph.add("Add", [scaled, self._constant(offset)]) if offset else scaled
+    def multiply(self, value: str, factor: float | NDArray[np.float32]) -> str:
+        """Mul."""
+        return self._graph.add("Mul", [value, self._constant(factor)])
 
-    def divide(self, value: str, divisors: NDArray[np.float32]) -> str:
+    def divide(self, value: str, divisor: float) -> str:
         """Div."""
-        return self._graph.add("Div", [value, self._graph.constant(divisors.reshape(1, -1, 1, 1))])
+        return self._graph.add("Div", [value, self._constant(divisor)])
+
+    def shift(self, value: str, offset: float) -> str:
+        """Add."""
+        return self._graph.add("Add", [value, self._constant(offset)])
 
     def add(self, a: str, b: str) -> str:
         """Add."""
@@ -173,19 +218,40 @@ class OnnxSteps:
         """Round."""
         return self._graph.add("Round", [value])
 
-    def round_away(self, value: str) -> str:
-        """Sign, Abs and Floor."""
-        magnitude = self._graph.add("Add", [self._graph.add("Abs", [value]), self._constant(0.5)])
-        return self._graph.add("Mul", [self._graph.add("Sign", [value]), self.floor(magnitude)])
+    def colors(self, matrix: NDArray[np.float32], value: str, bias: NDArray[np.float32], like: str) -> str:
+        """MatMul, a tenth of the time of Conv on so few channels."""
+        flat = self._graph.add("Reshape", [value, self._integers(0, 0, -1)])
+        product = self._graph.add("MatMul", [self._constant(matrix), flat])
+        total = self._graph.add("Add", [product, self._constant(bias[:, None])])
+        return self._graph.add("Reshape", [total, self._graph.add("Shape", [like])])
 
     def convolve(self, value: str, kernel: NDArray[np.float32], bias: NDArray[np.float32], stride: int = 1) -> str:
         """Conv."""
         inputs = [value, self._graph.constant(kernel), self._graph.constant(bias)]
         return self._graph.add("Conv", inputs, strides=[stride, stride])
 
+    def fold(self, value: str, block: int) -> str:
+        """SpaceToDepth."""
+        return self._graph.add("SpaceToDepth", [value], blocksize=block)
+
     def unfold(self, value: str, block: int) -> str:
         """DepthToSpace."""
         return self._graph.add("DepthToSpace", [value], blocksize=block, mode="DCR")
+
+    def lines(self, squares: str) -> str:
+        """Reshape."""
+        return self._graph.add("Reshape", [squares, self._integers(0, 8, 8, -1)])
+
+    def squares(self, lines: str, like: str) -> str:
+        """Reshape to what Shape says."""
+        return self._graph.add("Reshape", [lines, self._graph.add("Shape", [like])])
+
+    def transform(self, matrix: NDArray[np.float32], lines: str, *, vertical: bool) -> str:
+        """MatMul, for columns with all behind them as one axis."""
+        if not vertical:
+            return self._graph.add("MatMul", [self._constant(matrix), lines])
+        flat = self._graph.add("Reshape", [lines, self._integers(0, 8, -1)])
+        return self.lines(self._graph.add("MatMul", [self._constant(matrix), flat]))
 
     def channels(self, value: str, first: int, end: int) -> str:
         """Slice."""
