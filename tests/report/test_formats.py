@@ -1,0 +1,185 @@
+"""Formats must say what the verdict says, and nothing that a run is called may act in the reader's browser or CI."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import shutil
+import subprocess
+import threading
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from tests.risk.runs import Told, told_run
+from toolkit.audit.outcomes import Run
+from toolkit.audit.plan import Unavailable
+from toolkit.report.risk import print_comparison, print_findings, print_overall, print_verdict
+from toolkit.report.write import choose_formats, write_reports
+from toolkit.risk.compare import compare
+from toolkit.risk.findings import Picture, Reason, Report, Verdict
+from toolkit.risk.policy import find_policy
+from toolkit.risk.rate import rate
+
+POLICY = find_policy("access-control")
+ALL = choose_formats(["terminal", "html", "markdown", "sarif", "junit", "json"])
+HIGH = "deepfool/perfect/mean3/impersonation"
+SCENARIOS = [
+    Told("deepfool", "perfect", "none", dodged=30, impersonated=30),
+    Told("deepfool", "zero", "mean3", dodged=2),
+    Told("deepfool", "perfect", "mean3", dodged=20, impersonated=25),
+    Told("square", "query", "mean3", dodged=4, queries=300),
+]
+
+
+def report(run: Run | None = None, *, waived: bool = False) -> Report:
+    run = told_run(SCENARIOS, unavailable=[Unavailable("apgd", "no gradients")]) if run is None else run
+    risk = rate(run, POLICY)
+    blamed = Reason("risk", "high: it falls", HIGH)
+    missing = Reason("incomplete", "apgd was not run", None, "insufficient")
+    verdict = Verdict("insufficient", (missing,), (blamed,)) if waived else Verdict("fail", (blamed, missing), ())
+    return Report(run, risk, verdict)
+
+
+def written(of: Report, folder: Path) -> dict[str, str]:
+    paths = write_reports(of, ALL, folder)
+    assert len(paths) == len(ALL) == 5
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def test_every_format_says_the_verdict_and_what_was_not_run(tmp_path: Path) -> None:
+    texts = written(report(), tmp_path)
+    for name, text in texts.items():
+        assert HIGH in text or name == "report.junit.xml", name
+        assert "apgd" in text, name
+    assert "Gate: FAIL" in texts["report.html"]
+    assert "Gate: FAIL" in texts["report.md"]
+    assert json.loads(texts["risk.json"])["verdict"]["status"] == "fail"
+    assert json.loads(texts["report.sarif"])["runs"][0]["properties"]["verdict"] == "fail"
+
+
+def test_junit_fails_what_is_blamed_and_skips_what_is_not_known(tmp_path: Path) -> None:
+    top = ET.fromstring(written(report(), tmp_path)["report.junit.xml"])
+    cases = {case.get("name"): case for case in top.iter("testcase")}
+    assert cases[HIGH].find("failure") is not None
+    assert cases["apgd was not run"].find("skipped") is not None
+    for suite in top:
+        assert int(suite.get("tests", "")) == len(suite)
+        assert int(suite.get("failures", "")) == len(suite.findall("testcase/failure"))
+        assert int(suite.get("skipped", "")) == len(suite.findall("testcase/skipped"))
+    waived = ET.fromstring(written(report(waived=True), tmp_path)["report.junit.xml"])
+    case = next(case for case in waived.iter("testcase") if case.get("name") == HIGH)
+    assert case.find("failure") is None
+    assert case.find("skipped") is not None, "what is waived has not passed"
+    few = report(told_run(SCENARIOS, pairs=3))
+    unknown = [f.id for f in few.risk.findings if f.severity == "unknown"]
+    cases = {c.get("name"): c for c in ET.fromstring(written(few, tmp_path)["report.junit.xml"]).iter("testcase")}
+    assert unknown
+    assert all(cases[name].find("skipped") is not None for name in unknown)
+
+
+def test_sarif_has_a_level_a_fingerprint_and_suppressions(tmp_path: Path) -> None:
+    (run,) = json.loads(written(report(waived=True), tmp_path)["report.sarif"])["runs"]
+    by_id = {r["partialFingerprints"]["sixpixels/finding/v1"]: r for r in run["results"]}
+    assert len(by_id) == len(run["results"]) == 2 * len(SCENARIOS)
+    assert by_id[HIGH]["level"] == "error"
+    assert [s["kind"] for s in by_id[HIGH]["suppressions"]] == ["external"]
+    assert all("suppressions" not in r for name, r in by_id.items() if name != HIGH)
+    rules = run["tool"]["driver"]["rules"]
+    assert all(rules[r["ruleIndex"]]["id"] == r["ruleId"] for r in run["results"])
+    assert run["invocations"][0]["executionSuccessful"] is False, "an attack could not be run"
+    assert run["artifacts"][0]["hashes"]["sha-256"] == "0" * 64
+
+
+class Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def hostile(address: str) -> Report:
+    """A run whose every name is an attack on its reader."""
+    bad = f'</style><script src="{address}/s"></script><img src={address}/i onerror=alert(1)>"\'|`@all\x00\x1b[31m'
+    run = told_run(
+        [replace(s, profile=s.profile if s.profile == "none" else bad) for s in SCENARIOS], profiles=("none", bad)
+    )
+    a = replace(run.assessment, run=bad, pairs_source=bad, caveats=(bad,), left_out=(bad,))
+    a = replace(a, target=replace(a.target, name=bad, model=bad), unavailable=(Unavailable(bad, bad),))
+    made = report(replace(run, assessment=a))
+    return replace(made, pictures=(Picture(bad, b"\x89PNG"),))
+
+
+def test_nothing_that_a_run_is_called_becomes_markup(tmp_path: Path) -> None:
+    texts = written(hostile("http://127.0.0.1:9"), tmp_path)
+    page = Elements()
+    page.feed(texts["report.html"])
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+        assert (attributes.get("src") or "data:").startswith("data:"), tag
+        assert (attributes.get("href") or "#").startswith("#"), tag
+    assert "default-src 'none'" in texts["report.html"]
+    assert "<script" not in texts["report.md"]
+    assert "@all" not in texts["report.md"], "nobody is called by a report"
+    ET.fromstring(texts["report.junit.xml"])
+    json.loads(texts["report.sarif"])
+
+
+def chromium(*arguments: str) -> subprocess.CompletedProcess[str]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("there is no Chromium here")
+    quiet = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+    flags = [
+        f"--{flag}" for flag in (*quiet.split(), "disable-component-update", "disable-sync", "enable-logging=stderr")
+    ]
+    return subprocess.run([found, *flags, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_real_browser_shows_it_without_an_error_and_without_a_request(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        written(hostile(f"http://127.0.0.1:{server.server_port}"), tmp_path)
+        page = (tmp_path / "report.html").as_uri()
+        done = chromium(f"--user-data-dir={tmp_path / 'user'}", "--window-size=390,800", "--dump-dom", page)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    assert "Overall risk" in done.stdout
+    assert done.stdout.count("<svg") > 3
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert asked == []
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_terminal_cuts_nothing_off(width: int, encoding: str, tmp_path: Path) -> None:
+    made = report()
+    with (tmp_path / "page").open("w", encoding=encoding) as stream:
+        console = Console(file=stream, width=width, highlight=False, no_color=True, legacy_windows=False)
+        print_overall(made.risk, console)
+        print_findings(made.risk, console)
+        print_verdict(made.verdict or Verdict("pass", (), ()), console)
+        print_comparison(compare([made.run, made.run], POLICY), console)
+    lines = (tmp_path / "page").read_text(encoding=encoding).splitlines()
+    assert max(map(len, lines)) <= width
+    page = "".join(" ".join(lines).split())
+    for said in (HIGH, "OVERALLHIGH", "gateFAIL", "apgdwasnotrun", made.risk.next_steps[0].replace(" ", "")):
+        assert said.replace(" ", "") in page.replace("|", "").replace("│", ""), said
+    assert "…" not in page
