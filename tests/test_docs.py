@@ -150,7 +150,8 @@ def commands(text: str) -> list[list[str]]:
     """The lines of a page's shell blocks that call sixpixels."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = itertools.chain(*(block.replace("\\\n", " ").splitlines() for block in blocks))
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("sixpixels ")]
+    # What the shell does with the output is no argument.
+    return [shlex.split(re.split(r" [|>] ", line)[0], comments=True) for line in lines if line.startswith("sixpixels ")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
