@@ -8,14 +8,16 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from toolkit.verifiers.quiet import settle_tensorflow
+
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # A busy machine is not a slow test.
 hypothesis.settings.register_profile("toolkit", deadline=None)
 hypothesis.settings.load_profile("toolkit")
 
-# Quiet TensorFlow before any test imports it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Some tests import TensorFlow themselves, and workers are compared with this process.
+settle_tensorflow()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

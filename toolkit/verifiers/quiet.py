@@ -14,6 +14,12 @@ from toolkit.errors import UnavailableError
 _THREADS = "4"
 
 
+def settle_tensorflow() -> None:
+    """Say in the environment how TensorFlow is to run here; it is read when TensorFlow loads, and never again."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", _THREADS)
+
+
 def import_tensorflow() -> Any:
     """Import TensorFlow, silence it, make it Keras' backend, and return the module.
 
@@ -22,10 +28,8 @@ def import_tensorflow() -> Any:
     Raises:
         UnavailableError: TensorFlow is not installed.
     """
-    # All are read when the libraries load, and never again.
     if "tensorflow" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", _THREADS)
+        settle_tensorflow()
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
