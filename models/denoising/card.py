@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 from training_faces import lfw_photographs
 
 from toolkit.attacks.base import to_8bit, to_unit
-from toolkit.audit.assessment import clean_result
+from toolkit.audit.clean import clean_result
 from toolkit.audit.replay import run_clean
 from toolkit.defenses.denoiser import Denoiser
 from toolkit.defenses.mean import Mean

@@ -161,15 +161,15 @@ def main() -> None:
         return f"| {name} | " + " | ".join(values) + " |"
 
     def at_fmr(result, target: float) -> str:
-        point = dict(result.at_fmr)[target]
+        point = dict(result.clean.at_fmr)[target]
         return "too few pairs" if point is None else f"{percent(point.fnmr)} %"
 
     rows = [
         row("pairs", [f"{r.genuine} + {r.impostor}" for r in results]),
-        row(f"accuracy at {results[0].threshold:g}", [f"{percent(r.accuracy)} %" for r in results]),
-        row("FNMR", [f"{percent(r.fnmr)} %" for r in results]),
-        row("FMR", [f"{percent(r.fmr)} %" for r in results]),
-        row("EER", [f"{100 * r.eer:.2f} %" for r in results]),
+        row(f"accuracy at {results[0].threshold:g}", [f"{percent(r.clean.accuracy)} %" for r in results]),
+        row("FNMR", [f"{percent(r.clean.fnmr)} %" for r in results]),
+        row("FMR", [f"{percent(r.clean.fmr)} %" for r in results]),
+        row("EER", [f"{100 * (r.clean.eer or 0.0):.2f} %" for r in results]),
         row("FNMR at FMR 1e-2", [at_fmr(r, 1e-2) for r in results]),
         row("FNMR at FMR 1e-3", [at_fmr(r, 1e-3) for r in results]),
         row("left out (no face found)", [str(len(r.left_out)) for r in results]),

@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models"), str(HERE)]
 from training_faces import lfw_photographs
 
 from toolkit.attacks.base import to_unit
-from toolkit.audit.assessment import clean_result
+from toolkit.audit.clean import clean_result
 from toolkit.audit.replay import run_clean
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs

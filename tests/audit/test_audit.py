@@ -16,7 +16,8 @@ from rich.console import Console
 from tests.models import write_linear, write_people
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.square import Square
-from toolkit.audit.assessment import Assessment, clean_result, scenario_results
+from toolkit.audit.assessment import Assessment, scenario_results
+from toolkit.audit.clean import clean_result
 from toolkit.audit.plan import Knowledge, Scenario, make_plan
 from toolkit.audit.replay import CleanRun, Replay
 from toolkit.audit.run import Request, run_audit, run_name

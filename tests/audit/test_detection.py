@@ -15,7 +15,8 @@ from rich.console import Console
 from tests.audit.test_audit import Silent, request_
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
-from toolkit.audit.assessment import clean_result, scenario_results
+from toolkit.audit.assessment import scenario_results
+from toolkit.audit.clean import clean_result
 from toolkit.audit.detection import calibrate_detector, detection_results, score_threshold
 from toolkit.audit.plan import Scenario
 from toolkit.audit.replay import CleanRun, Replay

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import toolkit.attacks
-from toolkit.audit.assessment import Assessment, Target, clean_result, scenario_results
+from toolkit.audit.assessment import Assessment, Target, scenario_results
+from toolkit.audit.clean import clean_result
 from toolkit.audit.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
 from toolkit.audit.plan import Knowledge, Scenario, Unavailable
 from toolkit.audit.replay import CleanRun, Replay

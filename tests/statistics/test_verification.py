@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import math
 
 import numpy as np
@@ -13,13 +12,13 @@ from scipy import stats
 from toolkit.errors import InputError, InsufficientError
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import (
+    OperatingPoint,
     best_threshold,
     cross_validated_accuracy,
     d_prime,
     eer,
     fmr_fnmr,
     fnmr_at_fmr,
-    identity_bootstrap,
     roc,
 )
 
@@ -88,7 +87,7 @@ def test_fnmr_at_fmr_uses_the_largest_threshold_allowed() -> None:
     point = fnmr_at_fmr(distances, genuine, 0.01)
     assert point is not None
     # Three of 300 impostors (1, 2, 3) may pass; 4 is the largest threshold that does not let the fourth in.
-    assert point == (4.0, Rate(2, 3), Rate(3, 300))
+    assert point == OperatingPoint(4.0, Rate(2, 3), Rate(3, 300))
 
 
 def test_fnmr_at_fmr_is_not_claimed_without_impostors_to_show_it() -> None:
@@ -167,62 +166,6 @@ def test_drawn_folds_are_stratified_and_follow_the_seed() -> None:
     assert first.accuracy == pytest.approx(stats.norm.cdf(1.5), abs=0.05)
     with pytest.raises(InsufficientError, match="folds"):
         cross_validated_accuracy(distances[95:110], genuine[95:110], n_folds=10)
-
-
-def test_identity_bootstrap_is_wider_than_its_pairs_suggest() -> None:
-    """Ten people, fifty pairs each, two of whom always fail: two of ten is what is known, not 100 of 500."""
-    people = np.repeat(np.arange(10), 50)
-    distances, genuine = np.where(people < 2, 2.0, 0.0), np.ones(500, bool)
-    low, high = identity_bootstrap(
-        distances, genuine, people, people, threshold=1.0, statistic="fnmr", rng=np.random.default_rng(0)
-    )
-    # The multiplicities of the two are binomial(10, 0.2) together.
-    assert (low, high) == pytest.approx(tuple(stats.binom.interval(0.95, 10, 0.2) / np.array(10)), abs=1e-9)
-
-
-def test_impostor_pairs_weigh_the_product_of_their_people() -> None:
-    """Five people are drawn; pair (0, 1) errs and (2, 3) does not, so 2 x 1 against 1 x 1 gives 2/3, and so on."""
-    probes, references = np.array([0, 2, 4]), np.array([1, 3, 4])
-    distances, genuine = np.array([0.0, 2.0, 0.0]), np.array([False, False, True])
-    seen = set()
-    for seed in range(600):
-        # Draws without an impostor pair say nothing.
-        with contextlib.suppress(InsufficientError):
-            only, same = identity_bootstrap(
-                distances,
-                genuine,
-                probes,
-                references,
-                threshold=1.0,
-                statistic="fmr",
-                rng=np.random.default_rng(seed),
-                draws=1,
-            )
-            assert only == same
-            seen.add(round(only, 9))
-    assert seen == {0.0, round(1 / 3, 9), 0.5, round(2 / 3, 9), 1.0}
-
-
-def test_accuracy_bootstrap_holds_the_accuracy() -> None:
-    rng = np.random.default_rng(1)
-    probes = rng.integers(40, size=600)
-    references = np.where(np.arange(600) % 2, probes, (probes + 1 + rng.integers(39, size=600)) % 40)
-    genuine = probes == references
-    distances = rng.normal(size=600) + np.where(genuine, 0, 2.0)
-    low, high = identity_bootstrap(
-        distances, genuine, probes, references, threshold=1.0, statistic="accuracy", rng=np.random.default_rng(2)
-    )
-    assert low < ((distances < 1) == genuine).mean() < high
-    again = identity_bootstrap(
-        distances, genuine, probes, references, threshold=1.0, statistic="accuracy", rng=np.random.default_rng(2)
-    )
-    assert again == (low, high)
-
-
-def test_contradictory_identities_are_refused() -> None:
-    ones = np.ones(len(DISTANCES), np.int64)
-    with pytest.raises(InputError, match="4 pairs have identities"):
-        identity_bootstrap(DISTANCES, GENUINE, ones, ones, threshold=1.0, statistic="fmr", rng=np.random.default_rng(0))
 
 
 def test_unusable_arrays_are_refused() -> None:

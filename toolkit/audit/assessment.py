@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack
+from toolkit.audit.clean import CleanResult
 from toolkit.audit.detection import DetectionResult
 from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Scenario, Unavailable
 from toolkit.audit.replay import CleanRun, Replay
 from toolkit.audit.sanity import Check
 from toolkit.export.parity import Parity
 from toolkit.statistics.intervals import Rate
-from toolkit.statistics.verification import eer
 
 # L2 budgets of the paper's table 1, besides no limit.
 BUDGETS = (5.0, 1.0)
@@ -37,21 +37,6 @@ class Target:
     gradients_from: str | None
     onnxruntime: str
     tensorflow: str | None
-
-
-@dataclass(frozen=True)
-class CleanResult:
-    """Clean decisions of one deployed profile at the manifest's threshold.
-
-    `false_alarm` is the share of distinct clean crops that its detector flags, apart from the decisions; None without.
-    """
-
-    profile: str
-    fnmr: Rate
-    fmr: Rate
-    accuracy: Rate
-    eer: float | None
-    false_alarm: Rate | None = None
 
 
 @dataclass(frozen=True)
@@ -115,20 +100,6 @@ class Assessment:
     detection: tuple[DetectionResult, ...]
     group: int | None = None
     suite: str = "standard"
-
-
-def clean_result(profile: str, clean: CleanRun, genuine: NDArray[np.bool_]) -> CleanResult:
-    """Clean error rates of one profile. EER is None where one of the two kinds of pairs is missing."""
-    wrong = ~clean.correct
-    both = genuine.any() and not genuine.all()
-    return CleanResult(
-        profile,
-        Rate(int(wrong[genuine].sum()), int(genuine.sum())),
-        Rate(int(wrong[~genuine].sum()), int((~genuine).sum())),
-        Rate(int(clean.correct.sum()), len(genuine)),
-        float(eer(clean.distances, genuine)) if both else None,
-        clean.false_alarms,
-    )
 
 
 def scenario_results(

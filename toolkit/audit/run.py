@@ -18,12 +18,12 @@ from toolkit.attacks.base import Attack, to_unit
 from toolkit.audit.assessment import (
     Assessment,
     Target,
-    clean_result,
     make_caveats,
     scenario_results,
     worst_finding,
 )
 from toolkit.audit.bench import Bench, gradient_draws
+from toolkit.audit.clean import clean_result, people_of
 from toolkit.audit.collect import Collector, InterruptedAuditError
 from toolkit.audit.craft import Series, attack_parameters
 from toolkit.audit.detection import detection_results
@@ -124,6 +124,8 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
     folder.mkdir(parents=True, exist_ok=True)
     clean = {profile: run_clean(bench.deployed(profile), crops, decision, spill=folder) for profile in deployed}
+    people = people_of(crops.pairs) if crops.gallery is None else None
+    clean_results = [clean_result(p.name, clean[p], genuine, people, request.seed) for p in request.profiles]
 
     uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
     parity = _parity(verifier, bench.gradients(bare), crops, manifest) if uses_gradients else None
@@ -147,7 +149,6 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
         goals = ("group",)
         results = [replace(result, goal="group") for result in results]
         detection = [replace(result, goal="group") for result in detection if result.goal == "impersonation"]
-    clean_results = [clean_result(p.name, clean[p], genuine) for p in request.profiles]
     draws = {p.name: gradient_draws(p) * p.draws for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
     return Assessment(

@@ -13,13 +13,12 @@ from toolkit.audit.plan import ADAPTIVE
 from toolkit.report.svg import Axis, Line, Values, axis, chart
 from toolkit.risk.rate import goal_pairs
 from toolkit.statistics.intervals import Rate
-from toolkit.statistics.verification import roc
 
 _PERCENT = axis("success, %", 100.0)
 _POINTS = 60
 # Error rates where a DET has its ticks.
 _RATES = (0.001, 0.01, 0.05, 0.2, 0.5)
-_LARGEST_RATE = 0.6
+_SMALLEST_RATE, _LARGEST_RATE = 1e-4, 0.6
 
 
 def success_against(run: Run, goal: str, profile: str, norm: str, label: str) -> str | None:
@@ -68,17 +67,31 @@ def norms(run: Run, goal: str) -> str | None:
 
 
 def det(run: Run) -> str | None:
-    """Detection error trade-off of the clean pairs, on normal-deviate axes; None where a kind of pair is missing."""
-    if run.genuine.all() or not run.genuine.any():
-        return None
-    lines = []
-    for clean in run.clean:
-        _, fmr, fnmr = roc(clean.distances, run.genuine)
-        inside = (fmr > 0) & (fmr < 1) & (fnmr > 0) & (fnmr < 1)
-        if inside.any():
-            x, y = stats.norm.ppf(fmr[inside]), stats.norm.ppf(fnmr[inside])
-            lines.append(Line(clean.profile, x, y))
+    """Detection error trade-off of the clean pairs, on normal-deviate axes; None where there are too few pairs."""
+    lines = [
+        Line(name, stats.norm.ppf(fmr), *(stats.norm.ppf(np.clip(rates, _SMALLEST_RATE, None)) for rates in fnmr_band))
+        for name, fmr, *fnmr_band in _bands(run)
+    ]
     return chart(lines, _deviates("FMR, %"), _deviates("FNMR, %"), "DET of the clean pairs") if lines else None
+
+
+def roc(run: Run) -> str | None:
+    """The same as ROC: accepted genuine pairs against FMR on a logarithmic axis."""
+    bands = _bands(run)
+    lines = [
+        Line(name, np.log10(100 * fmr), *(100 * (1 - rates) for rates in (fnmr, high, low)))
+        for name, fmr, fnmr, low, high in bands
+    ]
+    if not lines:
+        return None
+    across = _decades("FMR, %", 100 * min(float(fmr[0]) for _, fmr, *_ in bands), 50.0)
+    return chart(lines, across, axis("accepted genuine pairs, %", 100.0), "ROC of the clean pairs")
+
+
+def _bands(run: Run) -> list[tuple[str, Values, Values, Values, Values]]:
+    """Of each profile FMR, FNMR and the two sides of its band."""
+    dets = [(c.profile, c.det) for c in run.assessment.clean if c.det is not None]
+    return [(name, np.array(d.fmr), np.array(d.fnmr), np.array(d.low), np.array(d.high)) for name, d in dets]
 
 
 def pareto(run: Run, profiles: Sequence[tuple[str, float]]) -> str:

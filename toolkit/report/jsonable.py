@@ -82,8 +82,6 @@ def _plain(value: Any) -> Any:
             "clopper_pearson_95": list(exact),
             "upper_95": value.upper_bound(),
         }
-    if hasattr(value, "_asdict"):
-        return {key: _plain(item) for key, item in value._asdict().items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.ndarray):

@@ -173,18 +173,18 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     facts = facts_table()
     facts.add_row("pairs", f"{e.genuine} genuine, {e.impostor} impostor, {len(e.left_out)} left out   {e.pairs_source}")
     facts.add_row(f"at the manifest's threshold {e.threshold:g}", "")
-    facts.add_row("  accuracy %", percent(e.accuracy))
-    if e.accuracy_interval is not None:
-        low, high = e.accuracy_interval
-        facts.add_row("", f"[{100 * low:.1f}, {100 * high:.1f}] by bootstrap over identities")
-    facts.add_row("  FNMR %", percent(e.fnmr))
-    facts.add_row("  FMR %", percent(e.fmr))
+    for name, rate, people in (
+        ("accuracy", e.clean.accuracy, e.clean.accuracy_people),
+        ("FNMR", e.clean.fnmr, e.clean.fnmr_people),
+        ("FMR", e.clean.fmr, e.clean.fmr_people),
+    ):
+        facts.add_row(f"  {name} %", percent(rate) + ("" if people is None else f"   {_by_people(people)}"))
     facts.add_row("cross-validated", "")
     facts.add_row("  accuracy %", f"{percent(e.cross_validated.correct)}   {e.folds}")
     facts.add_row("  best threshold", f"{e.best_threshold:.4f} on all these pairs")
-    facts.add_row("EER %", f"{100 * e.eer:.2f}")
-    facts.add_row("d'", f"{e.d_prime:.2f}")
-    for target, point in e.at_fmr:
+    facts.add_row("EER %", "-" if e.clean.eer is None else f"{100 * e.clean.eer:.2f}")
+    facts.add_row("d'", "-" if e.clean.d_prime is None else f"{e.clean.d_prime:.2f}")
+    for target, point in e.clean.at_fmr:
         value = (
             "too few impostor pairs to say"
             if point is None
@@ -198,12 +198,18 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         bullet(console, f"and {len(e.left_out) - _LEFT_OUT_SHOWN} more, with --json")
 
 
+def _by_people(interval: tuple[float, float]) -> str:
+    return f"people: [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
 def _clean_table(a: Assessment, console: Console) -> Table:
     table = new_table("clean error, 95 % interval", console)
     for column in ("profile", "FNMR %", "FMR %", "EER %"):
         table.add_column(column, justify="left" if column == "profile" else "right")
     for c in a.clean:
-        table.add_row(c.profile, _counted(c.fnmr), _counted(c.fmr), "-" if c.eer is None else f"{100 * c.eer:.1f}")
+        rates = ((c.fnmr, c.fnmr_people), (c.fmr, c.fmr_people))
+        cells = (_counted(r) + ("" if people is None else f"\n{_by_people(people)}") for r, people in rates)
+        table.add_row(c.profile, *cells, "-" if c.eer is None else f"{100 * c.eer:.1f}")
     return table
 
 

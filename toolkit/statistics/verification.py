@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,10 @@ from toolkit.statistics.intervals import Rate
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Statistic = Literal["fmr", "fnmr", "accuracy"]
 
 
-class OperatingPoint(NamedTuple):
+@dataclass(frozen=True)
+class OperatingPoint:
     """A threshold with the FNMR and the FMR that it gives on the pairs it was chosen on."""
 
     threshold: float
@@ -44,7 +43,12 @@ class CrossValidation:
     correct: Rate
 
 
-def _check(distances: Floats, genuine: Bools, *, both: bool = True) -> tuple[Floats, Bools]:
+def check_pairs(distances: Floats, genuine: Bools, *, both: bool = True) -> tuple[Floats, Bools]:
+    """Distances as float64 and labels, checked to fit together; with `both`, that neither kind is missing.
+
+    Raises:
+        InputError, InsufficientError: they do not.
+    """
     values, labels = np.asarray(distances, np.float64), np.asarray(genuine)
     if values.ndim != 1 or values.shape != labels.shape or labels.dtype != np.bool_:
         raise InputError(
@@ -65,7 +69,7 @@ def fmr_fnmr(distances: Floats, genuine: Bools, threshold: float) -> tuple[Rate,
     Raises:
         InputError: the arrays do not fit together.
     """
-    values, labels = _check(distances, genuine, both=False)
+    values, labels = check_pairs(distances, genuine, both=False)
     same = values < threshold
     return (
         Rate(int(np.count_nonzero(same & ~labels)), int(np.count_nonzero(~labels))),
@@ -82,7 +86,7 @@ def roc(distances: Floats, genuine: Bools) -> tuple[Floats, Floats, Floats]:
     Raises:
         InputError, InsufficientError: the arrays do not fit together; one kind of pair is missing.
     """
-    values, labels = _check(distances, genuine)
+    values, labels = check_pairs(distances, genuine)
     thresholds = np.append(np.unique(values), np.inf)
     accepted = [np.searchsorted(np.sort(values[kind]), thresholds, side="left") for kind in (~labels, labels)]
     return (
@@ -116,7 +120,7 @@ def d_prime(distances: Floats, genuine: Bools) -> float:
     Raises:
         InputError, InsufficientError: the arrays do not fit together; a kind has fewer than two pairs.
     """
-    values, labels = _check(distances, genuine)
+    values, labels = check_pairs(distances, genuine)
     same, different = values[labels], values[~labels]
     if min(len(same), len(different)) < 2:
         raise InsufficientError("d' needs at least two genuine and two impostor pairs")
@@ -137,7 +141,7 @@ def fnmr_at_fmr(distances: Floats, genuine: Bools, fmr: float) -> OperatingPoint
         InputError, InsufficientError: `fmr` is not between 0 and 1; the arrays do not fit together; one kind of pair
             is missing.
     """
-    values, labels = _check(distances, genuine)
+    values, labels = check_pairs(distances, genuine)
     if not 0 < fmr < 1:
         raise InputError(f"the FMR asked for is {fmr}; it must lie between 0 and 1")
     impostors = np.sort(values[~labels])
@@ -159,7 +163,7 @@ def best_threshold(distances: Floats, genuine: Bools) -> float:
     Raises:
         InputError, InsufficientError: the arrays do not fit together; one kind of pair is missing.
     """
-    values, labels = _check(distances, genuine)
+    values, labels = check_pairs(distances, genuine)
     distinct, group = np.unique(values, return_inverse=True)
     gain = np.bincount(group, np.where(labels, 1, -1), len(distinct))
     # Accepting the k smallest distinct distances gains (genuine - impostor) correct decisions over accepting none.
@@ -193,7 +197,7 @@ def cross_validated_accuracy(
     Raises:
         InputError, InsufficientError: the arrays do not fit together; too few folds, or too few pairs for them.
     """
-    values, labels = _check(distances, genuine)
+    values, labels = check_pairs(distances, genuine)
     if folds is None:
         folds = _stratified_folds(labels, n_folds, np.random.default_rng(seed))
     parts = np.asarray(folds)
@@ -222,68 +226,3 @@ def _stratified_folds(labels: Bools, n_folds: int, rng: np.random.Generator) -> 
     for kind in (labels, ~labels):
         folds[rng.permutation(np.flatnonzero(kind))] = np.arange(np.count_nonzero(kind)) % n_folds
     return folds
-
-
-def identity_bootstrap(
-    distances: Floats,
-    genuine: Bools,
-    probe_identity: NDArray[np.int64],
-    reference_identity: NDArray[np.int64],
-    *,
-    threshold: float,
-    statistic: Statistic,
-    rng: np.random.Generator,
-    draws: int = 1000,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of an error rate when people, not pairs, are the sample.
-
-    Pairs of one person are not independent, so identities are resampled with replacement, as many as there are.
-    A genuine pair weighs as often as its identity was drawn, an impostor pair the product of both multiplicities
-    (the subsets bootstrap: Bolle, Ratha and Pankanti 2004). Draws that leave no pair of the kind asked for say
-    nothing and are left out.
-
-    Where no error was seen the interval is (0, 0), which proves nothing: use `Rate.clopper_pearson` there.
-
-    Args:
-        distances: see the module.
-        genuine: see the module.
-        probe_identity: (n,) integers that name people.
-        reference_identity: (n,) the same; equal to the probe's exactly in genuine pairs.
-        threshold: "same" is below it.
-        statistic: `fmr`, `fnmr` or `accuracy`.
-        rng: the only source of randomness.
-        draws: number of resamples.
-        confidence: two-sided.
-
-    Raises:
-        InputError: the arrays do not fit together, or identities contradict labels.
-        InsufficientError: no pair of the kind asked for.
-    """
-    values, labels = _check(distances, genuine, both=False)
-    probes, references = np.asarray(probe_identity), np.asarray(reference_identity)
-    if probes.shape != values.shape or references.shape != values.shape:
-        raise InputError(f"identities {probes.shape} and {references.shape} must be one per pair, {values.shape}")
-    contradictory = np.count_nonzero((probes == references) != labels)
-    if contradictory:
-        raise InputError(f"{contradictory} pairs have identities that contradict their labels")
-    if statistic not in get_args(Statistic) or draws < 1 or not 0 < confidence < 1:
-        raise InputError(f"cannot bootstrap {statistic!r} with {draws} draws at confidence {confidence}")
-    kind = {"fmr": ~labels, "fnmr": labels, "accuracy": np.ones_like(labels)}[statistic]
-    if not kind.any():
-        raise InsufficientError(f"no pair is left to bootstrap the {statistic} on")
-    people, index = np.unique(np.concatenate([probes, references]), return_inverse=True)
-    first, second = index[: len(values)][kind], index[len(values) :][kind]
-    counted = (
-        ((values < threshold) == labels)[kind] if statistic == "accuracy" else ((values < threshold) != labels)[kind]
-    )
-    found = []
-    for _ in range(draws):
-        times = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
-        weight = np.where(labels[kind], times[first], times[first] * times[second])
-        if total := weight.sum():
-            found.append(weight @ counted / total)
-    if not found:
-        raise InsufficientError(f"{len(people)} people are too few to bootstrap the {statistic} on")
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

@@ -14,6 +14,7 @@ from toolkit.report.formats.base import Format
 from toolkit.report.paper import paper_tables
 from toolkit.report.terminal import percent, whole_percent
 from toolkit.risk.findings import Finding, Report
+from toolkit.statistics.intervals import Rate
 
 # Nothing is loaded from anywhere, whatever a name in the run says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -91,23 +92,33 @@ def _clean(report: Report) -> str:
     rows = [
         (
             escape(c.profile),
-            f"{c.fnmr.successes}/{c.fnmr.trials}: {percent(c.fnmr)}",
-            f"{c.fmr.successes}/{c.fmr.trials}: {percent(c.fmr)}",
+            _errors(c.fnmr, c.fnmr_people),
+            _errors(c.fmr, c.fmr_people),
+            *("-" if point is None else percent(point.fnmr) for _, point in c.at_fmr),
             "-" if c.eer is None else f"{100 * c.eer:.1f}",
+            "-" if c.d_prime is None else f"{c.d_prime:.2f}",
         )
         for c in a.clean
     ]
-    head = ("profile", "FNMR %", "FMR %", "EER %")
-    drawn = _figure("DET of the clean pairs, on normal-deviate axes.", charts.det(report.run))
+    at = (f"FNMR % at FMR {100 * target:g} %" for target, _ in (a.clean[0].at_fmr if a.clean else ()))
+    head = ("profile", "FNMR %", "FMR %", *at, "EER %", "d'")
+    units = sorted({c.det.unit for c in a.clean if c.det is not None})
+    band = f"with 95 % bands, at each FMR by itself, by resampling {' or '.join(units)}."
+    drawn = _figure(f"DET of the clean pairs on normal-deviate axes, {band}", charts.det(report.run))
+    drawn += _figure(f"ROC of the clean pairs, {band}", charts.roc(report.run))
     bounds = [(name, max((f.bound for f in _adaptive(report, name)), default=1.0)) for name, _ in a.profiles]
     front = _figure(
         "Profiles: clean FNMR beside the 95 % upper bound of the strongest finding of an attack that knows them, "
         "within the budget; lower and further left is better.",
         charts.pareto(report.run, bounds),
     )
-    return _section(
-        "What the verifier does on clean pairs", _table("95 % Wilson intervals", head, rows) + drawn + front
-    )
+    intervals = "95 % intervals: Wilson, of pairs; and by the bootstrap over people"
+    return _section("What the verifier does on clean pairs", _table(intervals, head, rows) + drawn + front)
+
+
+def _errors(rate: Rate, people: tuple[float, float] | None) -> str:
+    by_people = "" if people is None else f"<br>people [{100 * people[0]:.1f}, {100 * people[1]:.1f}]"
+    return f"{rate.successes}/{rate.trials}: {percent(rate)}{by_people}"
 
 
 def _adaptive(report: Report, profile: str) -> list[Finding]:
