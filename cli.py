@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _INTERRUPTED, _BROKEN = 130, 2
 # With the default attacks and profiles: under five minutes on two cores.
 _DEFAULT_PAIRS = 40
+# Of a sweep where none are given, as shares of the manifest's threshold.
+_STRICTER = (1.0, 0.9, 0.8, 0.7, 0.6)
 
 app = typer.Typer(
     help="Audit and harden face verifiers that are deployed as ONNX files.",
@@ -180,12 +182,9 @@ def audit(
       sixpixels audit verifier.onnx --pairs PAIRS --dry-run --save audit.toml
       sixpixels audit --config audit.toml
     """
-    from toolkit.audit.collect import PARTIAL
     from toolkit.audit.config import write_config
     from toolkit.audit.estimate import estimate, size_of
-    from toolkit.audit.record import write_record
     from toolkit.audit.run import run_name
-    from toolkit.files import write_bytes
     from toolkit.report.estimate import print_estimate
     from toolkit.report.jsonable import to_json
     from toolkit.report.write import choose_formats
@@ -211,15 +210,26 @@ def audit(
         else:
             print_estimate(planned, Console(highlight=False), options.run, save)
         return
-    text = to_json(assessment)
-    write_bytes(folder / "report.json", text.encode())
-    write_record(request, folder, pair_set.root, options.model, list(dict.fromkeys(options.profiles)))
-    (folder / PARTIAL).unlink(missing_ok=True)
+    text = _finish(request, folder, assessment, options, pair_set.root)
     report, files = _audit_report(request, folder, options, asked, pair_set.root)
     if as_json:
         print(text, end="")
     else:
         _print_audit(request, report, folder, files, which_pairs)
+
+
+def _finish(request: Request, folder: Path, assessment: Assessment, options: AuditOptions, root: Path) -> str:
+    """Write a finished audit's report.json and what it was asked, and return the former."""
+    from toolkit.audit.collect import PARTIAL
+    from toolkit.audit.record import write_record
+    from toolkit.files import write_bytes
+    from toolkit.report.jsonable import to_json
+
+    text = to_json(assessment)
+    write_bytes(folder / "report.json", text.encode())
+    write_record(request, folder, root, options.model, list(dict.fromkeys(options.profiles)))
+    (folder / PARTIAL).unlink(missing_ok=True)
+    return text
 
 
 def _audit_report(
@@ -277,6 +287,7 @@ def _request(options: AuditOptions, progress: _RichProgress, *, sample: bool) ->
     from toolkit.faces.pairs import embedded_pairs, load_pairs
     from toolkit.profiles.profile import find_profile
     from toolkit.registry import choose
+    from toolkit.verifiers.manifest import with_threshold
     from toolkit.verifiers.runtime import RuntimeVerifier
 
     o = options
@@ -289,6 +300,8 @@ def _request(options: AuditOptions, progress: _RichProgress, *, sample: bool) ->
         raise UsageError("no profile chosen; 'none' is the empty one")
     knowledge = choose("knowledge", o.knowledge, {level: level for level in ASKED})
     manifest, execution = _manifest(o.model), _execution(o.provider, o.require_provider, o.threads)
+    if o.threshold is not None:
+        manifest = with_threshold(manifest, o.threshold)
     RuntimeVerifier(manifest, execution=execution)  # a model that cannot be run is known before faces are looked for
     pairs, folds, which_pairs = o.pairs or embedded_pairs(), None if o.folds is None else list(o.folds), ""
     if o.suite == "paper":
@@ -567,6 +580,100 @@ def compare(
         print(to_json(comparison), end="")
     else:
         print_comparison(comparison, Console(highlight=False))
+
+
+@app.command()
+@_takes_audit_options
+def sweep(
+    given: dict[str, Any],
+    thresholds: Annotated[
+        str | None,
+        typer.Option(help="Thresholds, separated by commas. Default: the manifest's, and 90, 80, 70 and 60 % of it."),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Audit a verifier at stricter thresholds: what each costs in false non-matches, and what it stops.
+
+    Every threshold is attacked anew, by attackers who know it. A sweep that was interrupted continues when the same
+    command is given again; each threshold's run is reported, compared and gated like any other.
+
+    [bold]Examples[/bold]
+
+      sixpixels sweep facenet-mini --thresholds 1.16,1.0,0.8 --profiles none,mean3
+    """
+    from toolkit.audit.outcomes import read_run
+    from toolkit.audit.run import run_name
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.sweep import print_sweep
+    from toolkit.risk.policy import find_policy
+    from toolkit.risk.sweep import sweep as put_together
+    from toolkit.verifiers.manifest import with_threshold
+
+    options = _resolved(given, config).options
+    if options.threshold is not None:
+        raise UsageError("a sweep has many thresholds; give --thresholds")
+    policy, manifest = find_policy(options.policy), _manifest(options.model)
+    own = manifest.decision.threshold
+    chosen = [own * share for share in _STRICTER] if thresholds is None else _numbers("--thresholds", thresholds)
+    strict = [with_threshold(manifest, threshold) for threshold in dict.fromkeys(chosen)]
+    folders = []
+    with _progress(quiet or as_json) as progress:
+        asked, pair_set, _ = _request(options, progress, sample=False)
+        for one in strict:
+            request = replace(asked, manifest=one)
+            parent = Path("runs") if options.run is None else options.run
+            folder = parent / (run_name(request) if options.run is None else f"{one.decision.threshold:g}")
+            assessment = _run_audit(request, folder, progress, options.workers)
+            _finish(request, folder, assessment, options, pair_set.root)
+            folders.append(folder)
+    result = put_together([read_run(folder) for folder in folders], policy)
+    if as_json:
+        print(to_json(result), end="")
+    else:
+        print_sweep(result, Console(highlight=False))
+
+
+@app.command()
+def power(
+    claim: Annotated[
+        float | None, typer.Option(help="The largest rate that is to be shown, for example 0.05 for an ASR of 5 %.")
+    ] = None,
+    expected: Annotated[float, typer.Option(help="With --claim: the true rate that is expected.")] = 0.0,
+    confidence: Annotated[float, typer.Option(help="With --claim: of the one-sided bound.")] = 0.95,
+    only_first: Annotated[
+        float | None, typer.Option(help="Share of pairs that only the first of two profiles lets through.")
+    ] = None,
+    only_second: Annotated[float, typer.Option(help="The same of the second.")] = 0.0,
+    level: Annotated[float, typer.Option(help="With --only-first: of the test of the two.")] = 0.05,
+    comparisons: Annotated[int, typer.Option(help="With --only-first: tests on the same pairs.")] = 1,
+    wanted: Annotated[float, typer.Option("--power", help="How probably the pairs are to show it.")] = 0.8,
+    as_json: Json = False,
+) -> None:
+    """Say how many pairs a claim needs, before they are collected.
+
+    [bold]Examples[/bold]
+
+      sixpixels power --claim 0.05 --expected 0.01
+      sixpixels power --only-first 0.2 --only-second 0.05 --comparisons 9
+    """
+    from toolkit.report.jsonable import to_json
+    from toolkit.report.power import print_power
+    from toolkit.statistics.power import BoundPlan, ComparisonPlan, pairs_to_bound, pairs_to_compare
+
+    if (claim is None) == (only_first is None):
+        raise UsageError("give --claim, or --only-first with --only-second")
+    plan: BoundPlan | ComparisonPlan
+    if claim is not None:
+        plan = pairs_to_bound(claim, expected, confidence, wanted)
+    else:
+        assert only_first is not None  # noqa: S101 - for mypy: one of the two was given
+        plan = pairs_to_compare(only_first, only_second, level, wanted, comparisons)
+    if as_json:
+        print(to_json(plan), end="")
+    else:
+        print_power(plan, Console(highlight=False))
 
 
 @policy_app.command("show")
@@ -1086,6 +1193,13 @@ def calibrate(
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(number) for number in _names(text)]
+    except ValueError as error:
+        raise UsageError(f"{name} is {text!r}; give numbers separated by commas") from error
 
 
 def _manifest(model: str) -> Manifest:

@@ -196,6 +196,36 @@ def test_lists_and_version() -> None:
     assert re.match(r"sixpixels \d+\.\d+", sixpixels("--version").stdout)
 
 
+def test_a_stricter_threshold_is_farther_for_impostors_and_nearer_for_dodgers(work: Path) -> None:
+    asked = ["linear.onnx", "--pairs", "people", "--run", "sweep", "--attacks", "deepfool", "--profiles", "none"]
+    asked += ["--provider", "cpu", "--thresholds", "0.06,0.12,0.09"]
+    found = json.loads(sixpixels("sweep", *asked, "--json", cwd=work).stdout)["rows"]
+    assert [row["threshold"] for row in found] == [0.12, 0.09, 0.06]
+    sizes = {
+        goal: [s["median_rms"] for row in found for s in row["strongest"] if s["goal"] == goal]
+        for goal in ("impersonation", "dodging")
+    }
+    # Of a linear embedding the smallest perturbation is the distance to the threshold.
+    assert sizes["impersonation"] == sorted(sizes["impersonation"])
+    assert sizes["dodging"] == sorted(sizes["dodging"], reverse=True)
+    assert all(size[0] != size[2] for size in sizes.values())
+    # A threshold's run is like any other, also for who looks for its probes.
+    request = json.loads((work / "sweep" / "0.06" / "request.json").read_text())
+    assert request["threshold"] == 0.06
+    replayed = sixpixels("replay", "sweep/0.06", "--on", "linear.onnx", "--json", cwd=work)
+    assert replayed.returncode == 0, replayed.stderr
+    done = sixpixels("sweep", *asked, cwd=work, env={**os.environ, "COLUMNS": "80"})
+    assert "\u2026" not in done.stdout
+    refused(sixpixels("sweep", *asked, "--thresholds", "0.1,x", cwd=work), "numbers separated by commas", 4)
+    refused(sixpixels("sweep", *asked, "--thresholds", "9", cwd=work), "between 0 and", 4)
+
+
+def test_power_is_told_before_pairs_are_collected() -> None:
+    assert "59, with at most 0" in sixpixels("power", "--claim", "0.05").stdout
+    assert json.loads(sixpixels("power", "--only-first", "0.2", "--only-second", "0.05", "--json").stdout)["pairs"] > 85
+    refused(sixpixels("power"), "give --claim", 4)
+
+
 def test_a_dry_run_touches_nothing_and_its_file_gives_the_same_audit(work: Path) -> None:
     before = sorted(work.rglob("*"))
     done = sixpixels(*audit(work, "--dry-run", "--limit", 6, "--knowledge", "perfect"))

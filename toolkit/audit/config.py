@@ -65,6 +65,9 @@ class AuditOptions:
         None, "At most this many pairs, half of them genuine.", lowest=1, shown="40; suite paper: 50"
     )
     group: int | None = option(None, "Enroll so many people of the pairs; everybody else tries to match any of them.")
+    threshold: float | None = option(
+        None, "Pairs are the same below this distance.", shown="as the verifier's manifest says"
+    )
     seed: int = option(0, "Seed of every random choice.", lowest=0)
     suite: str = option(
         "standard", "standard; or paper: the paper's attacks and, on all of LFW, its pairs, tables, figures."

@@ -18,7 +18,7 @@ from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
 from toolkit.files import bundled, inside, sha256, write_bytes
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.registry import choose
-from toolkit.verifiers.manifest import Manifest, find_manifest
+from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
 
 SCHEMA_VERSION = 1
 _FILE = "request.json"
@@ -42,8 +42,8 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
     """Write `request.json` into the run folder of a finished audit.
 
     It has the keys schema, model and root (a name of what is shipped, or an absolute path; root is null for the
-    embedded faces), model_sha256, source, pairs ([probe, reference, genuine] of each), attacks ([name, parameters]),
-    profiles ([name or path, sha256]), knowledge, seed and group.
+    embedded faces), model_sha256, threshold, source, pairs ([probe, reference, genuine] of each), attacks ([name,
+    parameters]), profiles ([name or path, sha256]), knowledge, seed and group.
 
     Args:
         request: what was asked.
@@ -56,6 +56,7 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
         "schema": SCHEMA_VERSION,
         "model": model if _is_shipped(model) else str(Path(model).resolve()),
         "model_sha256": sha256(request.manifest.model),
+        "threshold": request.manifest.decision.threshold,
         "root": None if root.is_relative_to(embedded_pairs()) else str(root.resolve()),
         "source": request.pairs_source,
         "pairs": [[pair.probe, pair.reference, pair.genuine] for pair in request.crops.pairs],
@@ -112,7 +113,7 @@ def _read(content: dict[str, Any], path: Path, folder: Path) -> Record:
                 raise InputError(f"{root / name}: no such image (named in {path}); put it back")
     return Record(
         folder=folder,
-        manifest=manifest,
+        manifest=with_threshold(manifest, float(content["threshold"])),
         pairs=PairSet(root, pairs, str(content["source"])),
         attacks=tuple(attack_with(name, parameters) for name, parameters in content["attacks"]),
         profiles=profiles,

@@ -22,8 +22,10 @@ from toolkit.audit.transfer import Transfer
 from toolkit.doctor import Diagnosis
 from toolkit.risk.compare import Comparison
 from toolkit.risk.findings import Judgement
+from toolkit.risk.sweep import Sweep
 from toolkit.statistics.calibration import Calibration
 from toolkit.statistics.intervals import Rate
+from toolkit.statistics.power import BoundPlan, ComparisonPlan
 
 if TYPE_CHECKING:
     from toolkit.export.compare import QuantizationReport
@@ -57,12 +59,15 @@ def to_json(
     | Costs
     | DetectorCalibration
     | Diagnosis
+    | BoundPlan
+    | ComparisonPlan
     | Evaluation
     | ExportReport
     | Judgement
     | QuantizationReport
     | Partial
     | Selection
+    | Sweep
     | Transfer,
 ) -> str:
     """The document as text, keys in a fixed order."""

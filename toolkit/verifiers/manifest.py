@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, UsageError
 from toolkit.files import bundled, inside, sha256
 from toolkit.tables import Table, read_table
 
@@ -111,6 +111,18 @@ class Manifest:
     def alarm(self) -> float:
         """The attack score above which an image is flagged; infinite without a detector."""
         return np.inf if self.detector is None else self.detector.threshold
+
+
+def with_threshold(manifest: Manifest, threshold: float) -> Manifest:
+    """The same verifier with another threshold.
+
+    Raises:
+        UsageError: it does not lie between 0 and the largest distance.
+    """
+    decision = manifest.decision
+    if not 0 < threshold < decision.maximum:
+        raise UsageError(f"the threshold is {threshold:g}; it must lie between 0 and {decision.maximum:g}")
+    return replace(manifest, decision=replace(decision, threshold=threshold))
 
 
 def find_manifest(name: str) -> Manifest:
