@@ -278,6 +278,7 @@ def _resolved(given: dict[str, Any], config: Path | None) -> Resolved:
 
 def _request(options: AuditOptions, progress: _RichProgress, *, sample: bool) -> tuple[Request, PairSet, str]:
     """What is asked, its pairs, and in the paper's suite a sentence on which they are; with the crops of a sample."""
+    from toolkit.audit.certify import Smoothing
     from toolkit.audit.estimate import sample_pairs
     from toolkit.audit.group import enroll
     from toolkit.audit.plan import ASKED
@@ -322,6 +323,7 @@ def _request(options: AuditOptions, progress: _RichProgress, *, sample: bool) ->
         seed=o.seed,
         execution=execution,
         suite=o.suite,
+        smoothings=tuple(Smoothing(sigma, o.certify_samples, o.certify_confidence) for sigma in o.certify),
     )
     return request, pair_set, which_pairs
 

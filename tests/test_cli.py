@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 
 from tests.models import write_linear
+from toolkit.audit.outcomes import read_run
+from toolkit.audit.plan import GOALS
 from toolkit.report.jsonable import report_schema
 
 SIDE = 16
@@ -78,6 +80,24 @@ def test_without_unicode_the_report_is_ascii(work: Path) -> None:
     done = sixpixels(*audit(work), env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
+
+
+def test_certificates_are_one_more_result(work: Path) -> None:
+    asked = audit(work, "--certify", "0.02,0.1", "--certify-samples", "200", "--format", "terminal,html")
+    done = sixpixels(*asked, env={**os.environ, "COLUMNS": "80"})
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\u2026" not in done.stdout
+    assert "certified by randomized smoothing" in done.stdout
+    assert "Certified by randomized smoothing" in (work / "run" / "report.html").read_text()
+    report = json.loads((work / "run" / "report.json").read_text())
+    jsonschema.validate(report, report_schema())
+    asked_for = [(p, sigma, goal) for p in ("none", "mean3", "n2c") for sigma in (0.02, 0.1) for goal in GOALS]
+    assert [(c["profile"], c["sigma"], c["goal"]) for c in report["certification"]] == asked_for
+    run = read_run(work / "run")
+    correct = sum(int(((c.same == run.genuine) & run.genuine).sum()) for c in run.certificates)
+    assert correct == sum(c["correct"]["successes"] for c in report["certification"] if c["goal"] == "dodging")
+    refused(sixpixels(*audit(work), "--certify", "0"), "above 0", 4)
 
 
 def test_json_on_standard_output_is_pure_and_the_same_file(work: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_documented_schema_is_the_real_one_and_its_query_counts(finished: tu
         ("CREATE VIEW more AS SELECT * FROM pairs", "no database of results"),
         ("CREATE TRIGGER more AFTER UPDATE ON pairs BEGIN DELETE FROM pairs; END", "no database of results"),
         ("DROP TABLE outcomes", "no database of results"),
-        ("PRAGMA user_version = 9", "no database of results of version 1"),
+        ("PRAGMA user_version = 9", "no database of results of version 2"),
         ("PRAGMA application_id = 1", "no database of results"),
     ],
 )

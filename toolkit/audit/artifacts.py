@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Crafted, Images, to_unit
 from toolkit.attacks.norms import per_image
 
-_PROBES, _LEARNED = b"sixpixels probes 1\n", b"sixpixels learned 1\n"
+_PROBES, _LEARNED, _VOTES = b"sixpixels probes 1\n", b"sixpixels learned 1\n", b"sixpixels votes 1\n"
 _HASH = 32
 _STEPS = 8191
 
@@ -72,6 +72,17 @@ def decode_learned(content: bytes, shape: tuple[int, ...]) -> Images | None:
     """What `encode_learned` made; None where it is damaged, or of another shape."""
     raw = _unseal(_LEARNED, content, 4 * int(np.prod(shape)))
     return None if raw is None else np.frombuffer(raw, "<f4").reshape(shape).astype(np.float32)
+
+
+def encode_votes(votes: NDArray[np.int64]) -> bytes:
+    """The artifact of votes of noisy draws, two numbers (N, 2) for each pair."""
+    return _seal(_VOTES, votes.astype("<i8").tobytes())
+
+
+def decode_votes(content: bytes, count: int) -> NDArray[np.int64] | None:
+    """What `encode_votes` made of `count` pairs; None where it is damaged, or of something else."""
+    raw = _unseal(_VOTES, content, 16 * count)
+    return None if raw is None else np.frombuffer(raw, "<i8").reshape(count, 2).astype(np.int64)
 
 
 def read_artifact(path: Path) -> bytes:

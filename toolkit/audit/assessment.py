@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack
+from toolkit.audit.certify import CertificationResult
 from toolkit.audit.clean import CleanResult
 from toolkit.audit.detection import DetectionResult
 from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Scenario, Unavailable
@@ -100,6 +101,7 @@ class Assessment:
     detection: tuple[DetectionResult, ...]
     group: int | None = None
     suite: str = "standard"
+    certification: tuple[CertificationResult, ...] = ()
 
 
 def scenario_results(

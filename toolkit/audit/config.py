@@ -87,6 +87,11 @@ class AuditOptions:
         key="set",
     )
     knowledge: tuple[str, ...] = option(("zero", "perfect"), "What the attacker knows: zero, partial, perfect.")
+    certify: tuple[float, ...] = option(
+        (), "Also certify by randomized smoothing with noise of these standard deviations, for example 0.1,0.25."
+    )
+    certify_samples: int = option(1000, "Noisy draws of each pair for a certificate.", lowest=1)
+    certify_confidence: float = option(0.999, "One-sided confidence of each certificate.")
     run: Path | None = option(None, "Folder of the run.", shown="runs/ and a hash of what is asked")
     provider: str = option("auto", "ONNX Runtime execution provider: auto, cpu, cuda, tensorrt, or a full name.")
     require_provider: str | None = option(None, "Fail unless the session really runs on this provider.")
@@ -268,7 +273,7 @@ def _value(o: Option, raw: Any) -> Any:
 def _one(o: Option, raw: Any) -> Any:
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
     problem = ValueError(f"must be {names[o.kind]}, not {raw!r}")
-    text = str(raw) if isinstance(raw, Path) else raw
+    text = str(raw) if isinstance(raw, Path) or (o.kind is float and type(raw) is int) else raw
     try:
         if o.kind is bool:
             value: Any = {"true": True, "false": False}[str(text).lower()]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Bools
 from toolkit.audit.assessment import Assessment
+from toolkit.audit.certify import PairCertificates
 from toolkit.audit.plan import GOALS, Goal
 from toolkit.audit.reading import from_plain
 from toolkit.audit.replay import CleanRun, Float
@@ -29,7 +30,7 @@ from toolkit.files import atomic_path
 from toolkit.profiles.profile import Profile
 
 FILE = "results.sqlite"
-_VERSION = 1
+_VERSION = 2
 # "6px!": what the file says it is, besides an SQLite database.
 _APPLICATION = 0x36707821
 # What is kept of every pair in a scenario, each a field of `PairOutcomes`: its SQL type, and that of its array.
@@ -42,6 +43,7 @@ COLUMNS: dict[str, tuple[str, type]] = {
     "queries": ("INTEGER", np.int64),
 }
 _CLEAN_COLUMNS: dict[str, tuple[str, type]] = {"distance": ("REAL", np.float64), "correct": ("INTEGER", np.bool_)}
+_CERTIFICATE_COLUMNS: dict[str, tuple[str, type]] = {"same": ("INTEGER", np.int64), "radius": ("REAL", np.float64)}
 _LARGEST_FILE = 1 << 28
 _LARGEST_DATABASE = 8 << 30
 _LONGEST_VALUE = 1 << 16
@@ -61,10 +63,18 @@ _SCHEMA = {
         "scenario INTEGER PRIMARY KEY, attack TEXT NOT NULL, knowledge TEXT NOT NULL, known TEXT NOT NULL, "
         "profile TEXT NOT NULL"
     ),
+    "smoothings": (
+        "smoothing INTEGER PRIMARY KEY, profile TEXT NOT NULL, sigma REAL NOT NULL, samples INTEGER NOT NULL, "
+        "confidence REAL NOT NULL"
+    ),
+    "certificates": (
+        f"smoothing INTEGER NOT NULL, pair INTEGER NOT NULL, {_columns(_CERTIFICATE_COLUMNS)}, "
+        "PRIMARY KEY (smoothing, pair)"
+    ),
     "outcomes": f"scenario INTEGER NOT NULL, pair INTEGER NOT NULL, {_columns(COLUMNS)}, PRIMARY KEY (scenario, pair)",
 }
 # Their rows lie in the order of their keys, without a second table that says where.
-_KEYED = ("clean", "outcomes")
+_KEYED = ("clean", "certificates", "outcomes")
 
 
 @dataclass(frozen=True)
@@ -102,17 +112,25 @@ class CleanOutcomes:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished audit: its assessment, the ids of its n pairs, which are `genuine` (n,), and what came of each."""
+    """A finished audit: its assessment, the ids of its n pairs, which are `genuine` (n,), and what came of each.
+
+    Radii of certificates have 6 digits.
+    """
 
     assessment: Assessment
     pairs: tuple[str, ...]
     genuine: Bools
     clean: tuple[CleanOutcomes, ...]
     outcomes: tuple[PairOutcomes, ...]
+    certificates: tuple[PairCertificates, ...] = ()
 
 
 def write_outcomes(
-    folder: Path, pairs: Sequence[Pair], outcomes: Iterable[Outcome], clean: dict[Profile, CleanRun]
+    folder: Path,
+    pairs: Sequence[Pair],
+    outcomes: Iterable[Outcome],
+    clean: dict[Profile, CleanRun],
+    certificates: Sequence[PairCertificates] = (),
 ) -> None:
     """Write `results.sqlite`, atomically; the same outcomes give the same bytes.
 
@@ -122,13 +140,17 @@ def write_outcomes(
     with atomic_path(folder / FILE) as path:
         try:
             with closing(sqlite3.connect(path, isolation_level=None)) as database:
-                _write(database, pairs, outcomes, clean)
+                _write(database, pairs, outcomes, clean, certificates)
         except sqlite3.Error as error:
             raise InputError(f"{folder / FILE}: cannot be written ({error})") from error
 
 
 def _write(
-    database: sqlite3.Connection, pairs: Sequence[Pair], outcomes: Iterable[Outcome], clean: dict[Profile, CleanRun]
+    database: sqlite3.Connection,
+    pairs: Sequence[Pair],
+    outcomes: Iterable[Outcome],
+    clean: dict[Profile, CleanRun],
+    certificates: Sequence[PairCertificates],
 ) -> None:
     # A file that is renamed when it is whole needs no journal.
     for pragma in (
@@ -158,6 +180,9 @@ def _write(
         columns = {name: of_run[name] if name in of_run else getattr(replay, name) for name in COLUMNS}
         fill("scenarios", [(number, s.attack.name, s.knowledge, s.known.name, s.profile.name)])
         fill("outcomes", _rows(number, columns))
+    for number, c in enumerate(certificates):
+        fill("smoothings", [(number, c.profile, c.sigma, c.samples, c.confidence)])
+        fill("certificates", _rows(number, {name: getattr(c, name) for name in _CERTIFICATE_COLUMNS}))
     database.execute("COMMIT")
 
 
@@ -243,8 +268,16 @@ def _read(database: sqlite3.Connection, assessment: Assessment) -> Run:
         found = _arrays(database, "outcomes", "scenario", number, COLUMNS, count)
         attack, knowledge, known, profile = map(_text, names)
         outcomes.append(PairOutcomes(attack, knowledge, known, profile, **found))
+    certificates = []
+    for number, profile, sigma, samples, confidence in database.execute(
+        "SELECT smoothing, profile, sigma, samples, confidence FROM smoothings ORDER BY smoothing"
+    ).fetchall():
+        found = _arrays(database, "certificates", "smoothing", number, _CERTIFICATE_COLUMNS, count)
+        how = (float(sigma), int(samples), float(confidence))
+        certificates.append(PairCertificates(_text(profile), *how, same=found["same"], radius=found["radius"]))
     genuine = _column([g for _, g in pairs], np.bool_)
-    return Run(assessment, tuple(_text(name) for name, _ in pairs), genuine, tuple(clean), tuple(outcomes))
+    names = tuple(_text(name) for name, _ in pairs)
+    return Run(assessment, names, genuine, tuple(clean), tuple(outcomes), tuple(certificates))
 
 
 def _arrays(

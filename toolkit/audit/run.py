@@ -23,6 +23,7 @@ from toolkit.audit.assessment import (
     worst_finding,
 )
 from toolkit.audit.bench import Bench, gradient_draws
+from toolkit.audit.certify import PairCertificates, Smoothing, certification_results, certify
 from toolkit.audit.clean import clean_result, people_of
 from toolkit.audit.collect import Collector, InterruptedAuditError
 from toolkit.audit.craft import Series, attack_parameters
@@ -71,6 +72,7 @@ class Request:
     seed: int
     execution: Execution
     suite: str = "standard"
+    smoothings: tuple[Smoothing, ...] = ()
 
 
 def run_name(request: Request) -> str:
@@ -83,6 +85,7 @@ def run_name(request: Request) -> str:
         [profile.sha256 for profile in request.profiles],
         request.knowledge,
         request.seed,
+        [asdict(smoothing) for smoothing in request.smoothings],
         [pair.id for pair in crops.pairs],
         None if crops.gallery is None else [crops.names[place] for place in crops.gallery],
     ]
@@ -134,7 +137,8 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
         with open_pool(workers, bench) as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
-        write_outcomes(folder, crops.pairs, outcomes, clean)
+        certificates = _certify(request, probes, bench, clean, progress)
+        write_outcomes(folder, crops.pairs, outcomes, clean, certificates)
         checks = [*_checks(request, plan, outcomes, bench, clean, progress), *check_outcomes(outcomes, clean)]
     except KeyboardInterrupt as stop:
         raise InterruptedAuditError(collector.so_far(folder.name)) from stop
@@ -144,11 +148,13 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
         for result in scenario_results(scenario, replay, clean[scenario.profile], genuine)
     ]
     detection = detection_results(outcomes, clean, genuine)
+    certification = [result for found in certificates for result in certification_results(found, genuine)]
     goals: tuple[Goal, ...] = GOALS
     if crops.gallery is not None:
         goals = ("group",)
         results = [replace(result, goal="group") for result in results]
         detection = [replace(result, goal="group") for result in detection if result.goal == "impersonation"]
+        certification = [replace(result, goal="group") for result in certification]
     draws = {p.name: gradient_draws(p) * p.draws for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
     return Assessment(
@@ -173,7 +179,20 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
         detection=tuple(detection),
         group=None if crops.gallery is None else len(crops.gallery),
         suite=request.suite,
+        certification=tuple(certification),
     )
+
+
+def _certify(
+    request: Request, probes: Path, bench: Bench, clean: dict[Profile, CleanRun], progress: Progress
+) -> list[PairCertificates]:
+    """The certificates of every profile under every noise that is asked for."""
+    certificates = []
+    for profile in request.profiles:
+        for smoothing in request.smoothings:
+            done = progress.stage(f"certify {profile.name}, noise {smoothing.sigma:g}", len(request.crops.pairs))
+            certificates.append(certify(bench, profile, smoothing, request.crops, clean[profile], probes, done))
+    return certificates
 
 
 def _checks(

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from toolkit.export.compare import QuantizationReport
     from toolkit.export.run import ExportReport
 
+_CERTIFICATION_LEGEND = (
+    "Of the verifier that decides as most of {samples} draws of Gaussian noise do (its standard deviation in pixel "
+    "units), and of no other. right: decided correctly; none: abstains; r: L2 radius within which no attack changes a "
+    "decision that is right, at {confidence:g} % for each pair, and its median."
+)
 _LEFT_OUT_SHOWN = 3
 _ALARMING = 0.5
 _ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -86,6 +91,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     _print_queries(a.scenarios, console)
     _print_checks(a.checks, console)
     _print_detection(a, console)
+    _print_certification(a, console)
     if a.caveats:
         console.print("\n[bold]caveats[/bold]")
         for caveat in a.caveats:
@@ -164,6 +170,22 @@ def _print_detection(a: Assessment, console: Console) -> None:
         table.add_row(d.attack, d.profile, _knows(d), d.goal, str(d.deployed.trials), deployed, *points)
     console.print(table)
     console.print(_DETECTION_LEGEND, style="dim")
+
+
+def _print_certification(a: Assessment, console: Console) -> None:
+    if not a.certification:
+        return
+    table = new_table("certified by randomized smoothing, %", console)
+    table.add_column("profile", overflow="fold")
+    for column in ("noise", "goal", "n", "right", "none", *(f"r>={r:g}" for r, _ in a.certification[0].at_radius), "r"):
+        table.add_column(column, justify="left" if column == "goal" else "right", no_wrap=True)
+    for c in a.certification:
+        rates = (c.correct, c.abstained, *(rate for _, rate in c.at_radius))
+        shares = (whole_percent(rate, interval=False) for rate in rates)
+        table.add_row(c.profile, f"{c.sigma:g}", c.goal, str(c.correct.trials), *shares, norm(c.median_radius))
+    console.print(table)
+    c = a.certification[0]
+    console.print(_CERTIFICATION_LEGEND.format(samples=c.samples, confidence=100 * c.confidence), style="dim")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:

@@ -26,7 +26,8 @@ def render(report: Report) -> str:
     a = report.run.assessment
     title = f"Sixpixels: {a.target.name}, run {a.run}"
     style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
-    sections = [_head(report), _untested(a), _findings(report), _clean(report), *_attacks(report), _pictures(report)]
+    sections = [_head(report), _untested(a), _findings(report), _clean(report), *_attacks(report)]
+    sections += [_certification(a), _pictures(report)]
     sections += [_paper(a), _facts(report)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -140,6 +141,34 @@ def _attacks(report: Report) -> list[str]:
         parts.append(_figure("Norms of the successes, cumulated (the paper's figure 5).", charts.norms(run, goal)))
         sections.append(_section(_TITLES[goal], "".join(parts)))
     return sections
+
+
+def _certification(a: Assessment) -> str:
+    if not a.certification:
+        return ""
+    radii = (f"radius at least {radius:g}, %" for radius, _ in a.certification[0].at_radius)
+    head = ("profile", "noise", "against", "n", "right, %", "abstains, %", *radii, "median radius")
+    rows = [
+        (
+            escape(c.profile),
+            f"{c.sigma:g}",
+            c.goal,
+            str(c.correct.trials),
+            *(whole_percent(rate) for rate in (c.correct, c.abstained, *(rate for _, rate in c.at_radius))),
+            "-" if c.median_radius is None else f"{c.median_radius:.3f}",
+        )
+        for c in a.certification
+    ]
+    c = a.certification[0]
+    legend = (
+        "No attack of an L2 norm below the radius changes the decision of the smoothed verifier, which decides as most "
+        f"of {c.samples} draws of Gaussian noise do, at {100 * c.confidence:g} % confidence for each pair. This says "
+        "nothing of a verifier that is deployed without this noise and vote."
+    )
+    return _section(
+        "Certified by randomized smoothing",
+        _table("95 % Wilson intervals", head, rows) + f"<p class='note'>{legend}</p>",
+    )
 
 
 def _scenario(s: ScenarioResult) -> tuple[str, ...]:
