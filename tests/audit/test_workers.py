@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from tests.audit.test_audit import Silent
 from tests.models import write_people
-from toolkit.attacks.base import Crafted
+from toolkit.attacks.base import Crafted, to_unit
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.hop_skip_jump import HopSkipJump
 from toolkit.attacks.pgd import Pgd
@@ -211,9 +212,26 @@ def test_artifacts_keep_8_bits_exactly_and_floats_to_14() -> None:
     np.testing.assert_array_equal(kept.probes, unchanged.probes)
 
 
-def test_any_damage_to_an_artifact_is_found() -> None:
+def in_8bit(crafted: Crafted) -> Crafted:
+    return replace(crafted, probes=to_unit(crafted.probes8), success=crafted.success8)
+
+
+def test_float_probes_that_are_8_bit_ones_are_kept_once() -> None:
+    clean = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
+    crafted = in_8bit(crafted_of(clean))
+    content = encode_probes(crafted, clean)
+    assert len(content) < 0.6 * len(encode_probes(crafted_of(clean), clean))
+    found = decode_probes(content, clean)
+    assert found is not None
+    for name in ("probes", "success", "probes8", "success8", "evaluations"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(crafted, name))
+    assert not replace(crafted, success=~crafted.success8).in_8bit
+
+
+@pytest.mark.parametrize("form", [lambda crafted: crafted, in_8bit])
+def test_any_damage_to_an_artifact_is_found(form: Callable[[Crafted], Crafted]) -> None:
     clean = np.zeros((2, 3, 4, 3), np.uint8)
-    whole = encode_probes(crafted_of(clean), clean)
+    whole = encode_probes(form(crafted_of(clean)), clean)
     for at in range(len(whole)):
         for bit in (0, 7):
             damaged = bytearray(whole)

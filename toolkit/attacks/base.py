@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -111,6 +112,11 @@ class Crafted:
     probes8: NDArray[np.uint8]
     success8: Bools
     evaluations: NDArray[np.int64]
+
+    @cached_property
+    def in_8bit(self) -> bool:
+        """Whether the float result is the 8-bit one."""
+        return np.array_equal(self.success, self.success8) and np.array_equal(self.probes, to_unit(self.probes8))
 
 
 class Attack(Protocol):

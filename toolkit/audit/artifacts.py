@@ -2,7 +2,8 @@
 
 A file is a line that names its kind, the SHA-256 of what follows, and a zlib stream. Of a chunk of probes it holds what
 differs from the clean crops, which whoever reads it has: 8-bit differences, and float ones in steps of 1/8191 of the
-largest of their image (by which a float probe moves less than two forms of one model differ).
+largest of their image (by which a float probe moves less than two forms of one model differ). Float probes that are the
+8-bit ones, as of attacks that ask only about images that a deployed verifier takes, are not kept twice.
 """
 
 from __future__ import annotations
@@ -18,48 +19,46 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Crafted, Images, to_unit
 from toolkit.attacks.norms import per_image
 
-_PROBES, _LEARNED, _VOTES = b"sixpixels probes 1\n", b"sixpixels learned 1\n", b"sixpixels votes 1\n"
+_PROBES, _PROBES8 = b"sixpixels probes 2\n", b"sixpixels 8-bit probes 2\n"
+_LEARNED, _VOTES = b"sixpixels learned 1\n", b"sixpixels votes 1\n"
 _HASH = 32
 _STEPS = 8191
 
 
 def encode_probes(crafted: Crafted, clean: NDArray[np.uint8]) -> bytes:
     """The artifact of probes (N, H, W, 3) beside their clean crops; the float probes are kept to 14 bits."""
-    delta = crafted.probes - to_unit(clean)
-    largest = np.abs(delta).max(axis=(1, 2, 3)).astype("<f4")
-    steps = np.rint(delta * per_image(_STEPS / np.maximum(largest, np.float32(1e-30)))).astype("<i2")
-    # Differences of the high bytes are mostly 0 or -1: apart from the low ones, they take next to no space.
-    planes = steps.view(np.uint8).reshape(*steps.shape, 2)
-    parts = [
-        crafted.evaluations.astype("<i8"),
-        largest,
-        crafted.success,
-        crafted.success8,
-        crafted.probes8 - clean,
-        planes[..., 0],
-        planes[..., 1],
-    ]
-    return _seal(_PROBES, b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+    parts = [crafted.evaluations.astype("<i8"), crafted.success, crafted.success8, crafted.probes8 - clean]
+    kind = _PROBES8
+    if not crafted.in_8bit:
+        kind = _PROBES
+        delta = crafted.probes - to_unit(clean)
+        largest = np.abs(delta).max(axis=(1, 2, 3)).astype("<f4")
+        steps = np.rint(delta * per_image(_STEPS / np.maximum(largest, np.float32(1e-30)))).astype("<i2")
+        # Differences of the high bytes are mostly 0 or -1: apart from the low ones, they take next to no space.
+        planes = steps.view(np.uint8).reshape(*steps.shape, 2)
+        parts += [largest, planes[..., 0], planes[..., 1]]
+    return _seal(kind, b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
 
 
 def decode_probes(content: bytes, clean: NDArray[np.uint8]) -> Crafted | None:
     """What `encode_probes` made of probes of these crops; None where it is damaged, or of something else."""
     n, values = len(clean), clean.size
-    raw = _unseal(_PROBES, content, 14 * n + 3 * values)
+    in_8bit = content.startswith(_PROBES8)
+    raw = _unseal(_PROBES8 if in_8bit else _PROBES, content, 10 * n + values + (0 if in_8bit else 4 * n + 2 * values))
     if raw is None:
         return None
-    at = np.cumsum([0, 8 * n, 4 * n, n, n, values, values, values])
-    evaluations, largest, success, success8, delta8, low, high = (
+    at = np.cumsum([0, 8 * n, n, n, values, 4 * n, values, values])
+    evaluations, success, success8, delta8, largest, low, high = (
         np.frombuffer(raw[a:b], np.uint8) for a, b in itertools.pairwise(at)
     )
-    steps = np.stack([low, high], axis=-1).view("<i2").reshape(clean.shape)
-    delta = steps.astype(np.float32) * per_image(largest.view("<f4") / np.float32(_STEPS))
+    probes8 = clean + delta8.reshape(clean.shape)
+    probes = to_unit(probes8)
+    if not in_8bit:
+        steps = np.stack([low, high], axis=-1).view("<i2").reshape(clean.shape)
+        delta = steps.astype(np.float32) * per_image(largest.view("<f4") / np.float32(_STEPS))
+        probes = np.clip(to_unit(clean) + delta, 0, 1)
     return Crafted(
-        np.clip(to_unit(clean) + delta, 0, 1),
-        success.astype(np.bool_),
-        clean + delta8.reshape(clean.shape),
-        success8.astype(np.bool_),
-        evaluations.view("<i8").astype(np.int64),
+        probes, success.astype(np.bool_), probes8, success8.astype(np.bool_), evaluations.view("<i8").astype(np.int64)
     )
 
 

@@ -178,21 +178,28 @@ def attack_code(module: str) -> str:
 
     An attack that was mended makes its probes anew.
     """
-    sources: dict[str, bytes] = {}
+    files: dict[str, str] = {}
     waiting = [module, "toolkit.attacks.base"]
     while waiting:
         name = waiting.pop()
         file = getattr(sys.modules.get(name), "__file__", None)
-        if name in sources or file is None:
-            continue
-        sources[name] = Path(file).read_bytes()
-        for node in ast.walk(ast.parse(sources[name])):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toolkit.attacks"):
-                waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if name not in files and file is not None:
+            files[name], imported = _source(file, Path(file).stat().st_mtime_ns)
+            waiting += imported
     digest = hashlib.sha256()
-    for name in sorted(sources):
-        digest.update(hashlib.sha256(sources[name]).digest())
+    for name in sorted(files):
+        digest.update(bytes.fromhex(files[name]))
     return digest.hexdigest()
+
+
+@cache
+def _source(file: str, _changed: int) -> tuple[str, tuple[str, ...]]:
+    """The hash of a module's source, and what it imports from the folder of attacks, modules or names in them."""
+    source = Path(file).read_bytes()
+    froms = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in froms if (node.module or "").startswith("toolkit.attacks")]
+    imported = [name for node in ours for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))]
+    return hashlib.sha256(source).hexdigest(), tuple(map(str, imported))
 
 
 def pair_generator(seed: int, attack: str, pair_id: str) -> np.random.Generator:

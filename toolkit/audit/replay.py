@@ -129,7 +129,8 @@ def replay_chunk(
 
     delta = probes8 - original
     at_goal, scores = judged(probes8, crafted.success8)
-    at_goal_float, scores_float = judged(crafted.probes, crafted.success)
+    judged8 = at_goal, scores
+    at_goal_float, scores_float = judged8 if crafted.in_8bit else judged(crafted.probes, crafted.success)
     defended = profile.numpy(probes8, seeded_entropy(probes8, seed))[: len(rows)]
     return Replay(
         crafted=crafted.success8,
