@@ -18,7 +18,7 @@ from rich.console import Console
 from toolkit import __version__
 from toolkit.audit.config import Option, declared_options
 from toolkit.completion import attack_names, complete_last, model_names, profile_names
-from toolkit.errors import SixpixelsError, UsageError
+from toolkit.errors import InputError, SixpixelsError, UsageError
 
 if TYPE_CHECKING:
     from toolkit.audit.assessment import Assessment
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from toolkit.audit.run import Request
     from toolkit.faces.crops import CropSet
     from toolkit.faces.pairs import PairSet
-    from toolkit.risk.findings import Report
+    from toolkit.risk.findings import Picture, Report
     from toolkit.risk.policy import Policy
     from toolkit.verifiers.manifest import Manifest
     from toolkit.verifiers.runtime import Execution
@@ -236,20 +236,35 @@ def _audit_report(
     request: Request, folder: Path, options: AuditOptions, asked: Policy, root: Path
 ) -> tuple[Report, list[Path]]:
     """Rate a run that was just finished, and write it in the formats asked for; returns their files too."""
-    from toolkit.audit.evidence import gather
     from toolkit.audit.outcomes import read_run
-    from toolkit.faces.pairs import embedded_pairs
-    from toolkit.report.figures import pictures
     from toolkit.report.write import choose_formats, write_reports
     from toolkit.risk.findings import Report
     from toolkit.risk.rate import rate
 
     finished = read_run(folder)
     report = Report(finished, rate(finished, asked))
-    faces = options.with_faces or root.is_relative_to(embedded_pairs())
-    if "html" in options.format and faces and request.crops.gallery is None:
-        report = replace(report, pictures=pictures(gather(request, folder)))
+    if "html" in options.format and _may_show(root, with_faces=options.with_faces):
+        report = replace(report, pictures=_pictures(request, folder))
     return report, write_reports(report, choose_formats(options.format), folder)
+
+
+def _may_show(root: Path, *, with_faces: bool) -> bool:
+    """Whether faces may be in a report: where they were asked for, or are of nobody."""
+    from toolkit.faces.pairs import embedded_pairs
+
+    return with_faces or root.is_relative_to(embedded_pairs())
+
+
+def _pictures(request: Request, folder: Path) -> tuple[Picture, ...]:
+    """Pictures of a run's probes; none of a group's, which have no references of their own."""
+    from toolkit.audit.evidence import gather
+    from toolkit.report.figures import pictures
+
+    if request.crops.gallery is not None:
+        return ()
+    if not any((folder / "probes").glob("*.probes")):
+        raise InputError(f"{folder / 'probes'}: there are no probes to show; give the audit's command again")
+    return pictures(gather(request, folder))
 
 
 def _print_audit(request: Request, report: Report, folder: Path, files: list[Path], of_paper: str) -> None:
@@ -533,8 +548,14 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the reports. Default: that of the run.")
     ] = None,
+    with_faces: Annotated[
+        bool, typer.Option("--with-faces", help="Put the attacked faces into the HTML report; faces are personal data.")
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Report a finished audit again, in any format and under any policy; faces are left out.
+    """Report a finished audit again, in any format and under any policy.
+
+    Pictures of probes need the photographs, the verifier and the run's probes to be where they were.
 
     [bold]Examples[/bold]
 
@@ -542,6 +563,7 @@ def report(
       sixpixels report runs/1a2b3c4d --policy watchlist -o reports
     """
     from toolkit.audit.outcomes import read_run
+    from toolkit.audit.record import is_of_nobody, read_record
     from toolkit.report.risk import print_findings, print_overall
     from toolkit.report.terminal import print_assessment
     from toolkit.report.write import TERMINAL, choose_formats, write_reports
@@ -551,7 +573,13 @@ def report(
 
     asked, chosen, finished = find_policy(policy), choose_formats(_names(formats)), read_run(run)
     risk = rate(finished, asked, _names(deployed or ""))
-    files = write_reports(Report(finished, risk), chosen, output or run)
+    shown = Report(finished, risk)
+    if "html" in _names(formats) and (with_faces or is_of_nobody(run)):
+        with _progress(quiet) as progress:
+            record = read_record(run)
+            request = record.request(_crop(record.pairs, record.manifest, progress), _execution("auto", None, 0))
+            shown = replace(shown, pictures=_pictures(request, run))
+    files = write_reports(shown, chosen, output or run)
     if TERMINAL in _names(formats):
         console = Console(highlight=False)
         print_overall(risk, console)

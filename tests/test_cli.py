@@ -100,6 +100,21 @@ def test_certificates_are_one_more_result(work: Path) -> None:
     refused(sixpixels(*audit(work), "--certify", "0"), "above 0", 4)
 
 
+def test_faces_are_in_a_later_report_only_where_they_are_asked_for(work: Path) -> None:
+    assert sixpixels(*audit(work)).returncode == 0
+    page = work / "run" / "report.html"
+    asked = ("report", work / "run", "--format", "html", "--quiet")
+    for more, pictures in (((), 0), (("--with-faces",), 2)):
+        done = sixpixels(*asked, *more)
+        assert done.returncode == 0, done.stderr
+        assert page.read_text().count("<img") == pictures
+    shutil.rmtree(work / "run" / "probes")
+    refused(sixpixels(*asked, "--with-faces"), "there are no probes to show")
+    (work / "people" / "a" / "0.png").unlink()
+    refused(sixpixels(*asked, "--with-faces"), "no such image")
+    assert sixpixels(*asked).returncode == 0, "what does not show faces needs none"
+
+
 def test_json_on_standard_output_is_pure_and_the_same_file(work: Path) -> None:
     done = sixpixels(*audit(work, "--json"))
     assert json.loads(done.stdout) == json.loads((work / "run" / "report.json").read_text())

@@ -14,11 +14,13 @@ from toolkit.audit.jobs import attack_with
 from toolkit.audit.plan import Knowledge
 from toolkit.audit.run import Request
 from toolkit.errors import InputError, UsageError
+from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
 from toolkit.files import bundled, inside, sha256, write_bytes
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.registry import choose
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
+from toolkit.verifiers.runtime import Execution
 
 SCHEMA_VERSION = 1
 _FILE = "request.json"
@@ -36,6 +38,19 @@ class Record:
     profiles: tuple[Profile, ...]
     knowledge: tuple[Knowledge, ...]
     seed: int
+
+    def request(self, crops: CropSet, execution: Execution) -> Request:
+        """The request that it was, with the pairs' crops made again."""
+        return Request(
+            manifest=self.manifest,
+            crops=crops,
+            pairs_source=self.pairs.source,
+            attacks=self.attacks,
+            profiles=self.profiles,
+            knowledge=self.knowledge,
+            seed=self.seed,
+            execution=execution,
+        )
 
 
 def write_record(request: Request, folder: Path, root: Path, model: str, profiles: Sequence[str]) -> None:
@@ -84,10 +99,8 @@ def read_record(folder: Path) -> Record:
             f"{folder}: has no {_FILE}, so no audit was finished here; "
             "give the audit's command again, it finds its probes"
         )
-    if path.stat().st_size > _LARGEST:
-        raise InputError(f"{path}: larger than {_LARGEST >> 20} MB; this is no record of an audit")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _content(path)
         if content["schema"] != SCHEMA_VERSION:
             raise InputError(f"{path}: schema is {content['schema']!r}; this version reads {SCHEMA_VERSION}")
         if content["group"] is not None:
@@ -95,6 +108,22 @@ def read_record(folder: Path) -> Record:
         return _read(content, path, folder)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise InputError(f"{path}: is damaged ({error}); give the audit's command again") from error
+
+
+def is_of_nobody(folder: Path) -> bool:
+    """Whether a finished run says that it is of the embedded faces, which are nobody's, and of no group of them."""
+    try:
+        content = _content(folder / _FILE)
+        return content["root"] is None and content["group"] is None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"{path}: larger than {_LARGEST >> 20} MB; this is no record of an audit")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _read(content: dict[str, Any], path: Path, folder: Path) -> Record:
