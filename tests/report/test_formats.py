@@ -7,13 +7,17 @@ import json
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from junitparser import JUnitXml
+from pydantic import BaseModel
 from rich.console import Console
+from sarif_pydantic import Sarif
 
 from tests.risk.runs import Told, told_run
 from toolkit.audit.outcomes import Run
@@ -183,3 +187,34 @@ def test_the_terminal_cuts_nothing_off(width: int, encoding: str, tmp_path: Path
     for said in (HIGH, "OVERALLHIGH", "gateFAIL", "apgdwasnotrun", made.risk.next_steps[0].replace(" ", "")):
         assert said.replace(" ", "") in page.replace("|", "").replace("│", ""), said
     assert "…" not in page
+
+
+def test_sarif_is_what_others_take_it_for(tmp_path: Path) -> None:
+    """Read by an independent model of SARIF 2.1.0, which knows every property that we write but one."""
+    read = Sarif.model_validate_json(written(report(), tmp_path)["report.sarif"])
+    # Section 3.20.21 of the standard.
+    assert set(_unknown(read)) == {".runs[].invocations[].toolExecutionNotifications"}
+    results, rules = read.runs[0].results or [], read.runs[0].tool.driver.rules or []
+    assert {result.rule_id for result in results} <= {rule.id for rule in rules}
+    assert [rules[result.rule_index or 0].id for result in results] == [result.rule_id for result in results]
+
+
+def _unknown(value: object, path: str = "") -> Iterator[str]:
+    if isinstance(value, BaseModel):
+        yield from (f"{path}.{name}" for name in value.model_extra or {})
+        for name in type(value).model_fields:
+            yield from _unknown(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _unknown(item, f"{path}[]")
+
+
+def test_junit_counts_what_others_count_in_it(tmp_path: Path) -> None:
+    text = written(report(waived=True), tmp_path)["report.junit.xml"]
+    said, counted = JUnitXml.fromstring(text.encode()), JUnitXml.fromstring(text.encode())
+    counted.update_statistics()
+    for number in ("tests", "failures", "errors", "skipped"):
+        assert getattr(said, number) == getattr(counted, number), number
+    for own, again in zip(said, counted, strict=True):
+        assert (own.name, own.tests, own.failures) == (again.name, again.tests, again.failures)
+    assert counted.tests
