@@ -174,6 +174,9 @@ def test_plan_says_what_cannot_be_run() -> None:
 
     with pytest.raises(UsageError, match="nothing to run"):
         make_plan([DeepFool()], [find_profile("none")], ["zero"], "no checkpoint")
+    mean3 = find_profile("mean3")
+    with pytest.raises(UsageError, match="two profiles are called mean3"):
+        make_plan([DeepFool()], [mean3, dataclasses.replace(mean3, sha256="other")], ["zero"], None)
 
 
 def clean_run(distances: np.ndarray, correct: list[bool]) -> CleanRun:

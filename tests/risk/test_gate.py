@@ -91,7 +91,9 @@ def test_a_waiver_holds_to_its_last_day_and_for_its_finding_alone() -> None:
     over = verdict(run, waivers=[waiver(TODAY - dt.timedelta(days=1))])
     assert over.status == "fail"
     assert codes(over) == {"risk", "waiver-expired"}
-    assert verdict(run, waivers=[waiver(TODAY, WAIVED.replace("mean3", "n2c"))]).status == "fail"
+    misspelled = verdict(run, waivers=[waiver(TODAY, WAIVED.replace("mean3", "mean33"))])
+    assert misspelled.status == "fail"
+    assert any(f"did you mean {WAIVED}?" in reason.text for reason in misspelled.reasons)
     # An expired one fails even where nothing is left to waive: somebody has to look at it.
     assert verdict(told_run(GOOD), waivers=[waiver(TODAY - dt.timedelta(days=1))]).status == "fail"
     few = verdict(told_run(GOOD, pairs=5), waivers=[waiver(TODAY)])
@@ -113,6 +115,12 @@ def test_a_regression_is_told_by_the_paired_test() -> None:
 def test_a_baseline_with_other_pairs_or_more_attacks_shows_nothing() -> None:
     assert codes(verdict(told_run(GOOD), baseline=told_run(GOOD, first=1000))) == {"baseline"}
     assert codes(verdict(told_run(GOOD[:2]), baseline=told_run(GOOD))) == {"baseline"}
+    weaker = told_run(GOOD)
+    attacks = tuple((name, (("budget", 3),)) for name, _ in weaker.assessment.attacks)
+    weaker = replace(weaker, assessment=replace(weaker.assessment, attacks=attacks))
+    found = verdict(weaker, baseline=told_run(GOOD))
+    assert codes(found) == {"baseline"}, "weaker attacks that break less are no progress"
+    assert all("other parameters" in reason.text for reason in found.reasons)
 
 
 @given(

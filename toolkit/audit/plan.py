@@ -71,8 +71,12 @@ def make_plan(
         no_gradients: why gradient attacks cannot be run, or None if they can.
 
     Raises:
-        UsageError: nothing is left to run, or partial knowledge is asked for with fewer than two defended profiles.
+        UsageError: nothing is left to run, two profiles have one name, or partial knowledge is asked for with fewer
+            than two defended profiles.
     """
+    names = [profile.name for profile in profiles]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two profiles are called {max(names, key=names.count)}; a report could not tell them apart")
     bare = next((p for p in profiles if p.empty), Profile("none", "", (), ""))
     defended = [profile for profile in profiles if not profile.empty]
     if "partial" in knowledge and len(defended) < 2:

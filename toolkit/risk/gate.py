@@ -6,6 +6,7 @@ Whatever was not tested is a reason not to pass. A failure outranks what is miss
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 from collections.abc import Sequence
 
 from toolkit.audit.assessment import Assessment
@@ -128,10 +129,14 @@ def _regressions(baseline: Run, run: Run, risk: Risk, policy: Policy) -> list[Re
         for f in _ids(baseline, risk.profiles)
         if f not in found
     ]
+    other = _other_parameters(baseline, run)
     for d in found.values():
         if d.profile not in risk.profiles:
             continue
-        if d.pairs < FEWEST_PAIRS:
+        if d.id in other:
+            text = f"{d.id}: the attack had other parameters in the baseline, so that the two do not compare"
+            reasons.append(_insufficient("baseline", text, d.id))
+        elif d.pairs < FEWEST_PAIRS:
             text = f"{d.id}: {d.pairs} pairs in common with the baseline show nothing"
             reasons.append(_insufficient("baseline", text, d.id))
         elif d.p_adjusted < _LEVEL and d.only_second > d.only_first:
@@ -141,6 +146,13 @@ def _regressions(baseline: Run, run: Run, risk: Risk, policy: Policy) -> list[Re
             )
             reasons.append(Reason("regression", text, d.id))
     return reasons
+
+
+def _other_parameters(baseline: Run, run: Run) -> set[str]:
+    """Findings of this run whose attack was another one in the baseline, but for its name."""
+    before = dict(baseline.assessment.attacks)
+    changed = {name for name, parameters in run.assessment.attacks if before.get(name, parameters) != parameters}
+    return {finding_id(s) for s in run.assessment.scenarios if s.attack in changed}
 
 
 def _ids(run: Run, profiles: Sequence[str]) -> list[str]:
@@ -155,6 +167,8 @@ def _faulty_waivers(risk: Risk, waivers: Sequence[Waiver], today: dt.date) -> li
             text = f"the waiver of {waiver.finding} by {waiver.owner} ended on {waiver.expires}: renew it, or mend it"
             reasons.append(Reason("waiver-expired", text, waiver.finding))
         elif waiver.finding not in known:
-            text = f"a waiver is of {waiver.finding}, which this run has not; remove it"
+            near = difflib.get_close_matches(waiver.finding, sorted(known), 1)
+            what = f"did you mean {near[0]}?" if near else "remove it"
+            text = f"a waiver is of {waiver.finding}, which this run has not; {what}"
             reasons.append(Reason("waiver-unknown", text, waiver.finding))
     return reasons
