@@ -20,16 +20,16 @@ from tests.attacks.linear import (
 )
 from tests.attacks.test_attacks import linear_task
 from tests.models import Linear
-from toolkit.attacks import blended, contrast, evolutionary, hop_skip_jump, nes, salt_pepper, simba, square
+from toolkit.attacks import blended, boundary, contrast, evolutionary, hop_skip_jump, nes, salt_pepper, simba, square
 from toolkit.attacks.base import Attack, to_8bit, to_unit
-from toolkit.attacks.norms import Norm
+from toolkit.attacks.norms import Norm, sizes
 from toolkit.attacks.simba import _cosines
 from toolkit.attacks.square import _bump, _move_l2
 
 LADDERS = (salt_pepper.ATTACK, blended.ATTACK, contrast.ATTACK)
 SQUARE_L2 = replace(square.ATTACK, name="square-l2", norm="l2", epsilon=0.5)
 SCORES = (square.ATTACK, SQUARE_L2, simba.ATTACK, replace(simba.ATTACK, basis="pixel"), nes.ATTACK)
-DECISIONS = (hop_skip_jump.ATTACK, evolutionary.ATTACK)
+DECISIONS = (hop_skip_jump.ATTACK, boundary.ATTACK, evolutionary.ATTACK)
 
 
 def named(attack: object) -> str:
@@ -163,15 +163,30 @@ def test_hop_skip_jump_comes_near_the_closed_form() -> None:
     assert np.median(found(task, noisy, "l2")[dodging] / smallest(model, task, "l2")[dodging]) < 3
 
 
-def test_the_evolutionary_attack_comes_nearer_with_more_queries() -> None:
+@pytest.mark.parametrize("attack", [boundary.ATTACK, evolutionary.ATTACK], ids=named)
+def test_a_walk_comes_nearer_with_more_queries(attack: Attack) -> None:
     model, _ = linear_task()
     norms = []
     for budget in (100, 500, 2000):
         task = linear_task()[1]
-        crafted = replace(evolutionary.ATTACK, budget=budget).craft(model, task)
+        crafted = replace(attack, budget=budget).craft(model, task)  # type: ignore[type-var]
         norms.append(np.median(found(task, crafted, "l2")[task.dodging]))
     assert norms[0] > norms[1] > norms[2]
     assert norms[2] < 0.5 * norms[0]
+
+
+def test_the_boundary_attack_steps_around_at_the_same_distance_and_comes_near_the_closed_form() -> None:
+    model, task = linear_task()
+    start = np.random.default_rng(0).random(task.probes.shape, dtype=np.float32)
+    everyone = np.arange(len(task))
+    turned = boundary.ATTACK._turn(task, everyone, start, np.full(len(task), 0.3))
+    away, before = turned - task.probes, start - task.probes
+    np.testing.assert_allclose(sizes("l2", away), sizes("l2", before), rtol=1e-4)
+    cosine = (away * before).sum(axis=(1, 2, 3)) / np.square(before).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(cosine, 1 / np.sqrt(1 + 0.3**2), rtol=1e-4)
+    model, task = linear_task()
+    crafted = replace(boundary.ATTACK, budget=20_000).craft(model, with_start(model, task))
+    assert np.median(found(task, crafted, "l2") / smallest(model, task, "l2")) < 1.5
 
 
 @pytest.mark.parametrize("attack", DECISIONS, ids=named)

@@ -131,18 +131,22 @@ def replay_chunk(
     at_goal, scores = judged(probes8, crafted.success8)
     judged8 = at_goal, scores
     at_goal_float, scores_float = judged8 if crafted.in_8bit else judged(crafted.probes, crafted.success)
-    defended = profile.numpy(probes8, seeded_entropy(probes8, seed))[: len(rows)]
+    l2 = l2_norm(delta)
+    l2_float = l2 if crafted.in_8bit else l2_norm(crafted.probes - original)
+    l2_defended = l2
+    if not profile.empty:
+        l2_defended = l2_norm(profile.numpy(probes8, seeded_entropy(probes8, seed))[: len(rows)] - original)
     return Replay(
         crafted=crafted.success8,
         success=at_goal & (scores <= clean.alarm),
         at_goal=at_goal,
         scores=scores,
         success_float=at_goal_float & (scores_float <= clean.alarm),
-        l2=l2_norm(delta),
+        l2=l2,
         linf=np.abs(delta).max(axis=(1, 2, 3)).astype(np.float64),
-        rms=255 * l2_norm(delta) / np.sqrt(delta[0].size),
-        l2_float=l2_norm(crafted.probes - original),
-        l2_defended=l2_norm(defended - original),
+        rms=255 * l2 / np.sqrt(delta[0].size),
+        l2_float=l2_float,
+        l2_defended=l2_defended,
         evaluations=crafted.evaluations,
     )
 
