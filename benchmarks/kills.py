@@ -31,8 +31,7 @@ import toolkit.report.terminal  # noqa: F401
 from tests.models import write_people
 
 _STOPS_A_RUN = 4
-# The largest file that there is room for, in bytes: less than the crops, and less than the largest artifact.
-_FULL = {"a full disk": 1000, "a disk full of probes": 46_500}
+_FULL = ("a full disk", "a disk full of probes")
 Files = dict[str, bytes]
 
 
@@ -66,9 +65,11 @@ def finish(command: list[str], at_once: int) -> float:
     return time.monotonic() - begun
 
 
-def stop(command: list[str], how: str, after: float) -> bool:
+def stop(command: list[str], how: str, after: float, largest_artifact: int) -> bool:
     """Stop an audit in its middle; False where it was done before."""
-    child = start(command, _FULL.get(how))
+    # The first is too full for the crops, the second for the largest artifact alone.
+    room = {"a full disk": 1000, "a disk full of probes": largest_artifact - 1}
+    child = start(command, room.get(how))
     if how not in _FULL:
         time.sleep(after)
         os.kill(child, signal.SIGKILL if how == "kill -9" else signal.SIGINT)
@@ -97,15 +98,16 @@ def main() -> None:
     rng, stopped = random.Random(asked.seed), Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = write_people(folder / "people", photos=20)
+        model = write_people(folder / "people", photos=7)  # crops smaller than artifacts
         what = f"--attacks gaussian,uniform --profiles none,mean3 --provider cpu --threads 1 --workers {asked.workers}"
         command = ["audit", str(model), "--pairs", str(model.parent), *what.split(), "-q", "--run"]
         seconds = finish([*command, str(folder / "whole" / "run")], 1)
         whole, run = files(folder / "whole" / "run"), folder / "stopped" / "run"
+        largest = max(len(content) for name, content in whole.items() if name.endswith(".probes"))
         while stopped.total() < asked.kills:
             for _ in range(_STOPS_A_RUN):
                 how = rng.choices(["kill -9", "Ctrl-C", *_FULL], [6, 2, 1, 1])[0]
-                stopped[how] += stop([*command, str(run)], how, rng.uniform(0, seconds))
+                stopped[how] += stop([*command, str(run)], how, rng.uniform(0, seconds), largest)
                 if rng.random() < 1 / 3:
                     damage(run / "probes", rng)
             finish([*command, str(run)], 2)
