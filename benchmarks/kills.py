@@ -46,6 +46,7 @@ def start(command: list[str], largest_file: int | None) -> int:
         # A write past the limit fails as on a full disk, once the signal for it is ignored.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where this runs in the background
     sys.argv = ["sixpixels", *command]
     try:
         cli.main()

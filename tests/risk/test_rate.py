@@ -103,6 +103,12 @@ def test_the_bare_verifier_counts_only_where_it_is_deployed() -> None:
     assert rate(run, POLICY, ["red30"]).severity == "unknown"
 
 
+def test_what_to_do_is_about_what_fell() -> None:
+    quiet, loud = Told("fgsm", "perfect", "mean3"), Told("deepfool", "perfect", "mean3", dodged=30, impersonated=30)
+    assert any("Nothing succeeded" in step for step in rate(told_run([quiet]), POLICY).next_steps)
+    assert not any("Nothing succeeded" in step for step in rate(told_run([quiet, loud]), POLICY).next_steps)
+
+
 def test_ids_do_not_depend_on_the_run() -> None:
     first = told_run([Told("fgsm", "zero", "mean3"), Told("fgsm", "partial", "mean3", known="n2c")])
     second = told_run([Told("fgsm", "partial", "mean3", dodged=9, known="n2c"), Told("fgsm", "zero", "mean3")], pairs=9)

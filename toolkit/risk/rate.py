@@ -280,5 +280,6 @@ def _next_steps(a: Assessment, counted: Sequence[Finding], profiles: Sequence[st
         steps.append("Mend what made a sanity check fail, and audit again.")
     if any(missing_adaptive(a, name) for name in profiles):
         steps.append("Audit with --knowledge zero,perfect.")
-    steps += [f.advice for f in sorted(counted, key=lambda f: not f.within.successes) if f.severity != "note"]
+    fell = [f for f in counted if f.within.successes] or counted
+    steps += [f.advice for f in fell if f.severity != "note"]
     return tuple(dict.fromkeys(steps))[:3]

@@ -59,6 +59,24 @@ def _untested(a: Assessment) -> str:
 
 
 def _findings(report: Report) -> str:
+    fell = [f for f in report.risk.findings if f.within.successes]
+    held = [f for f in report.risk.findings if not f.within.successes]
+    legend = (
+        f"Policy {report.risk.policy} ({report.risk.use_case}), {report.risk.budget}; deployed: "
+        f"{', '.join(report.risk.profiles)}. Likelihood: 9 times the one-sided exact 95 % upper bound of the success "
+        "within the budget, times what is left of it by the access needed. Severities as in the OWASP risk rating; "
+        "unknown is too little evidence, and never low."
+    )
+    table = _finding_table("Findings, worst first", fell) if fell else "<p>Within the budget nothing succeeded.</p>"
+    if held:
+        summary = (
+            f"{len(held)} findings in which nothing succeeded within the budget, rated by what so few pairs can show"
+        )
+        table += f"<details><summary>{summary}</summary>{_finding_table('', held)}</details>"
+    return _section("Findings", table + f"<p class='note'>{escape(legend)}</p>")
+
+
+def _finding_table(caption: str, findings: Sequence[Finding]) -> str:
     rows = [
         (
             f'<span class="badge {f.severity}">{f.severity}</span>',
@@ -67,16 +85,9 @@ def _findings(report: Report) -> str:
             f"{f.likelihood:.1f}",
             f"{f.impact:g}",
         )
-        for f in report.risk.findings
+        for f in findings
     ]
-    legend = (
-        f"Policy {report.risk.policy} ({report.risk.use_case}), {report.risk.budget}; deployed: "
-        f"{', '.join(report.risk.profiles)}. Likelihood: 9 times the one-sided exact 95 % upper bound of the success "
-        "within the budget, times what is left of it by the access needed. Severities as in the OWASP risk rating; "
-        "unknown is too little evidence, and never low."
-    )
-    table = _table("Findings, worst first", ("severity", "finding", "within budget", "likelihood", "impact"), rows)
-    return _section("Findings", table + f"<p class='note'>{escape(legend)}</p>")
+    return _table(caption, ("severity", "finding", "within budget", "likelihood", "impact"), rows)
 
 
 def _finding(f: Finding) -> str:
