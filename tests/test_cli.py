@@ -97,6 +97,8 @@ def test_certificates_are_one_more_result(work: Path) -> None:
     run = read_run(work / "run")
     correct = sum(int(((c.same == run.genuine) & run.genuine).sum()) for c in run.certificates)
     assert correct == sum(c["correct"]["successes"] for c in report["certification"] if c["goal"] == "dodging")
+    # 3 profiles, 2 noises, 200 draws and the 100 that choose the decision.
+    assert json.loads(sixpixels(*asked, "--dry-run", "--json").stdout)["noisy_images"] == len(run.pairs) * 3 * 2 * 300
     refused(sixpixels(*audit(work), "--certify", "0"), "above 0", 4)
 
 

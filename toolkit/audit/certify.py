@@ -55,6 +55,11 @@ class Smoothing:
         if certified_radius(Rate(self.samples, self.samples), self.sigma, self.confidence) is None:
             raise UsageError(f"{self.samples} draws can never certify anything at confidence {self.confidence:g}")
 
+    @property
+    def draws(self) -> int:
+        """Images that one pair takes: those that choose the decision, and `samples`."""
+        return _SELECTION + self.samples
+
 
 @dataclass(frozen=True)
 class PairCertificates:
@@ -150,8 +155,8 @@ def _votes(
     generator = pair_generator(bench.seed, f"certify {smoothing.sigma:g}", crops.pairs[row].id)
     probe = to_unit(crops.images[crops.index[row, :1]])
     accepted = []
-    for start in range(0, _SELECTION + smoothing.samples, _BATCH):
-        count = min(_BATCH, _SELECTION + smoothing.samples - start)
+    for start in range(0, smoothing.draws, _BATCH):
+        count = min(_BATCH, smoothing.draws - start)
         noise = generator.standard_normal((count, *probe.shape[1:]), dtype=np.float32)
         draws = np.clip(probe + np.float32(smoothing.sigma) * noise, 0, 1)
         embeddings, scores = verifier.embed_and_score(draws)

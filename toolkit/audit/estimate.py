@@ -103,6 +103,7 @@ class AuditEstimate:
         seconds: in all, with one worker.
         bytes: of all artifacts, which stay.
         temporary_bytes: of crops and embeddings, on disk while the audit runs.
+        noisy_images: that certificates take, in none of the times.
     """
 
     target: str
@@ -116,6 +117,7 @@ class AuditEstimate:
     seconds: Span
     bytes: Span
     temporary_bytes: int
+    noisy_images: int
 
     @property
     def scenarios(self) -> int:
@@ -190,6 +192,9 @@ def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
         seconds=sum((craft.seconds for craft in crafts), other),
         bytes=sum((craft.bytes or Span(0, 0, None) for craft in crafts if not craft.problem), none),
         temporary_bytes=size.images * (request.crops.images[:1].nbytes + embeddings),
+        noisy_images=len(request.profiles)
+        * (size.genuine + size.impostor)
+        * sum(smoothing.draws for smoothing in request.smoothings),
     )
 
 

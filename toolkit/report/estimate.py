@@ -26,6 +26,8 @@ def print_estimate(estimate: AuditEstimate, console: Console, folder: Path | Non
     facts.add_row("target", f"{e.target} on {e.provider}")
     kinds = f"{e.size.genuine} genuine, {e.size.impostor} impostor, {e.size.images} images"
     facts.add_row("pairs", f"{kinds}   {e.pairs_source}")
+    if e.noisy_images:
+        facts.add_row("certificates", f"{e.noisy_images} noisy images to run, which are in none of the times")
     facts.add_row("run", f"{folder}" if folder else "runs/ and a hash of what is asked")
     console.print(facts)
     table = new_table("crafted once, replayed", console)
