@@ -208,7 +208,7 @@ def audit(
         if as_json:
             print(to_json(planned), end="")
         else:
-            print_estimate(planned, Console(highlight=False), options.run, save)
+            print_estimate(planned, _console(), options.run, save)
         return
     text = _finish(request, folder, assessment, options, pair_set.root)
     report, files = _audit_report(request, folder, options, asked, pair_set.root)
@@ -273,7 +273,7 @@ def _print_audit(request: Request, report: Report, folder: Path, files: list[Pat
     from toolkit.report.risk import print_overall
     from toolkit.report.terminal import print_assessment
 
-    console, files = Console(highlight=False), [folder / "report.json", *files, folder / "probes"]
+    console, files = _console(), [folder / "report.json", *files, folder / "probes"]
     if of_paper:
         from toolkit.audit.evidence import gather
         from toolkit.report.figures import write_figures
@@ -420,7 +420,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print(to_json(diagnosis), end="")
     else:
-        print_diagnosis(diagnosis, Console(highlight=False))
+        print_diagnosis(diagnosis, _console())
     if not diagnosis.works:
         raise typer.Exit(_BROKEN)
 
@@ -481,7 +481,7 @@ def replay(
     if as_json:
         print(text, end="")
     else:
-        print_transfer(transfer, Console(highlight=False), path)
+        print_transfer(transfer, _console(), path)
     check_transferred(transfer)
 
 
@@ -530,7 +530,7 @@ def gate(
     if as_json:
         print(to_json(Judgement(risk, verdict)), end="")
     elif TERMINAL in _names(formats):
-        console = Console(highlight=False)
+        console = _console()
         print_overall(risk, console)
         print_findings(risk, console)
         print_verdict(verdict, console)
@@ -581,7 +581,7 @@ def report(
             shown = replace(shown, pictures=_pictures(request, run))
     files = write_reports(shown, chosen, output or run)
     if TERMINAL in _names(formats):
-        console = Console(highlight=False)
+        console = _console()
         print_overall(risk, console)
         print_findings(risk, console)
         print_assessment(finished.assessment, console, files)
@@ -609,7 +609,7 @@ def compare(
     if as_json:
         print(to_json(comparison), end="")
     else:
-        print_comparison(comparison, Console(highlight=False))
+        print_comparison(comparison, _console())
 
 
 @app.command()
@@ -662,7 +662,7 @@ def sweep(
     if as_json:
         print(to_json(result), end="")
     else:
-        print_sweep(result, Console(highlight=False))
+        print_sweep(result, _console())
 
 
 @app.command()
@@ -703,7 +703,7 @@ def power(
     if as_json:
         print(to_json(plan), end="")
     else:
-        print_power(plan, Console(highlight=False))
+        print_power(plan, _console())
 
 
 @policy_app.command("show")
@@ -775,7 +775,7 @@ def evaluate(
     if as_json:
         print(to_json(evaluation), end="")
     else:
-        print_evaluation(evaluation, Console(highlight=False))
+        print_evaluation(evaluation, _console())
 
 
 @app.command()
@@ -812,7 +812,7 @@ def export(
     if as_json:
         print(to_json(result), end="")
     else:
-        print_export(result, Console(highlight=False))
+        print_export(result, _console())
     check_flips(result.parities, max_flips)
 
 
@@ -902,7 +902,7 @@ def quantize(
     if as_json:
         print(to_json(report), end="")
     else:
-        print_quantization(report, Console(highlight=False))
+        print_quantization(report, _console())
     check_flips([report.parity], max_flips)
 
 
@@ -1074,7 +1074,7 @@ def profiles_bench(
     if as_json:
         print(to_json(costs), end="")
     else:
-        print_costs(costs, Console(highlight=False))
+        print_costs(costs, _console())
 
 
 @profiles_app.command("select")
@@ -1129,7 +1129,7 @@ def profiles_select(
     if as_json:
         print(to_json(selection), end="")
     else:
-        print_selection(selection, Console(highlight=False))
+        print_selection(selection, _console())
     check_chosen(selection)
 
 
@@ -1175,7 +1175,7 @@ def profiles_calibrate_detector(
         print(to_json(result), end="")
     else:
         what = f"{chosen.name} before {manifest.name}"
-        print_detector_calibration(result, what, pair_set.source, Console(highlight=False))
+        print_detector_calibration(result, what, pair_set.source, _console())
 
 
 @app.command()
@@ -1218,7 +1218,7 @@ def calibrate(
     if as_json:
         print(to_json(result), end="")
     else:
-        print_calibration(result, f"{manifest.name} behind {chosen.name}", pair_set.source, Console(highlight=False))
+        print_calibration(result, f"{manifest.name} behind {chosen.name}", pair_set.source, _console())
 
 
 def _names(text: str) -> list[str]:
@@ -1271,6 +1271,12 @@ def _crop(pairs: PairSet, manifest: Manifest, progress: _RichProgress, spill: Pa
     return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"), spill=spill)
 
 
+def _console() -> Console:
+    from toolkit.report.terminal import plain_console
+
+    return plain_console()
+
+
 class _RichProgress:
     """Progress bars on standard error; silent where there is no terminal."""
 
@@ -1278,7 +1284,7 @@ class _RichProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.bars = Progress(
-            TextColumn("{task.description:24}"),
+            TextColumn("{task.description:24}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

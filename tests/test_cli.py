@@ -117,6 +117,18 @@ def test_faces_are_in_a_later_report_only_where_they_are_asked_for(work: Path) -
     assert sixpixels(*asked).returncode == 0, "what does not show faces needs none"
 
 
+def test_brackets_in_a_path_are_no_markup(work: Path) -> None:
+    people = work / "[/bold] [red]"
+    people.parent.mkdir()
+    (work / "people").rename(people)
+    run = ("--pairs", people, "--run", work / "[/dim]", "--attacks", "uniform", "--provider", "cpu")
+    for command in (("audit", work / "linear.onnx", *run), ("evaluate", work / "linear.onnx", "--pairs", people)):
+        done = sixpixels(*command, "--limit", "8", env={**os.environ, "COLUMNS": "200"})
+        assert done.returncode == 0, done.stderr
+        assert "[/bold] [red]" in done.stdout
+    assert sixpixels("report", work / "[/dim]").returncode == 0
+
+
 def test_json_on_standard_output_is_pure_and_the_same_file(work: Path) -> None:
     done = sixpixels(*audit(work, "--json"))
     assert json.loads(done.stdout) == json.loads((work / "run" / "report.json").read_text())

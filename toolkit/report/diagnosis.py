@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from toolkit.doctor import Diagnosis
 
@@ -14,10 +14,10 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     """Print one line for each finding, what to do below it, and the verdict."""
     width = max(len(finding.about) for finding in diagnosis.findings)
     for f in diagnosis.findings:
-        status = f"[{_STYLES[f.status]}]{f.status:8}[/]"
-        console.print(f"{status} {f.about:{width}}  {escape(f.detail)}", soft_wrap=True)
+        status = (f"{f.status:8}", _STYLES[f.status])
+        console.print(Text.assemble(status, f" {f.about:{width}}  {f.detail}"), soft_wrap=True)
         if f.remedy:
-            console.print(f"{'':{width + 11}}do: {escape(f.remedy)}", soft_wrap=True)
+            console.print(Text(f"{'':{width + 11}}do: {f.remedy}"), soft_wrap=True)
     counts = {status: sum(f.status == status for f in diagnosis.findings) for status in _STYLES}
     verdict = "everything that an audit needs works" if diagnosis.works else "something that an audit needs is broken"
     console.print(f"{verdict}: {counts['ok']} ok, {counts['warning']} warnings, {counts['failed']} failed")

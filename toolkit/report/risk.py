@@ -29,7 +29,7 @@ def print_overall(risk: Risk, console: Console) -> None:
     """The overall severity with its headline, and what to do next."""
     title = f"OVERALL {risk.severity.upper()}   {risk.use_case}, {risk.budget}, {', '.join(risk.profiles)}"
     console.print(Panel(Text(risk.headline), title=Text(title, style=_STYLES[risk.severity]), box=box_of(console)))
-    console.print("[bold]next[/bold]")
+    console.print("next", style="bold")
     for step in risk.next_steps:
         bullet(console, step)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from toolkit.audit.select import Selection, Standing
 from toolkit.files import atomic_write
@@ -14,10 +15,11 @@ from toolkit.report.terminal import bullet, new_table, percent
 def print_selection(selection: Selection, console: Console) -> None:
     """Print the recommendation, its reasons, every profile's standing, and the paired tests."""
     if selection.chosen is None:
-        console.print(f"[bold]no profile meets the limits[/bold]; the nearest is [bold]{selection.nearest}[/bold]")
+        none = ("no profile meets the limits", "bold")
+        console.print(Text.assemble(none, "; the nearest is ", (str(selection.nearest), "bold")))
     else:
         bare = ", the bare verifier" if selection.chosen == "none" else ""
-        console.print(f"recommended: [bold]{selection.chosen}[/bold]{bare}")
+        console.print(Text.assemble("recommended: ", (selection.chosen, "bold"), bare))
     for reason in selection.reasons:
         bullet(console, reason)
     console.print(f"\nattacks that know the profile: {', '.join(selection.attacks)}")

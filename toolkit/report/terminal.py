@@ -93,16 +93,16 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     _print_detection(a, console)
     _print_certification(a, console)
     if a.caveats:
-        console.print("\n[bold]caveats[/bold]")
+        heading(console, "caveats")
         for caveat in a.caveats:
             bullet(console, caveat)
     if a.left_out:
-        console.print("\n[bold]left out[/bold]")
+        heading(console, "left out")
         for reason in a.left_out[:_LEFT_OUT_SHOWN]:
             bullet(console, reason)
         if len(a.left_out) > _LEFT_OUT_SHOWN:
             bullet(console, f"and {len(a.left_out) - _LEFT_OUT_SHOWN} more, in report.json")
-    console.print("\n[bold]files[/bold]")
+    heading(console, "files")
     for path in files:
         bullet(console, str(path))
 
@@ -143,7 +143,7 @@ def _print_checks(checks: Sequence[Check], console: Console) -> None:
     if not checks:
         return
     passed = Counter(check.name for check in checks if check.passed)
-    console.print("\n[bold]sanity checks[/bold]")
+    heading(console, "sanity checks")
     bullet(console, "passed: " + (", ".join(f"{name} {count}" for name, count in passed.items()) or "none"))
     for check in checks:
         if not check.passed:
@@ -299,6 +299,16 @@ def box_of(console: Console) -> box.Box:
     return box.ROUNDED if _unicode(console) else box.ASCII
 
 
+def plain_console() -> Console:
+    """Standard output on which nothing that is printed is markup: names and paths may have brackets."""
+    return Console(highlight=False, markup=False)
+
+
+def heading(console: Console, text: str) -> None:
+    """Print what begins a list."""
+    console.print(f"\n{text}", style="bold")
+
+
 def bullet(console: Console, text: str) -> None:
     """Print a line of a list, its further lines indented."""
     row = Table.grid(padding=(0, 1))
@@ -319,7 +329,7 @@ def _short(digest: str) -> str:
 def print_costs(result: Costs, console: Console) -> None:
     """Print what profiles cost, beside the bare verifier."""
     costs = result.profiles
-    console.print(f"[bold]{result.model}[/bold]   {result.provider}   {result.pairs_source}")
+    console.print(Text.assemble((result.model, "bold"), f"   {result.provider}   {result.pairs_source}"))
     table = new_table("clean errors", console)
     table.add_column("profile", no_wrap=True)
     for column in ("FNMR % [95 %]", "FMR % [95 %]", "EER %", "FNMR % at bare FMR"):

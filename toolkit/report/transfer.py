@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.audit.transfer import Transfer, TransferResult
-from toolkit.report.terminal import bullet, facts_table, new_table, norm, percent, whole_percent
+from toolkit.report.terminal import bullet, facts_table, heading, new_table, norm, percent, whole_percent
 
 _LEGEND = (
     "n: pairs that source and target both decide rightly without an attack. crafted: of these, flipped on the source; "
@@ -49,7 +49,7 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
     for r in t.results:
         if r.failed:
             bullet(console, f"{r.attack} on {r.known}, {r.goal}: the target turned {r.failed} probes away")
-    console.print("\n[bold]files[/bold]")
+    heading(console, "files")
     bullet(console, str(path))
 
 
