@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _CERTIFICATION_LEGEND = (
     "Of the verifier that decides as most of {samples} draws of Gaussian noise do (its standard deviation in pixel "
-    "units), and of no other. right: decided correctly; none: abstains; r: L2 radius within which no attack changes a "
-    "decision that is right, at {confidence:g} % for each pair, and its median."
+    "units), and of no other. right: decided correctly; none: abstains; >: right, and no attack changes it within this "
+    "L2 norm, at {confidence:g} % for each pair; r: the median radius of what is right."
 )
 _LEFT_OUT_SHOWN = 3
 _ALARMING = 0.5
@@ -177,12 +177,13 @@ def _print_certification(a: Assessment, console: Console) -> None:
         return
     table = new_table("certified by randomized smoothing, %", console)
     table.add_column("profile", overflow="fold")
-    for column in ("noise", "goal", "n", "right", "none", *(f"r>={r:g}" for r, _ in a.certification[0].at_radius), "r"):
+    for column in ("noise", "goal", "n", "right", "none", *(f">{r:g}" for r, _ in a.certification[0].at_radius), "r"):
         table.add_column(column, justify="left" if column == "goal" else "right", no_wrap=True)
     for c in a.certification:
         rates = (c.correct, c.abstained, *(rate for _, rate in c.at_radius))
         shares = (whole_percent(rate, interval=False) for rate in rates)
-        table.add_row(c.profile, f"{c.sigma:g}", c.goal, str(c.correct.trials), *shares, norm(c.median_radius))
+        goal = c.goal.replace("impersonation", "imperson.")
+        table.add_row(c.profile, f"{c.sigma:g}", goal, str(c.correct.trials), *shares, norm(c.median_radius))
     console.print(table)
     c = a.certification[0]
     console.print(_CERTIFICATION_LEGEND.format(samples=c.samples, confidence=100 * c.confidence), style="dim")
