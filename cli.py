@@ -211,7 +211,7 @@ def audit(
             print_estimate(planned, _console(), options.run, save)
         return
     text = _finish(request, folder, assessment, options, pair_set.root)
-    report, files = _audit_report(request, folder, options, asked, pair_set.root)
+    report, files = _audit_report(request, folder, options, asked)
     if as_json:
         print(text, end="")
     else:
@@ -232,27 +232,19 @@ def _finish(request: Request, folder: Path, assessment: Assessment, options: Aud
     return text
 
 
-def _audit_report(
-    request: Request, folder: Path, options: AuditOptions, asked: Policy, root: Path
-) -> tuple[Report, list[Path]]:
+def _audit_report(request: Request, folder: Path, options: AuditOptions, asked: Policy) -> tuple[Report, list[Path]]:
     """Rate a run that was just finished, and write it in the formats asked for; returns their files too."""
     from toolkit.audit.outcomes import read_run
+    from toolkit.audit.record import is_of_nobody
     from toolkit.report.write import choose_formats, write_reports
     from toolkit.risk.findings import Report
     from toolkit.risk.rate import rate
 
     finished = read_run(folder)
     report = Report(finished, rate(finished, asked))
-    if "html" in options.format and _may_show(root, with_faces=options.with_faces):
+    if "html" in options.format and (options.with_faces or is_of_nobody(folder)):
         report = replace(report, pictures=_pictures(request, folder))
     return report, write_reports(report, choose_formats(options.format), folder)
-
-
-def _may_show(root: Path, *, with_faces: bool) -> bool:
-    """Whether faces may be in a report: where they were asked for, or are of nobody."""
-    from toolkit.faces.pairs import embedded_pairs
-
-    return with_faces or root.is_relative_to(embedded_pairs())
 
 
 def _pictures(request: Request, folder: Path) -> tuple[Picture, ...]:
@@ -649,11 +641,11 @@ def sweep(
     chosen = [own * share for share in _STRICTER] if thresholds is None else _numbers("--thresholds", thresholds)
     strict = [with_threshold(manifest, threshold) for threshold in dict.fromkeys(chosen)]
     folders = []
+    parent = Path("runs") if options.run is None else options.run
     with _progress(quiet or as_json) as progress:
         asked, pair_set, _ = _request(options, progress, sample=False)
         for one in strict:
             request = replace(asked, manifest=one)
-            parent = Path("runs") if options.run is None else options.run
             folder = parent / (run_name(request) if options.run is None else f"{one.decision.threshold:g}")
             assessment = _run_audit(request, folder, progress, options.workers)
             _finish(request, folder, assessment, options, pair_set.root)

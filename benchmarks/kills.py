@@ -31,7 +31,6 @@ import toolkit.report.terminal  # noqa: F401
 from tests.models import write_people
 
 _STOPS_A_RUN = 4
-_FULL = ("a full disk", "a disk full of probes")
 Files = dict[str, bytes]
 
 
@@ -66,12 +65,10 @@ def finish(command: list[str], at_once: int) -> float:
     return time.monotonic() - begun
 
 
-def stop(command: list[str], how: str, after: float, largest_artifact: int) -> bool:
-    """Stop an audit in its middle; False where it was done before."""
-    # The first is too full for the crops, the second for the largest artifact alone.
-    room = {"a full disk": 1000, "a disk full of probes": largest_artifact - 1}
+def stop(command: list[str], how: str, after: float, room: dict[str, int]) -> bool:
+    """Stop an audit in its middle; False where it was done before. `room` is for the largest file on a full disk."""
     child = start(command, room.get(how))
-    if how not in _FULL:
+    if how not in room:
         time.sleep(after)
         os.kill(child, signal.SIGKILL if how == "kill -9" else signal.SIGINT)
     _, status = os.waitpid(child, 0)
@@ -105,10 +102,12 @@ def main() -> None:
         seconds = finish([*command, str(folder / "whole" / "run")], 1)
         whole, run = files(folder / "whole" / "run"), folder / "stopped" / "run"
         largest = max(len(content) for name, content in whole.items() if name.endswith(".probes"))
+        # The first is too full for the crops, the second for the largest artifact alone.
+        room = {"a full disk": 1000, "a disk full of probes": largest - 1}
         while stopped.total() < asked.kills:
             for _ in range(_STOPS_A_RUN):
-                how = rng.choices(["kill -9", "Ctrl-C", *_FULL], [6, 2, 1, 1])[0]
-                stopped[how] += stop([*command, str(run)], how, rng.uniform(0, seconds), largest)
+                how = rng.choices(["kill -9", "Ctrl-C", *room], [6, 2, 1, 1])[0]
+                stopped[how] += stop([*command, str(run)], how, rng.uniform(0, seconds), room)
                 if rng.random() < 1 / 3:
                     damage(run / "probes", rng)
             finish([*command, str(run)], 2)

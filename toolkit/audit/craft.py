@@ -194,7 +194,10 @@ def attack_code(module: str) -> str:
 
 @cache
 def _source(file: str, _changed: int) -> tuple[str, tuple[str, ...]]:
-    """The hash of a module's source, and what it imports from the folder of attacks, modules or names in them."""
+    """The hash of a module's source, and what it imports from the folder of attacks, modules or names in them.
+
+    `_changed`, when the file was last written, has a file that was mended read anew.
+    """
     source = Path(file).read_bytes()
     froms = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     ours = [node for node in froms if (node.module or "").startswith("toolkit.attacks")]

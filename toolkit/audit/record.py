@@ -40,7 +40,7 @@ class Record:
     seed: int
 
     def request(self, crops: CropSet, execution: Execution) -> Request:
-        """The request that it was, with the pairs' crops made again."""
+        """What finds its probes again, with the pairs' crops made anew; of certificates nothing is recorded."""
         return Request(
             manifest=self.manifest,
             crops=crops,

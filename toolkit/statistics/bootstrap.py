@@ -126,14 +126,17 @@ def det_band(
         return None
     fmr = np.geomspace(_FEWEST_MATCHES / impostors, 0.5, points)
     order = np.argsort(values, kind="stable")
-    curve = _fnmr_at(fmr, values[order], labels[order], np.ones(len(values)))
+    rising, of_rising = values[order], labels[order]
+    # Entry i: how many distances lie below the i-th, so how many a threshold there accepts. The last accepts all.
+    below = np.searchsorted(rising, np.append(rising, np.inf), side="left")
+    curve = _fnmr_at(fmr, below, of_rising, np.ones(len(values)))
     weights = (
         _pair_weights(labels, rng, draws)
         if people is None
         else _people_weights(labels, people[0], people[1], rng, draws)
     )
     found = [
-        _fnmr_at(fmr, values[order], labels[order], weight[order])
+        _fnmr_at(fmr, below, of_rising, weight[order])
         for weight in weights
         if weight[labels].any() and weight[~labels].any()
     ]
@@ -146,13 +149,14 @@ def det_band(
     return Det("pairs" if people is None else "people", confidence, *lists)
 
 
-def _fnmr_at(fmr: Floats, values: Floats, labels: Bools, weight: Floats) -> Floats:
-    """Weighted FNMR at the largest threshold that has at most each FMR; values rise."""
+def _fnmr_at(fmr: Floats, below: NDArray[np.intp], labels: Bools, weight: Floats) -> Floats:
+    """Weighted FNMR at the largest threshold that has at most each FMR.
+
+    Pairs are in the order of their distances, and `below` are their numbers that each threshold accepts.
+    """
     impostor, genuine = np.where(labels, 0.0, weight), np.where(labels, weight, 0.0)
-    # Entry i is what lies below values[i], which is what a threshold there accepts; the last, what infinity accepts.
-    starts = np.searchsorted(values, np.append(values, np.inf), side="left")
-    accepted = np.append(0.0, np.cumsum(impostor))[starts] / impostor.sum()
-    missed = 1 - np.append(0.0, np.cumsum(genuine))[starts] / genuine.sum()
+    accepted = np.append(0.0, np.cumsum(impostor))[below] / impostor.sum()
+    missed = 1 - np.append(0.0, np.cumsum(genuine))[below] / genuine.sum()
     # 1e-9: 0.01 * 300 must count as 3 whatever its last bit says.
     return np.asarray(missed[np.searchsorted(accepted, fmr + 1e-9, side="right") - 1])
 

@@ -27,8 +27,7 @@ def render(report: Report) -> str:
     title = f"Sixpixels: {a.target.name}, run {a.run}"
     style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
     sections = [_head(report), _untested(a), _findings(report), _clean(report), *_attacks(report)]
-    sections += [_certification(a), _pictures(report)]
-    sections += [_paper(a), _facts(report)]
+    sections += [_certification(a), _pictures(report), _paper(a), _facts(report)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
