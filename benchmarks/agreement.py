@@ -12,9 +12,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from toolkit.attacks.base import to_unit
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
+from toolkit.pixels import to_unit
 from toolkit.profiles.agreement import compare_forms
 from toolkit.profiles.profile import find_profile, shipped_profiles
 from toolkit.verifiers.manifest import find_manifest
@@ -45,7 +45,7 @@ def main() -> None:
         for column in ("profile", "largest difference", "on noise", "flips", "of a flip to the threshold", "alarms"):
             table.add_column(column, justify="left" if column == "profile" else "right")
         for profile in map(find_profile, args.profiles.split(",")):
-            real = compare_forms(manifest, profile, to_unit(crops.images), crops.index, execution)
+            real = compare_forms(manifest, profile, to_unit(crops.images[:]), crops.index, execution)
             random = compare_forms(manifest, profile, noise, np.empty((0, 2), np.intp), execution)
             table.add_row(
                 profile.name,

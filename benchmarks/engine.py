@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.uniform import Uniform
-from toolkit.audit.run import Request, run_audit
+from toolkit.audit.request import Request
+from toolkit.audit.run import run_audit
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import PairSet, embedded_pairs, load_pairs
 from toolkit.profiles.profile import find_profile
@@ -32,14 +33,6 @@ from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
 _LARGEST_OVERHEAD = 0.05
-
-
-class Silent:
-    """No progress."""
-
-    def stage(self, name: str, total: int) -> Callable[[int], None]:  # noqa: ARG002 - as the protocol says
-        """Nobody is told."""
-        return lambda done: None  # noqa: ARG005
 
 
 def request_of(faces: str | None, pairs: int, threads: int) -> Request:
@@ -93,7 +86,7 @@ def measure_audit(faces: str | None, pairs: int, threads: int, workers: str) -> 
     RuntimeVerifier.embed = embed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         begun, used = time.perf_counter(), time.process_time()
-        run_audit(request, Path(folder) / "run", Silent(), workers)
+        run_audit(request, Path(folder) / "run", workers=workers)
         seconds, used = time.perf_counter() - begun, time.process_time() - used
     attack = crafting.seconds - edge.seconds
     return {

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Loaded before the forks, so that a stopped audit was stopped while it worked, and not while it loaded.
 import cli
-import toolkit.audit.record
+import toolkit.audit.results.record
 import toolkit.audit.run
 import toolkit.audit.suites
-import toolkit.report.jsonable
+import toolkit.documents
 import toolkit.report.paper
 import toolkit.report.terminal  # noqa: F401
 from tests.models import write_people

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from tests.models import write_linear
 from toolkit.attacks.gaussian import Gaussian
-from toolkit.audit.run import Request, run_audit
+from toolkit.audit.request import Request
+from toolkit.audit.run import run_audit
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair
 from toolkit.faces.rows import gather_rows
@@ -29,14 +30,6 @@ from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import Execution
 
 _SIDE, _AT_ONCE = 160, 256
-
-
-class Silent:
-    """No progress."""
-
-    def stage(self, name: str, total: int) -> Callable[[int], None]:  # noqa: ARG002 - as the protocol says
-        """Nobody is told."""
-        return lambda done: None  # noqa: ARG005
 
 
 def audit(pairs: int, folder: Path) -> None:
@@ -64,7 +57,7 @@ def audit(pairs: int, folder: Path) -> None:
         seed=0,
         execution=Execution("cpu", threads=1),
     )
-    run_audit(request, folder / "run", Silent())
+    run_audit(request, folder / "run")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(f"{pairs:8} pairs: peak {peak / 1e6:7.0f} MB")
 

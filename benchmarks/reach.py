@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-import toolkit.attacks
-from toolkit.audit.craft import make_task
-from toolkit.audit.replay import run_clean
+from toolkit.audit.clean.run import run_clean
+from toolkit.audit.crafting.craft import make_task
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.profiles.harden import deploy
@@ -41,7 +40,7 @@ def main() -> None:
     template = manifest.alignment.template if manifest.alignment else None
     pairs = load_pairs(args.pairs, limit=args.limit, folds=[int(fold) for fold in args.folds.split(",")])
     crops, model = crop_pairs(pairs, spec.width, spec.height, template), read_model(manifest)
-    attacks = choose("attack", args.attacks.split(","), discover(toolkit.attacks, "ATTACK"))
+    attacks = choose("attack", args.attacks.split(","), discover("attack"))
     console.print(f"{manifest.name}, {pairs.source}: 8-bit successes over eligible pairs, median L2, seconds")
     for profile in map(find_profile, args.profiles.split(",")):
         if profile.random:

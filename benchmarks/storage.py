@@ -15,14 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from toolkit.attacks.base import margins, reached, to_8bit
-from toolkit.audit.artifacts import decode_probes, encode_probes
-from toolkit.audit.bench import Bench
-from toolkit.audit.craft import make_task
-from toolkit.audit.replay import run_clean
+from toolkit.attacks.base import margins, reached
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.run import run_clean
+from toolkit.audit.crafting.artifacts import decode_probes, encode_probes
+from toolkit.audit.crafting.craft import make_task
 from toolkit.audit.suites import choose_attacks
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_8bit
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from toolkit.attacks.base import to_unit
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
 from toolkit.verifiers.manifest import find_manifest
 
 Image = NDArray[np.uint8]
@@ -28,7 +28,7 @@ Image = NDArray[np.uint8]
 def jpeg(quality: int) -> Callable[[Image], Image]:
     def change(image: Image) -> Image:
         _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
 
     return change
 
@@ -59,7 +59,7 @@ def main() -> None:
     folds = [int(fold) for fold in args.folds.split(",")] if args.folds else None
     pairs = load_pairs(args.pairs or embedded_pairs(), limit=args.limit, folds=folds)
     spec, alignment = manifest.input, manifest.alignment
-    images = crop_pairs(pairs, spec.width, spec.height, alignment.template if alignment else None).images
+    images = crop_pairs(pairs, spec.width, spec.height, alignment.template if alignment else None).images[:]
     table = Table(title=f"{len(images)} crops of {spec.width} x {spec.height}, {pairs.source}: 10 %, median, 90 %")
     for column in ("change", "RMS in 1/255", "L2", "Linf in 1/255"):
         table.add_column(column, justify="left" if column == "change" else "right")

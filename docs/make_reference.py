@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from toolkit.audit.config import config_schema
+from toolkit.audit.options import config_schema
 from toolkit.profiles.schema import profile_schema
-from toolkit.report.jsonable import report_schema, transfer_schema
 from toolkit.report.reference import describe
+from toolkit.report.schemas import report_schema, transfer_schema
 from toolkit.risk.policy import policy_schema
 from toolkit.verifiers.schema import manifest_schema
 

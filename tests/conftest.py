@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import hypothesis
+import numpy as np
 import pytest
 
-from toolkit.verifiers.quiet import settle_tensorflow
+from tests.models import write_linear
+from toolkit.quiet import settle_tensorflow
 
+# Of the crops of `work`.
+WORK_SIDE = 16
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # A busy machine is not a slow test.
 hypothesis.settings.register_profile("toolkit", deadline=None)
 hypothesis.settings.load_profile("toolkit")
 
-# Some tests import TensorFlow themselves, and workers are compared with this process.
+# Several processes run tests at once: one thread of TensorFlow in each, and in every process that they start.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# Some tests import TensorFlow themselves.
 settle_tensorflow()
 
 
@@ -35,3 +42,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shared() -> Path:
     """Folder with lfw/, verifiers/ and faces_unlabeled/; only for tests marked `shared`."""
     return _SHARED
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A verifier of brightness, linear.onnx, and pairs of three people, people/."""
+    rng = np.random.default_rng(0)
+    for person, level in (("a", 60), ("b", 120), ("c", 190)):
+        (tmp_path / "people" / person).mkdir(parents=True)
+        for i in range(4):
+            image = np.clip(rng.normal(level, 6, (WORK_SIDE, WORK_SIDE, 3)), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "people" / person / f"{i}.png"), image)
+    size = WORK_SIDE * WORK_SIDE * 3
+    weights = np.stack([np.full(size, 1 / size), rng.choice([-1, 1], size) * 12 / size], 1)
+    write_linear(tmp_path, weights=weights, side=WORK_SIDE, threshold=0.12)
+    return tmp_path

@@ -63,7 +63,7 @@ def test_a_damaged_model_a_broken_profile_and_a_missing_face_are_found(tmp_path:
     assert ["model", "facenet-mini"] in failed
     assert failed[-1][0] == "profiles"
     assert any(about == "faces" for about, _ in failed)
-    assert "something that an audit needs is broken" in done.stdout
+    assert "something that audits need is broken" in done.stdout
     assert "Traceback" not in done.stderr
 
 

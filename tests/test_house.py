@@ -5,17 +5,24 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up: a folder imports only from itself and from folders before it.
-ORDER = (
-    "errors", "files", "completion", "registry", "tables", "statistics", "faces", "networks", "verifiers", "defenses",
-    "profiles", "attacks", "export", "audit", "risk", "doctor", "report",
+FLOORS = (
+    "errors", "quiet", "files", "progress", "pixels", "parameters", "registry", "completion", "tables", "statistics",
+    "documents", "faces", "networks", "verifiers", "defenses", "profiles", "attacks", "export", "audit", "risk",
+    "doctor", "report", "fetch", "commands",
 )  # fmt: skip
-ANYWHERE = {"fetch"}
+# The rooms of `audit` lie in the order of the data.
+ROOMS = (
+    "options", "plan", "suites", "clean", "crafting", "replaying", "request", "results", "collect", "run", "estimate",
+    "selection", "transfer",
+)  # fmt: skip
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_ENTRY = 400, 60, 120
 
 
 @pytest.mark.parametrize(
@@ -26,20 +33,49 @@ def test_tools_find_nothing(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_folder_imports_only_downward() -> None:
-    wrong = []
-    for path in (ROOT / "toolkit").rglob("*.py"):
-        own = path.relative_to(ROOT / "toolkit").with_suffix("").parts[0]
-        if own in ANYWHERE or own == "__init__":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toolkit."):
-                other = (node.module or "").split(".")[1]
-                if ORDER.index(other) > ORDER.index(own):
-                    wrong.append(f"{path.relative_to(ROOT)}: imports toolkit.{other}")
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            assert "cli" not in modules, f"{path}: no module knows the command line"
+def imported(path: Path) -> Iterator[str]:
+    """The modules of the toolkit that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("toolkit", "cli"):
+            yield str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in ("toolkit", "cli"))
+
+
+def modules(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The files of a folder, and the name of the room in it that each belongs to."""
+    for path in folder.rglob("*.py"):
+        room = path.relative_to(folder).with_suffix("").parts[0]
+        if room != "__init__":
+            yield path, room
+
+
+@pytest.mark.parametrize(("folder", "order"), [("toolkit", FLOORS), ("toolkit/audit", ROOMS)])
+def test_a_folder_imports_only_downward(folder: str, order: tuple[str, ...]) -> None:
+    prefix, wrong = folder.replace("/", ".") + ".", []
+    for path, own in modules(ROOT / folder):
+        for module in imported(path):
+            assert module != "cli", f"{path}: no module knows the command line"
+            if module.startswith(prefix):
+                other = module.removeprefix(prefix).split(".")[0]
+                if order.index(other) > order.index(own):
+                    wrong.append(f"{path.relative_to(ROOT)}: imports {module}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_files_and_functions_are_short() -> None:
+    long = []
+    for path in (ROOT / "toolkit").rglob("*.py"):
+        source = path.read_text()
+        if source.count("\n") > LONGEST_FILE:
+            long.append(f"{path.relative_to(ROOT)}: {source.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST_FUNCTION:
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {lines} lines")
+    assert (ROOT / "cli.py").read_text().count("\n") <= LONGEST_ENTRY
+    assert not long, "\n".join(long)
 
 
 def test_help_answers_without_loading_tensorflow_or_onnxruntime() -> None:

@@ -1,4 +1,4 @@
-"""Does this installation work? Versions, providers, shipped files and room, each found out by trying it."""
+"""Tests of this installation: versions, providers, shipped files, disk space and memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Status = Literal["ok", "warning", "failed"]
 
 _OLDEST_PYTHON = (3, 11)
 _TENSORFLOW = "needed for gradient attacks: pip install 'sixpixels[tensorflow]'"
-# One of the distributions that each package comes in; what to do where none is installed, and whether it must be.
+# For each package: its name, the distributions that provide it, what to do if none is installed, and whether an audit
+# needs it.
 _PACKAGES = (
     ("numpy", ("numpy",), "", True),
     ("onnx", ("onnx",), "", True),
@@ -30,19 +31,19 @@ _PACKAGES = (
     (
         "tensorflow",
         ("tensorflow-cpu", "tensorflow"),
-        "for gradient attacks, pip install 'sixpixels[tensorflow]'",
+        _TENSORFLOW,
         False,
     ),
 )
 _LITTLE_DISK, _LITTLE_MEMORY = 2e9, 2e9
-# Of a provider beside NumPy: graphics cards multiply in fewer digits.
+# Largest relative difference between a provider and NumPy. It is large because GPUs multiply with fewer digits.
 _TOLERANCE = 1e-2
 _SHIPPED = "facenet-mini"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: how it is, and what to do about it where it is not as it should be."""
+    """The result of one test: its subject, its status, details, and a remedy if something is wrong."""
 
     about: str
     status: Status
@@ -52,18 +53,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings, in the order in which they were made."""
+    """The results of all tests, in order."""
 
     findings: tuple[Finding, ...]
 
     @property
     def works(self) -> bool:
-        """Whether nothing failed; a warning is about something that not everybody needs."""
+        """Whether no test failed. Warnings are about things that only some users need."""
         return all(finding.status != "failed" for finding in self.findings)
 
 
 def diagnose() -> Diagnosis:
-    """Look at everything; what breaks is a finding, and stops nothing else. TensorFlow is not imported."""
+    """Run all tests. A test that fails does not stop the others. TensorFlow is not imported."""
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("python", _python),
         ("packages", _packages),
@@ -72,6 +73,7 @@ def diagnose() -> Diagnosis:
         ("models", _models),
         ("faces", _faces),
         ("profiles", _profiles),
+        ("plugins", _plugins),
         ("machine", _machine),
     )
     findings = []
@@ -102,10 +104,10 @@ def _packages() -> Iterator[Finding]:
     for name, distributions, remedy, needed in _PACKAGES:
         found = [(d, v) for d in distributions if (v := _version(d)) is not None]
         if not found:
-            yield Finding(name, "failed" if needed else "warning", "is not installed", remedy or _REINSTALL)
+            yield Finding(name, "failed" if needed else "warning", "not installed", remedy or _REINSTALL)
         elif len(found) > 1 and name != "tensorflow":
             both = " and ".join(d for d, _ in found)
-            yield Finding(name, "warning", f"{both} are both installed, and overwrite each other", "uninstall one")
+            yield Finding(name, "warning", f"{both} are both installed and overwrite each other", "uninstall one")
         else:
             yield Finding(name, "ok", f"{found[0][1]} ({found[0][0]})")
 
@@ -118,7 +120,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _providers() -> Iterator[Finding]:
-    """Run a small convolution on every provider that ONNX Runtime lists, and compare it with NumPy."""
+    """Run a small convolution on every provider of ONNX Runtime, and compare the result with NumPy."""
     import numpy as np
     import onnxruntime
 
@@ -138,18 +140,20 @@ def _providers() -> Iterator[Finding]:
             continue
         difference = float(np.abs(result - expected).max() / np.abs(expected).max())
         if used != name:
-            yield Finding(name, "warning", f"is listed, but does not work: sessions run on {used}", _DRIVER)
+            yield Finding(name, "warning", f"is listed but does not work: models run on {used} instead", _DRIVER)
         elif difference > _TOLERANCE:
-            yield Finding(name, "failed", f"computes wrong numbers, off by {difference:.1e}", "use another provider")
+            yield Finding(
+                name, "failed", f"computes wrong numbers (relative error {difference:.1e})", "use another provider"
+            )
         else:
-            yield Finding(name, "ok", f"works; differs from NumPy by {difference:.0e} of the largest value")
+            yield Finding(name, "ok", f"works (relative difference from NumPy {difference:.0e})")
 
 
-_DRIVER = "needed for it only: check its driver and libraries; audits with --require-provider refuse to fall back"
+_DRIVER = "to use this provider, check its driver and libraries; --require-provider makes audits fail without it"
 
 
 def _convolution(weights: object) -> bytes:
-    """ReLU of a 1 x 1 convolution, in memory."""
+    """An ONNX model in memory: a 1 x 1 convolution with `weights`, then ReLU."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
@@ -164,7 +168,7 @@ def _convolution(weights: object) -> bytes:
 def _gpu() -> Iterator[Finding]:
     command = shutil.which("nvidia-smi")
     if command is None:
-        yield Finding("gpu", "ok", "none found; everything runs on the CPU")
+        yield Finding("gpu", "ok", "no NVIDIA GPU found; models run on the CPU")
         return
     query = [command, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
@@ -177,10 +181,10 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    """Hashes of every shipped file that has one stated; each verifier that is there embeds a face."""
-    from toolkit.attacks.base import to_unit
+    """Check the hashes of the shipped models, and embed a face with each verifier."""
     from toolkit.faces.crops import crop_pairs
     from toolkit.faces.pairs import embedded_pairs, load_pairs
+    from toolkit.pixels import to_unit
     from toolkit.verifiers.manifest import read_manifest
     from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
@@ -190,7 +194,7 @@ def _models() -> Iterator[Finding]:
         try:
             manifest = read_manifest(path)
             if not manifest.model.is_file():
-                yield Finding(about, "ok", "manifest only; its file is not shipped")
+                yield Finding(about, "ok", "only the manifest is shipped, not the model file")
                 continue
             checkpoint = manifest.checkpoint
             if checkpoint is not None and checkpoint.sha256 is not None:
@@ -205,7 +209,7 @@ def _models() -> Iterator[Finding]:
         except SixpixelsError as error:
             yield Finding(about, "failed", str(error), _REINSTALL)
         else:
-            yield Finding(about, "ok", f"hashes hold; a face becomes {embedding.shape[1]} finite numbers")
+            yield Finding(about, "ok", f"hashes are correct; it embeds a face ({embedding.shape[1]} numbers)")
 
 
 def _faces() -> Iterator[Finding]:
@@ -216,11 +220,11 @@ def _faces() -> Iterator[Finding]:
     names = {name for pair in pairs.pairs for name in (pair.probe, pair.reference)}
     for name in names:
         read_image(pairs.root / name)
-    yield Finding("faces", "ok", f"{len(pairs.pairs)} embedded pairs, all {len(names)} images can be read")
+    yield Finding("faces", "ok", f"{len(pairs.pairs)} embedded pairs; all {len(names)} images can be read")
 
 
 def _profiles() -> Iterator[Finding]:
-    """Every shipped profile is read, with the hashes of its denoisers, and built before the shipped verifier."""
+    """Read every shipped profile with its denoisers, and run it with the shipped verifier."""
     import numpy as np
 
     from toolkit.profiles.harden import deploy
@@ -239,7 +243,29 @@ def _profiles() -> Iterator[Finding]:
             broken.append(name)
             yield Finding(f"profile {name}", "failed", str(error), _REINSTALL)
     fine = [name for name in shipped if name not in broken]
-    yield Finding("profiles", "ok" if fine else "failed", f"{len(fine)} of {len(shipped)} are valid, built and run")
+    yield Finding("profiles", "ok" if fine else "failed", f"{len(fine)} of {len(shipped)} shipped profiles work")
+
+
+def _plugins() -> Iterator[Finding]:
+    """Check attacks and defenses of other distributions. A broken one is a warning, because nothing else needs it."""
+    from toolkit.errors import UsageError
+    from toolkit.registry import OWN, Kind, find_entries
+
+    kinds: tuple[Kind, ...] = ("attack", "defense")
+    for kind in kinds:
+        try:
+            found = find_entries(kind)
+        except UsageError as error:
+            yield Finding("plugins", "failed", str(error), "uninstall one of the two distributions")
+            continue
+        for name, source in found.sources.items():
+            if source != OWN:
+                yield Finding(f"{kind} {name}", "ok", f"from {source}")
+        for broken in found.broken:
+            remedy = f"update or uninstall {broken.source.distribution}"
+            yield Finding(
+                f"{kind} {broken.name}", "warning", f"from {broken.source}, cannot be used: {broken.problem}", remedy
+            )
 
 
 def _machine() -> Iterator[Finding]:
@@ -249,14 +275,14 @@ def _machine() -> Iterator[Finding]:
         "disk",
         "warning" if little else "ok",
         f"{free / 1e9:.1f} GB free in {Path.cwd()}",
-        "probes of an audit may not fit; --dry-run says what they take" if little else "",
+        "the probes of an audit may not fit; `sixpixels audit --dry-run` estimates their size" if little else "",
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding("cores", "ok", str(cores))
     if "SC_AVPHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        # What the kernel keeps files in is free as soon as it is needed.
+        # Compare the total, not the unused memory, because the kernel frees its file cache when needed.
         little = total < _LITTLE_MEMORY
         detail = f"{total / 1e9:.1f} GB, {memory / 1e9:.1f} GB of it unused"
-        yield Finding("memory", "warning" if little else "ok", detail, "use --limit, and one worker" if little else "")
+        yield Finding("memory", "warning" if little else "ok", detail, "use --limit and one worker" if little else "")

@@ -1,4 +1,4 @@
-"""Downloads of published weights and pairs: resumed, limited, checked by hash before anything parses them."""
+"""Downloads of published weights and face pairs: resumed, limited in size, and checked by SHA-256 before use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LARGEST_UNPACKED = 4 << 30
 
 @dataclass(frozen=True)
 class Download:
-    """A published file: its address, hash, and the most bytes that are taken."""
+    """A published file: its address, name, SHA-256, and largest size in bytes."""
 
     url: str
     filename: str
@@ -91,8 +91,8 @@ DATA = {
     ),
 }
 
-# FaceNet was evaluated on MTCNN boxes with a margin of 44 pixels, resized to 182 and cropped to 160. The template has
-# the median places of the five points in such crops of LFW, so that a similarity gives nearly the crop that it knows.
+# FaceNet was evaluated on MTCNN boxes with a margin of 44 pixels, resized to 182 and cropped to 160. The template holds
+# the median positions of the five landmarks in such crops of LFW, so that aligned crops resemble those crops.
 _TEMPLATE = "[[52.2, 65.1], [109.0, 64.1], [81.2, 91.2], [56.5, 114.4], [107.6, 113.5]]"
 
 _MANIFEST = """\
@@ -100,7 +100,7 @@ schema = 1
 name = "facenet-{name}"
 
 [model]
-# `sixpixels export` makes it from the checkpoint.
+# `sixpixels export` makes this file from the checkpoint.
 file = "facenet.onnx"
 license = "MIT"
 provenance = "FaceNet {name} by D. Sandberg, Inception-ResNet-v1 trained on {trained_on}"
@@ -144,17 +144,17 @@ def fetch_model(name: str, folder: Path, progress: Progress | None = None, base:
 
     Args:
         name: `facenet` or the name of a published version.
-        folder: the model gets a folder of its own in it.
-        progress: called with the bytes done and the bytes there are, if known.
-        base: another address to take the files from, for mirrors.
+        folder: the parent folder of the model's own folder.
+        progress: called with the bytes done and the total bytes, or None if the total is unknown.
+        base: address of a mirror, or None for the original address.
 
     Returns:
         The model's folder.
 
     Raises:
         UsageError: there is no such model.
-        UnavailableError: the network cannot be reached; the message says which file to bring by hand.
-        InputError: the file has another hash or is too large, or cannot be written.
+        UnavailableError: the server cannot be reached. The message says how to download the file by hand.
+        InputError: the file has a wrong hash, is too large, or cannot be written.
     """
     key = _MODEL_ALIASES.get(name, name)
     if key not in MODELS:
@@ -175,10 +175,10 @@ def fetch_model(name: str, folder: Path, progress: Progress | None = None, base:
 
 
 def fetch_data(name: str, folder: Path, progress: Progress | None = None, base: str | None = None) -> Path:
-    """Download LFW and its pairs, and unpack them; arguments and errors as in `fetch_model`.
+    """Download and unpack LFW and its pairs. Arguments and errors are those of `fetch_model`.
 
     Returns:
-        A folder that `load_pairs` takes.
+        A folder that `load_pairs` can read.
     """
     if name not in DATA:
         raise UsageError(unknown("data", name, DATA))
@@ -195,7 +195,7 @@ def _mirrored(download: Download, base: str | None) -> Download:
 
 
 def fetch(download: Download, folder: Path, progress: Progress | None = None) -> Path:
-    """Download one file into `folder`, unless it is there already with the right hash; see `fetch_model`."""
+    """Download one file into `folder`, unless it is there with the right hash. See `fetch_model`."""
     path, part = folder / download.filename, folder / f"{download.filename}.part"
     if path.is_file() and sha256(path) == download.sha256:
         return path
@@ -226,13 +226,13 @@ def fetch(download: Download, folder: Path, progress: Progress | None = None) ->
 
 def _by_hand(download: Download, path: Path, reason: str) -> str:
     return (
-        f"{download.url} cannot be downloaded ({reason}); without a network, bring the file by hand: put it at {path} "
-        f"(its sha256 is {download.sha256}) and give the command again"
+        f"{download.url}: cannot be downloaded ({reason}); try again, or download the file on another computer, "
+        f"put it at {path} (its sha256 is {download.sha256}) and give the command again"
     )
 
 
 def _stream(download: Download, part: Path, progress: Progress | None) -> None:
-    """Append to `part` what it lacks; start anew where the server cannot continue."""
+    """Append the missing bytes to `part`, or download all of it if the server cannot resume."""
     done = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(download.url)  # noqa: S310 - the addresses are in this file
     if done:
@@ -240,11 +240,11 @@ def _stream(download: Download, part: Path, progress: Progress | None) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)  # noqa: S310
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # all of it is there already, or more than there is
+        if error.code == 416:  # the part is already complete, or too long
             if done <= download.limit and sha256(part) == download.sha256:
                 return
             part.unlink()
-            raise ConnectionError("the part on disk does not fit") from error
+            raise ConnectionError("the unfinished download does not match the file") from error
         raise
     with response:
         continued = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
@@ -257,7 +257,7 @@ def _stream(download: Download, part: Path, progress: Progress | None) -> None:
                 if done > download.limit:
                     stream.close()
                     part.unlink()
-                    raise InputError(f"{download.url}: larger than the {download.limit} bytes that are expected")
+                    raise InputError(f"{download.url}: is larger than the {download.limit} bytes that are allowed")
                 stream.write(block)
                 if progress is not None:
                     progress(done, total)
@@ -266,10 +266,10 @@ def _stream(download: Download, part: Path, progress: Progress | None) -> None:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a .tgz whose members are in one top folder into `target`, which appears whole or not at all.
+    """Unpack a .tgz archive into `target`, which appears complete or not at all. A single top folder is removed.
 
     Raises:
-        InputError: the archive is damaged or too large, or a member is no plain file or leaves the folder.
+        InputError: the archive is damaged or too large, or a member is not a plain file or leaves the folder.
     """
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Files: atomic writes, hashes, and paths that stay inside their folder."""
+"""File utilities: atomic writes, hashes, and paths that must stay inside a folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import IO
 from toolkit.errors import InputError
 
 _BLOCK = 1 << 20
-# Names the machine in temporary files, since a number of a process means nothing on another one.
+# Identifies the machine in the names of temporary files, because a process ID is valid on one machine only.
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-# The longest name of a file that common file systems take, in bytes.
+# The longest file name that common file systems accept, in bytes.
 _LONGEST_NAME = 255
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in blocks.
+    """Return the hexadecimal SHA-256 of a file. The file is read in blocks.
 
     Raises:
         InputError: the file is missing or cannot be read.
@@ -38,10 +38,13 @@ def sha256(path: Path) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file, or of a folder: of the lines ``hash  name`` of its files, sorted by name, as sha256sum prints.
+    """Return the hexadecimal SHA-256 of a file or a folder.
+
+    The hash of a folder is the hash of its file list: one line ``hash  name`` for each file, sorted by name, in the
+    format of sha256sum.
 
     Raises:
-        InputError: something is missing or cannot be read.
+        InputError: a file is missing or cannot be read.
     """
     if not path.is_dir():
         return sha256(path)
@@ -50,10 +53,10 @@ def sha256_of(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Compare a file with a stated hash before anything parses it.
+    """Check that a file has the expected hash. Call this before anything parses the file.
 
     Raises:
-        InputError: the file cannot be read, or has another hash.
+        InputError: the file cannot be read, or its hash differs.
     """
     found = sha256(path)
     if found != expected:
@@ -62,11 +65,11 @@ def check_sha256(path: Path, expected: str) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Write a file that appears complete or not at all, by something that wants a path.
+    """Write a file atomically, for writers that need a path: the file appears complete or not at all.
 
     Yields:
-        The path of an empty temporary file beside `path`; on success it is flushed to disk and renamed, on any
-        exception (an interrupt too) it is removed.
+        The path of an empty temporary file beside `path`. On success the temporary file is flushed to disk and
+        renamed to `path`. On any exception, including an interrupt, it is removed.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
@@ -74,7 +77,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.parent / f".{path.name}.{_HERE}-{os.getpid()}-{secrets.token_hex(6)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not tempfile: its files are readable by their owner alone, and stay so after the rename.
+        # tempfile would create files that only their owner can read, and the rename keeps those permissions.
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -92,7 +95,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """`atomic_path` for a stream: a file that appears complete or not at all.
+    """Write a file atomically through a stream: the file appears complete or not at all. See `atomic_path`.
 
     Yields:
         A binary stream.
@@ -105,13 +108,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically; see `atomic_write`."""
+    """Write `content` to `path` atomically. See `atomic_write`."""
     with atomic_write(path) as stream:
         stream.write(content)
 
 
 def remove_stale_parts(folder: Path) -> None:
-    """Remove what `atomic_path` left in `folder` where its process was killed; of living ones nothing is touched."""
+    """Remove temporary files that `atomic_path` left in `folder` because its process was killed.
+
+    Temporary files of running processes are kept.
+    """
     for path in folder.glob(".*.part"):
         owner = re.search(rf"\.{_HERE}-(\d+)-[0-9a-f]+\.part$", path.name)
         if owner and not _lives(int(owner[1])):
@@ -119,7 +125,7 @@ def remove_stale_parts(folder: Path) -> None:
 
 
 def _lives(process: int) -> bool:
-    """Whether there is such a process on this machine; where that cannot be asked, it is taken to live."""
+    """Return whether a process with this ID runs on this machine. If this is unknown, return True."""
     if os.name != "posix":
         return True
     try:
@@ -132,13 +138,18 @@ def _lives(process: int) -> bool:
 
 
 def inside(folder: Path, relative: str, what: str) -> Path:
-    """Resolve a path named by an untrusted file, which must stay inside `folder`.
+    """Resolve a path that an untrusted file names, and check that it stays inside `folder`.
+
+    Args:
+        folder: the folder that the path must not leave.
+        relative: the path, relative to `folder`.
+        what: what the path is, for the error message.
 
     Raises:
-        InputError: the path is absolute or leaves the folder; `what` names it in the message.
+        InputError: the path is absolute, leaves the folder, or is not a valid path.
     """
     if "\0" in relative or any(len(part.encode()) > _LONGEST_NAME for part in Path(relative).parts):
-        raise InputError(f"{what}: {relative[:40]!r} is no path")
+        raise InputError(f"{what}: {relative[:40]!r} is not a valid path")
     path = (folder / relative).resolve()
     if Path(relative).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise InputError(f"{what}: {relative!r} leaves the folder {folder}")
@@ -146,7 +157,11 @@ def inside(folder: Path, relative: str, what: str) -> Path:
 
 
 def bundled(kind: str) -> Path:
-    """Folder of what is shipped: `models` or `profiles`, from a checkout or from an installed wheel."""
+    """Return the folder of shipped files of one kind, in a checkout or in an installed wheel.
+
+    Args:
+        kind: `models` or `profiles`.
+    """
     package = Path(__file__).resolve().parent
     installed = package / "shipped" / kind
     return installed if installed.is_dir() else package.parent / kind

@@ -1,4 +1,4 @@
-"""TOML files, read so that every mistake is named with its place."""
+"""TOML files. Every error message names the file and the key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ _LARGEST_FILE = 1 << 20
 
 
 class Table:
-    """A TOML table that is read key by key, so that wrong types and left-over keys are named."""
+    """A TOML table that is read key by key, so that error messages can name wrong types and unknown keys.
+
+    Attributes:
+        source: the file, for messages.
+        name: the table's name, for messages; empty for the top level.
+        rest: the values that have not been read yet.
+        asked: the keys that were read or looked for.
+    """
 
     def __init__(self, source: Path, name: str, content: Any) -> None:
         if not isinstance(content, dict):
@@ -23,11 +30,15 @@ class Table:
         self.asked: list[str] = []
 
     def fail(self, key: str, problem: str) -> InputError:
-        """An error that names the file and the key."""
+        """Return an error that names the file and the key. The caller raises it."""
         return InputError(f"{self.source}: {self.name + '.' if self.name else ''}{key} {problem}")
 
     def take(self, key: str, kind: type, default: Any = ...) -> Any:
-        """Remove and return a value of a type; without a default, the key must be there."""
+        """Remove and return a value of type `kind`. Integers are accepted as floats.
+
+        Raises:
+            InputError: the value has another type or is not finite, or the key is missing and has no default.
+        """
         self.asked.append(key)
         if key not in self.rest:
             if default is ...:
@@ -43,14 +54,22 @@ class Table:
         return value
 
     def choice(self, key: str, allowed: Any, default: Any = ...) -> Any:
-        """Remove and return one of the texts of a `Literal`."""
+        """Remove and return a string that must be one of the values of the `Literal` type `allowed`.
+
+        Raises:
+            InputError: the value is not allowed, or the key is missing and has no default.
+        """
         value = self.take(key, str, default)
         if value not in get_args(allowed):
             raise self.fail(key, f"must be one of {', '.join(get_args(allowed))}, not {value!r}")
         return value
 
     def numbers(self, key: str, count: int, default: Any = ...) -> tuple[float, ...]:
-        """A list of `count` finite numbers; one number alone stands for all of them."""
+        """Remove and return `count` finite numbers. A single number in the file is repeated `count` times.
+
+        Raises:
+            InputError: the value is anything else, or the key is missing and has no default.
+        """
         self.asked.append(key)
         if key not in self.rest and default is not ...:
             return tuple(default)
@@ -63,32 +82,40 @@ class Table:
         return tuple(float(v) for v in values)
 
     def table(self, key: str) -> Table:
-        """Remove and return a table within; an empty one where there is none."""
+        """Remove and return a nested table. Return an empty table if the key is missing.
+
+        Raises:
+            InputError: the value is not a table.
+        """
         self.asked.append(key)
         return Table(self.source, key, self.rest.pop(key, {}))
 
     def done(self) -> None:
-        """Refuse keys that nobody asked for."""
+        """Check that no unread keys are left.
+
+        Raises:
+            InputError: there is an unknown key; the message suggests a known one.
+        """
         if self.rest:
             key = min(self.rest)
             raise self.fail(key, f"is not a known key; {nearest(key, self.asked)}")
 
 
 def read_table(source: Path, schema: int) -> Table:
-    """Read a TOML file and its schema version.
+    """Read a TOML file and check its schema version.
 
     Raises:
-        InputError: the file cannot be read, is too large or not TOML, or is of another version.
+        InputError: the file cannot be read, is too large, is not TOML, or has another schema version.
     """
     try:
         if source.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"{source}: larger than {_LARGEST_FILE} bytes; this is no manifest")
+            raise InputError(f"{source}: is larger than {_LARGEST_FILE} bytes; this cannot be one of our TOML files")
         top = Table(source, "", tomllib.loads(source.read_text(encoding="utf-8")))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, tables too deep
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a very long number, deeply nested tables
         raise InputError(f"{source}: is not valid TOML ({error})") from error
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     found = top.take("schema", int)
     if found != schema:
-        raise top.fail("schema", f"is {found}; this version reads {schema}")
+        raise top.fail("schema", f"is {found}; this version of sixpixels reads schema {schema}")
     return top

@@ -45,6 +45,17 @@ class Ours:
         self.backward += len(crops)
         return self.verifier.distances_and_gradients(crops, references)
 
+    def embed_and_score(self, crops: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings and attack scores, counted."""
+        self.forward += len(crops)
+        return self.verifier.embed_and_score(crops)
+
+    def scores_and_gradients(self, crops: Images) -> tuple[NDArray[np.float64], Images]:
+        """Attack scores and gradients, counted."""
+        self.forward += len(crops)
+        self.backward += len(crops)
+        return self.verifier.scores_and_gradients(crops)
+
     def attack(self, name: str, problem: Problem, budget: Budget) -> Images | None:
         """Float results of one attack on all pairs of `problem` as one batch."""
         b = budget

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import to_unit
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.networks import build
+from toolkit.pixels import to_unit
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.scores import distances
@@ -103,7 +103,7 @@ def make_problem(model: str, pairs: Path, count: int, folder: Path) -> None:
     verifier = TensorFlowVerifier(manifest, network=_network(model, manifest))
     spec, template = manifest.input, None if manifest.alignment is None else manifest.alignment.template
     crops = crop_pairs(load_pairs(pairs, limit=6 * count), spec.width, spec.height, template)
-    embeddings = verifier.embed(to_unit(crops.images))
+    embeddings = verifier.embed(to_unit(crops.images[:]))
     d = distances(manifest.decision.metric, embeddings[crops.index[:, 0]], embeddings[crops.index[:, 1]])
     genuine = np.array([pair.genuine for pair in crops.pairs])
     threshold = float(np.median(d)) if model == "quarter" else manifest.decision.threshold

@@ -19,13 +19,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from training_faces import lfw_photographs
 
-from toolkit.attacks.base import to_8bit, to_unit
-from toolkit.audit.clean import clean_result
-from toolkit.audit.replay import run_clean
+from toolkit.audit.clean.result import clean_result
+from toolkit.audit.clean.run import run_clean
 from toolkit.defenses.denoiser import Denoiser
 from toolkit.defenses.mean import Mean
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
+from toolkit.pixels import to_8bit, to_unit
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile
 from toolkit.report.terminal import percent

@@ -39,8 +39,9 @@ AVERAGING = 0.005
 
 def attack_deltas(photographs: Photographs, verifier: str, rng: np.random.Generator) -> np.ndarray:
     """Perturbations (PROBES, SIDE, SIDE, 3) of FGSM (unit sign) and DeepFool (float), and whose faces they are for."""
-    from toolkit.attacks.base import Task, to_unit
+    from toolkit.attacks.base import Task
     from toolkit.attacks.deepfool import DeepFool
+    from toolkit.pixels import to_unit
     from toolkit.verifiers.manifest import find_manifest
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
 

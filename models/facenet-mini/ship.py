@@ -18,8 +18,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 from train import EMBEDDING_SIZE, WIDTH
 from training_faces import TEMPLATE_150
 
-from toolkit.audit.evaluate import evaluate
-from toolkit.audit.replay import run_clean
+from toolkit.audit.clean.evaluate import evaluate
+from toolkit.audit.clean.run import run_clean
 from toolkit.export.onnx_export import export_onnx
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs

@@ -18,11 +18,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models"), str(HERE)]
 
 from training_faces import lfw_photographs
 
-from toolkit.attacks.base import to_unit
-from toolkit.audit.clean import clean_result
-from toolkit.audit.replay import run_clean
+from toolkit.audit.clean.result import clean_result
+from toolkit.audit.clean.run import run_clean
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
 from toolkit.report.terminal import percent
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier

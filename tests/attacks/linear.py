@@ -9,8 +9,9 @@ import numpy as np
 
 from tests.attacks.test_attacks import distance_to_boundary, linear_task
 from tests.models import Linear
-from toolkit.attacks.base import Attack, Crafted, Task, to_unit
+from toolkit.attacks.base import Attack, Crafted, Task
 from toolkit.attacks.norms import Norm, sizes
+from toolkit.pixels import to_unit
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import toolkit.attacks
 from tests.models import Linear
-from toolkit.attacks.base import Attack, Task, carry_to_8bit, to_8bit, to_unit
+from toolkit.attacks.base import Attack, Task
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.ladder import carry_to_8bit
 from toolkit.attacks.uniform import Uniform
 from toolkit.errors import InputError
+from toolkit.pixels import to_8bit, to_unit
 from toolkit.registry import discover
 from toolkit.verifiers.manifest import Decision
 
@@ -97,7 +98,7 @@ def test_noise_has_the_deviation_that_it_states() -> None:
         assert draw(rng, (400, 400)).std() == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("attack", discover(toolkit.attacks, "ATTACK").values(), ids=lambda a: a.name)
+@pytest.mark.parametrize("attack", discover("attack").values(), ids=lambda a: a.name)
 def test_a_result_does_not_depend_on_the_batch(attack: Attack) -> None:
     model, task = linear_task(6, wide=True)
     whole = attack.craft(model, equipped(linear_task(6, wide=True)[1]))
@@ -119,7 +120,7 @@ def test_a_result_does_not_depend_on_the_batch(attack: Attack) -> None:
         np.testing.assert_allclose(part.probes, whole.probes[rows], atol=1e-6)
 
 
-@pytest.mark.parametrize("attack", discover(toolkit.attacks, "ATTACK").values(), ids=lambda a: a.name)
+@pytest.mark.parametrize("attack", discover("attack").values(), ids=lambda a: a.name)
 def test_success_is_what_the_model_says_of_the_probe(attack: Attack) -> None:
     model, task = linear_task(6, wide=True)
     crafted = attack.craft(model, equipped(task))
@@ -163,4 +164,4 @@ def test_a_gradient_that_is_zero_fails_and_one_that_is_nan_is_refused() -> None:
 
 
 def test_the_registry_finds_every_attack_of_the_paper() -> None:
-    assert {"uniform", "gaussian", "fgsm", "deepfool"} <= set(discover(toolkit.attacks, "ATTACK"))
+    assert {"uniform", "gaussian", "fgsm", "deepfool"} <= set(discover("attack"))

@@ -10,7 +10,7 @@ import pytest
 from tests.attacks.test_attacks import SIDE, linear_task
 from tests.models import Linear
 from toolkit.attacks.apgd import Apgd
-from toolkit.attacks.base import AIM, Attack, Task, ascent, flipped, margins, to_unit
+from toolkit.attacks.base import AIM, Attack, Task, ascent, flipped, margins
 from toolkit.attacks.carlini_wagner import CarliniWagner
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fmn import Fmn
@@ -19,6 +19,7 @@ from toolkit.defenses.median import Median
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.files import bundled
+from toolkit.pixels import to_unit
 from toolkit.profiles.detector import Detector
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile

@@ -12,15 +12,16 @@ import pytest
 
 from tests.attacks.linear import Counting
 from tests.attacks.test_attacks import FACE, linear_task
-from toolkit.attacks.base import Task, margins, reached, to_unit
+from toolkit.attacks.base import Task, margins, reached
 from toolkit.attacks.glasses import LEVELS, Glasses, glasses_mask
 from toolkit.attacks.settings import apply_settings
-from toolkit.audit.craft import attack_parameters, make_task
-from toolkit.audit.jobs import attack_with
-from toolkit.audit.replay import run_clean
+from toolkit.audit.clean.run import run_clean
+from toolkit.audit.crafting.craft import attack_parameters, make_task
+from toolkit.audit.crafting.jobs import attack_with
 from toolkit.errors import InputError
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
@@ -102,7 +103,7 @@ def test_a_mask_that_does_not_fit_and_a_photograph_as_palette_are_refused(tmp_pa
     rng = np.random.default_rng(0)
     for attack, message in (
         (Glasses(mask=picture(tmp_path / "l.png", np.full((height, width + 1, 3), 255, np.uint8))), "crops are"),
-        (Glasses(mask=picture(tmp_path / "d.png", np.zeros((height, width, 3), np.uint8))), "nothing in it is bright"),
+        (Glasses(mask=picture(tmp_path / "d.png", np.zeros((height, width, 3), np.uint8))), "has no bright pixel"),
         (Glasses(palette=picture(tmp_path / "n.png", rng.integers(0, 256, (99, 99, 3), np.uint8))), "at most"),
     ):
         with pytest.raises(InputError, match=message):

@@ -12,11 +12,12 @@ from tests.attacks.test_attacks import linear_task
 from tests.models import Linear
 from toolkit.attacks import apgd, carlini_wagner, deepfool, deepfool_linf, fmn, momentum, pgd, pgd_l2
 from toolkit.attacks.apgd import checkpoints
-from toolkit.attacks.base import Attack, to_unit
+from toolkit.attacks.base import Attack
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.norms import Norm, sizes
 from toolkit.attacks.resampling import apply
 from toolkit.errors import InputError
+from toolkit.pixels import to_unit
 
 MINIMAL = (
     (deepfool.ATTACK, "l2", 1.03),

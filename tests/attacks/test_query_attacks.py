@@ -21,10 +21,11 @@ from tests.attacks.linear import (
 from tests.attacks.test_attacks import linear_task
 from tests.models import Linear
 from toolkit.attacks import blended, boundary, contrast, evolutionary, hop_skip_jump, nes, salt_pepper, simba, square
-from toolkit.attacks.base import Attack, to_8bit, to_unit
+from toolkit.attacks.base import Attack
 from toolkit.attacks.norms import Norm, sizes
 from toolkit.attacks.simba import _cosines
 from toolkit.attacks.square import _bump, _move_l2
+from toolkit.pixels import to_8bit, to_unit
 
 LADDERS = (salt_pepper.ATTACK, blended.ATTACK, contrast.ATTACK)
 SQUARE_L2 = replace(square.ATTACK, name="square-l2", norm="l2", epsilon=0.5)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from toolkit.attacks.base import Bools, Task, to_unit
+from toolkit.attacks.base import Task
 from toolkit.attacks.carlini_wagner import CarliniWagner
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
@@ -20,6 +20,7 @@ from toolkit.attacks.pgd import Pgd
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.files import bundled
+from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.scores import distances, is_same

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import toolkit.attacks
 from tests.attacks.linear import with_start
 from tests.attacks.test_attacks import equipped, linear_task
-from toolkit.attacks.base import Task, to_unit
+from toolkit.attacks.base import Task
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.pgd import Pgd
 from toolkit.attacks.settings import apply_settings
 from toolkit.errors import UsageError
+from toolkit.pixels import to_unit
 from toolkit.registry import discover
 
-ATTACKS = discover(toolkit.attacks, "ATTACK")
+ATTACKS = discover("attack")
 
 
 def test_values_are_of_their_parameters_types() -> None:

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from tests.attacks.test_attacks import linear_task
-from toolkit.attacks.base import Crafted, Task, to_unit
+from toolkit.attacks.base import Crafted, Task
 from toolkit.attacks.universal import Universal
-from toolkit.audit.bench import Bench
-from toolkit.audit.craft import Chunk, Series, people_halves
-from toolkit.audit.jobs import InProcess, finish, series_steps
-from toolkit.audit.replay import run_clean
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.run import run_clean
+from toolkit.audit.crafting.craft import Chunk, Series, people_halves
+from toolkit.audit.crafting.jobs import InProcess, finish, series_steps
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier

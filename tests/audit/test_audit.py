@@ -16,18 +16,21 @@ from rich.console import Console
 from tests.models import write_linear, write_people
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.square import Square
-from toolkit.audit.assessment import Assessment, scenario_results
-from toolkit.audit.clean import clean_result
+from toolkit.audit.clean.result import clean_result
+from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import Knowledge, Scenario, make_plan
-from toolkit.audit.replay import CleanRun, Replay
-from toolkit.audit.run import Request, run_audit, run_name
+from toolkit.audit.replaying.replay import Replay
+from toolkit.audit.request import Request, run_name
+from toolkit.audit.results.assessment import Assessment, scenario_results
+from toolkit.audit.run import run_audit
 from toolkit.defenses.noise import Noise
+from toolkit.documents import to_json
 from toolkit.errors import UsageError
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.profiles.profile import Profile, find_profile
-from toolkit.report.jsonable import report_schema, to_json
-from toolkit.report.terminal import print_assessment
+from toolkit.report.assessment import print_assessment
+from toolkit.report.schemas import report_schema
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import Execution
@@ -142,7 +145,7 @@ def test_partial_knowledge_is_of_every_other_defended_profile() -> None:
     partial = {(s.profile.name, s.known.name) for s in plan.scenarios if s.knowledge == "partial"}
     assert partial == {(a, b) for a in ("mean3", "bits4", "median3") for b in ("mean3", "bits4", "median3") if a != b}
     assert len(plan.crafts) == 4, "what perfect knowledge crafts is replayed"
-    with pytest.raises(UsageError, match="name two"):
+    with pytest.raises(UsageError, match="at least two profiles with a defense"):
         make_plan([Gaussian()], profiles[:2], ["partial"], None)
 
 
@@ -162,7 +165,7 @@ def test_asking_within_a_budget_is_called_query_and_has_a_curve(request_: Reques
     console = Console(width=80, record=True, file=io.StringIO())
     print_assessment(assessment, console, [])
     text = console.export_text()
-    assert "within so many queries" in text
+    assert "within this many queries" in text
     assert "…" not in text, "nothing is cut off at 80 columns"
 
 
@@ -242,6 +245,6 @@ def test_small_numbers_and_missing_attacks_are_said_in_words(request_: Request, 
     assessment: Assessment = run_audit(request, tmp_path / "run", Silent())
     text = " | ".join(assessment.caveats)
     assert not assessment.complete
-    assert "even 0 successes only shows an ASR below" in text
+    assert "even 0 successes show only that the ASR is below" in text
     assert "fgsm was not run" in text
     assert "mean3: no adaptive attack was run" in text

@@ -12,11 +12,13 @@ import pytest
 from tests.audit.test_audit import Silent, request_
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.square import Square
-from toolkit.audit.estimate import SAMPLE, Span, estimate, sample_pairs, size_of
-from toolkit.audit.run import Request, run_audit
+from toolkit.audit.estimate import Span, estimate, size_of
+from toolkit.audit.request import SAMPLE, Request
+from toolkit.audit.run import run_audit
+from toolkit.documents import to_json
 from toolkit.faces.pairs import Pair, PairSet
+from toolkit.faces.sampling import sample_pairs
 from toolkit.profiles.profile import find_profile
-from toolkit.report.jsonable import to_json
 
 __all__ = ["request_"]
 
@@ -70,7 +72,7 @@ def test_spans_of_unknown_ends_stay_unknown() -> None:
 @pytest.mark.parametrize(("genuine", "impostor"), [(100, 100), (1, 50), (0, 9), (3, 0)])
 def test_a_sample_has_both_kinds_from_all_over_the_list(genuine: int, impostor: int) -> None:
     pairs = [Pair(f"p{i}", f"r{i}", i < genuine) for i in range(genuine + impostor)]
-    drawn = sample_pairs(PairSet(Path(), tuple(pairs), "made up")).pairs
+    drawn = sample_pairs(PairSet(Path(), tuple(pairs), "made up"), 2 * SAMPLE).pairs
     kinds = np.array([pair.genuine for pair in drawn])
     assert len(set(drawn)) == len(drawn) == min(2 * SAMPLE, genuine + impostor)
     assert kinds.sum() >= min(genuine, SAMPLE)

@@ -9,7 +9,7 @@ import pytest
 
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.uniform import Uniform
-from toolkit.audit.suites import SUITES, paper_pairs
+from toolkit.audit.suites import SUITES, paper_pairs, which_pairs
 
 
 @pytest.fixture
@@ -25,17 +25,17 @@ def lfw_of_6000(tmp_path: Path) -> Path:
 
 
 def test_the_papers_pairs_are_26_genuine_and_24_impostor(lfw_of_6000: Path) -> None:
-    pairs, said = paper_pairs(lfw_of_6000, None, None, seed=5)
+    pairs = paper_pairs(lfw_of_6000, None, None, seed=5)
     assert sum(pair.genuine for pair in pairs.pairs) == 26
     assert len(pairs.pairs) == 50
-    assert "the paper's own pairs" in said
+    assert which_pairs(pairs.source, 50) == "These are the paper's own pairs."
 
 
 def test_other_pairs_are_never_called_the_papers(lfw_of_6000: Path) -> None:
-    pairs, said = paper_pairs(lfw_of_6000, None, [7, 8], seed=0)
+    pairs = paper_pairs(lfw_of_6000, None, [7, 8], seed=0)
     assert len(pairs.pairs) == 50
-    assert "not the paper's pairs" in said
-    assert "not the paper's pairs" in paper_pairs(lfw_of_6000, 10, None, seed=0)[1]
+    assert "not the paper's own pairs" in which_pairs(pairs.source, 50)
+    assert "not the paper's own pairs" in which_pairs(paper_pairs(lfw_of_6000, 10, None, seed=0).source, 10)
 
 
 def test_paper_noise_applies_epsilon_twice() -> None:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from scipy import ndimage
 
-import toolkit.defenses
 from toolkit.defenses.base import Backward, Defense, GraphBuilder, any_range
 from toolkit.defenses.bilateral import Bilateral
 from toolkit.defenses.bit_depth import BitDepth
@@ -44,9 +43,7 @@ EXACT: list[tuple[Defense, float]] = [
 FILTERS = [defense for defense, _ in EXACT if not isinstance(defense, Denoiser)]
 exact = pytest.mark.parametrize(("defense", "tolerance"), EXACT, ids=str)
 # Those that draw random numbers are in test_random.py.
-DETERMINISTIC = {
-    name: cls() for name, cls in discover(toolkit.defenses, "DEFENSE").items() if not getattr(cls, "random", False)
-}
+DETERMINISTIC = {name: cls() for name, cls in discover("defense").items() if not getattr(cls, "random", False)}
 deterministic = pytest.mark.parametrize("defense", DETERMINISTIC.values(), ids=DETERMINISTIC)
 
 

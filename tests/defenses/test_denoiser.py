@@ -120,7 +120,7 @@ def test_a_network_of_one_channel_is_refused(copied: Path) -> None:
     before = sha256(model)
     model.write_bytes(proto.SerializeToString())
     manifest.write_text(manifest.read_text().replace(before, sha256(model)))
-    with pytest.raises(InputError, match=r"takes float \(N, 3, H, W\)"):
+    with pytest.raises(InputError, match=r"takes and gives float \(N, 3, H, W\)"):
         read_profile(copied)
 
 

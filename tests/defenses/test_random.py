@@ -14,7 +14,6 @@ import tensorflow as tf
 from onnx import TensorProto, helper
 from scipy import stats
 
-import toolkit.defenses
 from tests.models import write_linear
 from toolkit.defenses.base import GraphBuilder, RandomDefense
 from toolkit.defenses.bit_depth import BitDepth
@@ -68,7 +67,7 @@ def run_onnx(defense: RandomDefense, crops: np.ndarray, entropy: np.ndarray | No
 
 
 def test_every_random_defense_is_covered() -> None:
-    known = {name for name, cls in discover(toolkit.defenses, "DEFENSE").items() if getattr(cls, "random", False)}
+    known = {name for name, cls in discover("defense").items() if getattr(cls, "random", False)}
     assert known == {defense.name for defense in DEFENSES}
 
 

@@ -19,15 +19,15 @@ from typer.testing import CliRunner
 
 from cli import app
 from tests.models import write_linear
-from toolkit.attacks.base import to_unit
 from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.export.compare import run_quantization, split_pairs
 from toolkit.export.quantize import PRECISIONS, Precision, quantized, write_quantized
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
 from toolkit.profiles.harden import harden, hardened_manifest, write_hardened
 from toolkit.profiles.profile import find_profile
-from toolkit.report.terminal import print_quantization
+from toolkit.report.build import print_quantization
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
@@ -152,7 +152,7 @@ def test_nobody_is_both_in_calibration_and_in_the_report(faces: CropSet) -> None
 
 
 def test_what_cannot_be_quantized_is_refused(tmp_path: Path, faces: CropSet) -> None:
-    with pytest.raises(InputError, match="needs crops to calibrate on"):
+    with pytest.raises(InputError, match="needs crops for calibration"):
         write_quantized(MINI, "int8", tmp_path / "q.onnx", faces.images[:0], "nothing")
     with pytest.raises(UsageError, match="is the verifier itself"):
         write_quantized(MINI, "fp16", MINI.model, faces.images[:0], "nothing")
@@ -238,7 +238,7 @@ def by_integers(model: onnx.ModelProto) -> None:
     ("edit", "message"),
     [
         (custom, "'odd' is the custom operator their.ops.Flatten"),
-        (elsewhere, "'weights' is kept in another file"),
+        (elsewhere, "'weights' is in another file"),
         (lambda m: m.graph.input.add(name="mask"), r"inputs are \['input', 'mask'\]"),
         (in_halves, "quantized already"),
         (by_integers, "quantized already"),
@@ -258,7 +258,7 @@ def test_a_failure_of_the_tools_names_the_verifier(tmp_path: Path) -> None:
     def misfit(model: onnx.ModelProto) -> None:
         model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones((5, 4), np.float32), "weights"))
 
-    with pytest.raises(InputError, match=r"linear\.onnx: ONNX Runtime's tools cannot make it int8 \("):
+    with pytest.raises(InputError, match=r"linear\.onnx: ONNX Runtime's tools cannot convert it to int8 \("):
         write_quantized(linear(tmp_path, misfit), "int8", tmp_path / "q.onnx", NOISE, "noise")
 
 
@@ -270,7 +270,7 @@ def test_an_unknown_precision_is_refused_with_those_there_are(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("quartiles", "said"), [((1.1, 1.3), "slower"), ((0.9, 1.1), "no faster"), ((0.4, 0.6), "faster")]
+    ("quartiles", "said"), [((1.1, 1.3), "slower"), ((0.9, 1.1), "not faster"), ((0.4, 0.6), "faster")]
 )
 def test_the_page_says_what_was_measured_of_speed(tmp_path: Path, quartiles: tuple[float, float], said: str) -> None:
     (tmp_path / "people").mkdir()

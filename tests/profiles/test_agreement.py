@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toolkit.attacks.base import to_unit
 from toolkit.defenses.base import is_random
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
 from toolkit.profiles.agreement import compare_forms
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import find_profile, shipped_profiles

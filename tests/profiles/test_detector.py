@@ -175,7 +175,7 @@ def test_a_batch_size_may_change_from_call_to_call(tmp_path: Path) -> None:
 def test_what_cannot_run_several_variants_is_refused(tmp_path: Path) -> None:
     profile = Profile("watch", "", (), "", detector=WATCHED)
     fixed = linear(tmp_path, batch=1, name="fixed")
-    with pytest.raises(InputError, match=r"fixed\.onnx: takes a fixed batch of 1, but profile 'watch' runs"):
+    with pytest.raises(InputError, match=r"fixed\.onnx: has a fixed batch size of 1, but profile 'watch' runs"):
         harden(read_model(fixed), fixed, profile)
     assert harden(read_model(fixed), fixed, find_profile("mean3"))
     hardened = read_manifest(write_hardened(linear(tmp_path), profile, tmp_path / "hardened.onnx").path)
@@ -199,7 +199,7 @@ NOISE = '[[defense]]\nname = "noise"\n'
         (DETECTOR.replace('"median"', '"noise"'), "squeezer 'noise' is random"),
         (DETECTOR.replace("threshold = 0.5", ""), "calibrate-detector"),
         (DETECTOR.replace("0.5", "0"), "threshold must be a positive number"),
-        (DETECTOR.replace("0.05", "5"), "false_alarm must lie between 0 and 1"),
+        (DETECTOR.replace("0.05", "5"), "false_alarm must be between 0 and 1"),
         ("[detector]\nthreshold = 0.5\nfalse_alarm = 0.05\nsqueezer = []", "needs 1 to 8"),
         ("detector = 1", "must be a table"),
         (NOISE + "[ensemble]\ndrawz = 4", "did you mean 'draws'"),

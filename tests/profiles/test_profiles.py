@@ -113,7 +113,7 @@ def test_what_cannot_be_hardened_is_refused_with_the_place(tmp_path: Path) -> No
 
     refused(lambda p: setattr(p.opset_import[0], "version", 9), "opset 9 is too old")
     refused(lambda p: p.graph.input.add(name="mask"), r"inputs are \['input', 'mask'\]")
-    refused(external, "'weights' is kept in another file")
+    refused(external, "'weights' is in another file")
     refused(custom, "'odd' is the custom operator their.ops.Flatten")
 
 
@@ -130,7 +130,7 @@ def test_per_image_standardization_cannot_be_hardened(tmp_path: Path) -> None:
     toml = path.with_suffix(".toml")
     toml.write_text(toml.read_text().replace("[output]", 'standardization = "per-image"\n[output]'))
     manifest = read_manifest(path)
-    with pytest.raises(InputError, match="standardized image by image"):
+    with pytest.raises(InputError, match="each image is standardized before the graph"):
         harden(read_model(manifest), manifest, find_profile("mean3"))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-import toolkit.defenses
 from toolkit.errors import InputError
 from toolkit.files import bundled
 from toolkit.profiles import profile
@@ -36,7 +35,7 @@ def test_the_schema_has_the_keys_that_the_reader_knows() -> None:
     assert set(profile_schema()["properties"]) == profile._KEYS
 
 
-@pytest.mark.parametrize(("name", "cls"), discover(toolkit.defenses, "DEFENSE").items())
+@pytest.mark.parametrize(("name", "cls"), discover("defense").items())
 def test_every_number_has_a_range_whose_ends_are_accepted_and_nothing_beyond(name: str, cls: type) -> None:
     """Ends that only the schema or only the constructor knew would let one accept what the other refuses."""
     for field in dataclasses.fields(cls):

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toolkit.audit.evidence import Evidence, Example
+from toolkit.audit.results.evidence import Evidence, Example
 from toolkit.report.figures import amplified, write_figures
 
 

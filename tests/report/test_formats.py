@@ -20,11 +20,11 @@ from rich.console import Console
 from sarif_pydantic import Sarif
 
 from tests.risk.runs import Told, told_run
-from toolkit.audit.outcomes import Run
 from toolkit.audit.plan import Unavailable
+from toolkit.audit.results.outcomes import Run
 from toolkit.report.risk import print_comparison, print_findings, print_overall, print_verdict
-from toolkit.report.write import choose_formats, write_reports
-from toolkit.risk.compare import compare
+from toolkit.report.write import choose_formats
+from toolkit.risk.compare import compare_runs
 from toolkit.risk.findings import Picture, Reason, Report, Verdict
 from toolkit.risk.policy import find_policy
 from toolkit.risk.rate import rate
@@ -50,9 +50,11 @@ def report(run: Run | None = None, *, waived: bool = False) -> Report:
 
 
 def written(of: Report, folder: Path) -> dict[str, str]:
-    paths = write_reports(of, ALL, folder)
-    assert len(paths) == len(ALL) == 5
-    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+    """What each format says, by its file; the files are in `folder` for readers that take files."""
+    assert len(ALL) == 5
+    for one in ALL:
+        (folder / one.file).write_text(one.render(of), encoding="utf-8")
+    return {one.file: (folder / one.file).read_text(encoding="utf-8") for one in ALL}
 
 
 def test_every_format_says_the_verdict_and_what_was_not_run(tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_the_terminal_cuts_nothing_off(width: int, encoding: str, tmp_path: Path
         print_overall(made.risk, console)
         print_findings(made.risk, console)
         print_verdict(made.verdict or Verdict("pass", (), ()), console)
-        print_comparison(compare([made.run, made.run], POLICY), console)
+        print_comparison(compare_runs([made.run, made.run], POLICY), console)
     lines = (tmp_path / "page").read_text(encoding=encoding).splitlines()
     assert max(map(len, lines)) <= width
     page = "".join(" ".join(lines).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -9,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-import toolkit.attacks
-from toolkit.audit.assessment import Assessment, Target, scenario_results
-from toolkit.audit.clean import clean_result
-from toolkit.audit.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
+from toolkit.audit.clean.result import CleanResult, clean_result
+from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import Knowledge, Scenario, Unavailable
-from toolkit.audit.replay import CleanRun, Replay
-from toolkit.audit.sanity import Check
+from toolkit.audit.replaying.replay import Replay
+from toolkit.audit.replaying.sanity import Check
+from toolkit.audit.results.assessment import Assessment, DeclaredAttack, Target, scenario_results
+from toolkit.audit.results.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
+from toolkit.documents import to_json
 from toolkit.faces.pairs import Pair
 from toolkit.profiles.profile import Profile
 from toolkit.registry import discover
-from toolkit.report.jsonable import to_json
 
-ATTACKS = discover(toolkit.attacks, "ATTACK")
+ATTACKS = discover("attack")
 SMALL = 1.0  # RMS in 1/255, within the shipped policies' budget
 
 
@@ -55,9 +56,7 @@ def told(
     correct = place < (pairs if eligible is None else eligible)
     correct[list(wrong)] = False
     known = {name: Profile(name, "", (), "0" * 64) for name in {*profiles, *(s.known or "none" for s in scenarios)}}
-    clean_run = CleanRun(
-        np.zeros((1, 2), np.float32), np.where(genuine, 0.5, 2.0), correct, np.zeros(1), np.inf, correct
-    )
+    clean_run, judged = _clean(tuple(genuine.tolist()), tuple(correct.tolist()))
     clean = {known[name]: clean_run for name in profiles}
     outcomes = []
     for s in scenarios:
@@ -80,7 +79,11 @@ def told(
         parity=None,
         profiles=tuple((name, "0" * 64) for name in profiles),
         attacks=tuple((name, (("budget", 500),)) for name in dict.fromkeys(s.attack for s in scenarios)),
-        clean=tuple(clean_result(name, clean_run, genuine) for name in profiles),
+        declared=tuple(
+            DeclaredAttack(name, ATTACKS[name].needs, ATTACKS[name].traits)
+            for name in dict.fromkeys(s.attack for s in scenarios)
+        ),
+        clean=tuple(replace(judged, profile=name) for name in profiles),
         scenarios=tuple(r for s, replay in outcomes for r in scenario_results(s, replay, clean_run, genuine)),
         unavailable=tuple(unavailable),
         checks=tuple(checks),
@@ -92,6 +95,7 @@ def told(
     )
     names = [Pair(f"p{first + i}", f"r{first + i}", bool(g)) for i, g in enumerate(genuine)]
     run = Run(
+        Path("told"),
         assessment,
         tuple(pair.id for pair in names),
         genuine,
@@ -123,6 +127,14 @@ def without(run: Run, scenario: int) -> Run:
     ]
     outcomes = tuple(o for o in run.outcomes if o is not gone)
     return replace(run, assessment=replace(run.assessment, scenarios=tuple(left)), outcomes=outcomes)
+
+
+@functools.cache
+def _clean(genuine: tuple[bool, ...], correct: tuple[bool, ...]) -> tuple[CleanRun, CleanResult]:
+    """Every profile decides alike; the bootstrap of it is worth keeping."""
+    labels, right = np.array(genuine, bool), np.array(correct, bool)
+    run = CleanRun(np.zeros((1, 2), np.float32), np.where(labels, 0.5, 2.0), right, np.zeros(1), np.inf, right)
+    return run, clean_result("", run, labels)
 
 
 def _pair_outcomes(s: Scenario, replay: Replay, eligible: np.ndarray) -> PairOutcomes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.commands import ROOT, sixpixels
 from tests.risk.runs import Told, told_run, without, write
-from toolkit.audit.outcomes import Run
 from toolkit.audit.plan import Unavailable
-from toolkit.audit.sanity import Check
-from toolkit.risk.findings import Verdict
-from toolkit.risk.gate import judge
+from toolkit.audit.replaying.sanity import Check
+from toolkit.audit.results.outcomes import Run
+from toolkit.risk.findings import Reason, Verdict
+from toolkit.risk.gate import judge, judge_run
 from toolkit.risk.policy import Policy, find_policy
 from toolkit.risk.rate import rate
 from toolkit.risk.waivers import Waiver
+from toolkit.statistics.intervals import Rate
 
-ROOT = Path(__file__).resolve().parents[2]
 POLICY = find_policy("access-control")
 TODAY = dt.date(2030, 5, 17)
 GOOD = [Told("deepfool", "zero", "mean3"), Told("deepfool", "perfect", "mean3"), Told("square", "query", "mean3")]
@@ -34,11 +34,17 @@ WAIVED = "deepfool/perfect/mean3/impersonation"
 
 def verdict(run: Run, policy: Policy = POLICY, **others: object) -> Verdict:
     chosen = others.pop("chosen", ())
-    return judge(run, rate(run, policy, chosen), policy, TODAY, **others)  # type: ignore[arg-type]
+    found = judge(run, rate(run, policy, chosen), policy, TODAY, **others)  # type: ignore[arg-type]
+    assert all(isinstance(reason.text, str) for reason in (*found.reasons, *found.waived)), "every reason is told"
+    return found
 
 
 def codes(of: Verdict) -> set[str]:
     return {reason.code for reason in of.reasons}
+
+
+def about(of: Verdict) -> set[tuple[str, str | None, str]]:
+    return {(reason.code, reason.finding, reason.status) for reason in of.reasons}
 
 
 def waiver(until: dt.date, finding: str = WAIVED) -> Waiver:
@@ -145,8 +151,7 @@ def test_testing_less_never_helps(fell: list[tuple[int, int]], pairs: int, gone:
 
 
 def gate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "cli.py", "gate", *arguments]
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, cwd=ROOT)
+    return sixpixels("gate", *arguments, cwd=ROOT)
 
 
 @pytest.mark.parametrize(
@@ -186,3 +191,186 @@ def test_the_command_reads_policies_waivers_and_baselines(tmp_path: Path) -> Non
     assert gate(run, "--deployed", "none").returncode == 3
     assert gate(run, "--policy", "watchlist", "--baseline", write(tmp_path / "old", GOOD)).returncode == 1
     assert gate(run, "--format", "nonsense").returncode == 4
+
+
+def test_each_reason_has_its_status_and_its_finding() -> None:
+    assert about(verdict(told_run(BAD))) == {("risk", WAIVED, "fail")}
+    assert about(verdict(told_run([]))) == {("not-audited", None, "insufficient")}
+    assert about(verdict(told_run(GOOD[:1]))) == {("no-adaptive", None, "insufficient")}
+    assert about(verdict(told_run(GOOD, pairs=5))) == {("few-pairs", None, "insufficient")}
+    unavailable = told_run(GOOD, unavailable=[Unavailable("apgd", "no gradients")])
+    assert about(verdict(unavailable)) == {("incomplete", None, "insufficient")}
+    doubted = told_run(GOOD[1:2], checks=[Check("gradient", "mean3", False, "")])
+    assert about(verdict(doubted)) == {
+        ("invalid", None, "insufficient"),
+        ("unknown", "deepfool/perfect/mean3/dodging", "insufficient"),
+    }
+    old = waiver(TODAY - dt.timedelta(days=1), "fgsm/zero/mean3/dodging")
+    assert about(verdict(told_run(GOOD), waivers=[old])) == {("waiver-expired", old.finding, "fail")}
+    # A name that is like none is as wrong as one that is misspelled.
+    strange = waiver(TODAY, "?")
+    assert about(verdict(told_run(GOOD), waivers=[strange])) == {("waiver-unknown", "?", "fail")}
+    before, after = told_run(GOOD), told_run([GOOD[0], replace(GOOD[1], dodged=12), GOOD[2]])
+    regression = ("regression", "deepfool/perfect/mean3/dodging", "fail")
+    assert about(verdict(after, baseline=before)) == {regression}
+    assert about(verdict(told_run(GOOD[:2]), baseline=before)) == {
+        ("baseline", "square/query/mean3/dodging", "insufficient"),
+        ("baseline", "square/query/mean3/impersonation", "insufficient"),
+    }
+
+
+def test_a_failure_stands_before_what_is_missing() -> None:
+    found = verdict(told_run([Told("deepfool", "zero", "mean3", impersonated=30)]))
+    assert found.status == "fail"
+    assert [reason.status for reason in found.reasons] == ["fail", "insufficient", "insufficient"]
+
+
+def test_nothing_deployed_is_nothing_tested() -> None:
+    assert about(verdict(told_run([], profiles=()))) == {("no-profile", None, "insufficient")}
+
+
+def test_every_attack_of_the_policy_that_is_missing_is_told() -> None:
+    found = verdict(told_run(GOOD), replace(POLICY, attacks=("pgd", "deepfool", "apgd")))
+    assert [reason.code for reason in found.reasons] == ["no-attack", "no-attack"]
+    assert ["apgd" in found.reasons[0].text, "pgd" in found.reasons[1].text] == [True, True]
+    # An attack on another profile is none on this one.
+    elsewhere = told_run([*GOOD, Told("pgd", "perfect", "none")])
+    assert codes(verdict(elsewhere, replace(POLICY, attacks=("pgd",)))) == {"no-attack"}
+
+
+def test_a_policy_need_not_ask_for_an_attacker_who_adapts() -> None:
+    # So it is unknown whether the risk is low, and the findings themselves are.
+    assert verdict(told_run(GOOD[:1]), replace(POLICY, adaptive=False)).status == "pass"
+
+
+def test_each_goal_needs_its_own_pairs() -> None:
+    run = told_run(GOOD, wrong=range(35, 60))
+    assert [reason.code for reason in verdict(run).reasons] == ["few-pairs"]
+    assert "impersonation" in verdict(run).reasons[0].text
+    other = told_run(GOOD, wrong=range(25))
+    assert [reason.code for reason in verdict(other).reasons] == ["few-pairs"]
+    assert "dodging" in verdict(other).reasons[0].text
+
+
+def test_what_could_just_be_shown_is_enough() -> None:
+    shown = replace(POLICY, provable_asr=Rate(0, 30).upper_bound())
+    assert verdict(told_run(GOOD), shown).status == "pass"
+    assert codes(verdict(told_run(GOOD, pairs=29), shown)) == {"few-pairs"}
+    limited = replace(POLICY, max_fnmr=Rate(0, 30).upper_bound(), max_fmr=Rate(0, 30).upper_bound())
+    assert verdict(told_run(GOOD), limited).status == "pass"
+    assert codes(verdict(told_run(GOOD, pairs=29), limited)) == {"few-pairs"}
+
+
+def test_a_profile_that_is_not_deployed_decides_nothing() -> None:
+    """The worst finding is of the bare verifier, and comes first."""
+    bare = Told("deepfool", "perfect", "none", dodged=30, impersonated=30)
+    assert verdict(told_run([bare, *GOOD])).status == "pass"
+    run = told_run([bare, replace(BAD[0], impersonated=25)])
+    assert rate(run, POLICY).findings[0].profile == "none"
+    assert about(verdict(run)) == {("risk", WAIVED, "fail")}
+    limited = replace(POLICY, max_fnmr=0.1)
+    run = told_run(GOOD)
+    worse = replace(run.assessment.clean[0], fnmr=Rate(30, 30))
+    clean = (worse, run.assessment.clean[1])
+    assert verdict(replace(run, assessment=replace(run.assessment, clean=clean)), limited).status == "pass"
+    # Nor does it become worse, or need to be run again.
+    before = told_run([replace(bare, dodged=0), *GOOD])
+    assert verdict(told_run([bare, *GOOD]), baseline=before).status == "pass"
+    assert verdict(told_run(GOOD), baseline=before).status == "pass"
+    after = [bare, GOOD[0], replace(GOOD[1], dodged=12), GOOD[2]]
+    assert codes(verdict(told_run(after), baseline=before)) == {"regression"}
+
+
+def test_a_finding_fails_from_the_severity_that_the_policy_names() -> None:
+    run = told_run([Told("deepfool", "perfect", "mean3", dodged=3)])
+    assert {f.goal: f.severity for f in rate(run, POLICY).findings} == {"dodging": "low", "impersonation": "medium"}
+    assert verdict(run, replace(POLICY, fail_at="high")).status == "pass"
+    assert about(verdict(run, replace(POLICY, fail_at="medium"))) == {("risk", WAIVED, "fail")}
+    assert len(verdict(run, replace(POLICY, fail_at="low")).reasons) == 2
+
+
+def test_unknown_is_no_failure_but_never_a_pass() -> None:
+    # With five pairs dodging is unknown; impersonation does so much harm that it is medium whatever was seen.
+    found = verdict(told_run(GOOD[1:2], pairs=5), replace(POLICY, fail_at="note"))
+    assert about(found) == {("risk", WAIVED, "fail"), ("few-pairs", None, "insufficient")}
+
+
+def test_false_matches_have_a_limit_too() -> None:
+    limited = replace(POLICY, max_fmr=0.1)
+    assert codes(verdict(told_run(GOOD, wrong=[30, 31, 32, 33]), limited)) == {"clean-error"}
+    assert verdict(told_run(GOOD, wrong=[0, 1, 2, 3]), limited).status == "pass"
+    run = told_run(GOOD)
+    untried = tuple(replace(clean, fmr=Rate(0, 0)) for clean in run.assessment.clean)
+    none = replace(run, assessment=replace(run.assessment, clean=untried))
+    assert codes(verdict(none, limited)) == {"few-pairs"}, "no pair is no error, and shows nothing"
+
+
+def test_what_became_worse_cannot_be_waived() -> None:
+    after = told_run([GOOD[0], replace(GOOD[1], impersonated=12), GOOD[2]])
+    found = verdict(after, replace(POLICY, fail_at="critical"), baseline=told_run(GOOD), waivers=[waiver(TODAY)])
+    assert about(found) == {("regression", WAIVED, "fail")}
+    assert not found.waived
+
+
+def test_a_waiver_takes_away_its_finding_alone() -> None:
+    both = told_run([*BAD, Told("pgd", "perfect", "mean3", impersonated=30)])
+    found = verdict(both, waivers=[waiver(TODAY)])
+    assert [reason.finding for reason in found.reasons] == [WAIVED.replace("deepfool", "pgd")]
+    assert [reason.finding for reason in found.waived] == [WAIVED]
+    assert all(isinstance(reason, Reason) for reason in found.waived)
+
+
+def test_six_common_pairs_are_the_fewest_that_can_tell() -> None:
+    lenient = replace(POLICY, provable_asr=1.0, fail_at="critical")
+    assert verdict(told_run(GOOD, pairs=6), lenient, baseline=told_run(GOOD, pairs=6)).status == "pass"
+    five = verdict(told_run(GOOD, pairs=5), lenient, baseline=told_run(GOOD, pairs=5))
+    assert codes(five) == {"baseline"}
+    clean = {"clean/mean3/fnmr", "clean/mean3/fmr"}
+    assert {reason.finding for reason in five.reasons} == {f.id for f in rate(told_run(GOOD), POLICY).findings} | clean
+
+
+def test_pairs_that_the_baseline_turned_away_are_no_regression() -> None:
+    """Twelve genuine pairs were decided wrongly in the baseline: only now can they be attacked at all."""
+    now = [GOOD[0], replace(GOOD[1], dodged=12), GOOD[2]]
+    assert verdict(told_run(now), baseline=told_run(now, wrong=range(12))).status == "pass"
+
+
+def test_only_the_attack_that_changed_does_not_compare() -> None:
+    before, after = told_run(GOOD), told_run([GOOD[0], replace(GOOD[1], dodged=12), replace(GOOD[2], dodged=12)])
+    attacks = tuple((n, (("budget", 9),) if n == "square" else p) for n, p in after.assessment.attacks)
+    found = verdict(replace(after, assessment=replace(after.assessment, attacks=attacks)), baseline=before)
+    assert about(found) == {
+        ("regression", "deepfool/perfect/mean3/dodging", "fail"),
+        ("baseline", "square/query/mean3/dodging", "insufficient"),
+        ("baseline", "square/query/mean3/impersonation", "insufficient"),
+    }
+
+
+def test_a_run_is_judged_in_one_call(tmp_path: Path) -> None:
+    good, bad = told_run(GOOD), told_run(BAD)
+    assert judge_run(good).risk == rate(good, POLICY)
+    assert judge_run(good).verdict == verdict(good)
+    assert (judge_run(good).exit_status, judge_run(bad).exit_status) == (0, 1)
+    watched = find_policy("watchlist")
+    assert judge_run(bad, "watchlist").risk == judge_run(bad, watched).risk == rate(bad, watched)
+    assert judge_run(bad, watched, deployed=["none"]).verdict == verdict(bad, watched, chosen=["none"])
+    worse = told_run([GOOD[0], replace(GOOD[1], dodged=12), GOOD[2]])
+    assert judge_run(worse).exit_status == 0
+    assert judge_run(worse, baseline=good).verdict == verdict(worse, baseline=good)
+    assert judge_run(worse, baseline=good).exit_status == 1
+    waivers = tmp_path / "waivers.toml"
+    waivers.write_text(f'schema = 1\n[[waiver]]\nfinding = "{WAIVED}"\nowner = "me"\nreason = "r"\nexpires = {TODAY}\n')
+    assert judge_run(bad, waivers=waivers, today=TODAY).exit_status == 0
+    assert judge_run(bad, waivers=str(waivers), today=TODAY + dt.timedelta(days=1)).exit_status == 1
+
+
+def test_a_waiver_ends_by_the_calendar_in_utc(tmp_path: Path) -> None:
+    today, waivers = dt.datetime.now(tz=dt.UTC).date(), tmp_path / "waivers.toml"
+    for days, status in ((-2, 1), (2, 0)):
+        text = f'[[waiver]]\nfinding = "{WAIVED}"\nowner = "me"\nreason = "r"\n'
+        waivers.write_text(f"schema = 1\n{text}expires = {today + dt.timedelta(days=days)}\n")
+        assert judge_run(told_run(BAD), waivers=waivers).exit_status == status
+
+
+def test_a_run_that_became_no_worse_is_still_as_bad_as_it_is() -> None:
+    assert about(verdict(told_run(BAD), baseline=told_run(BAD))) == {("risk", WAIVED, "fail")}

@@ -127,3 +127,137 @@ def test_no_curve_without_impostors_to_show_it() -> None:
     ones = np.ones(20, np.int64)
     with pytest.raises(InputError, match="contradict"):
         det_band(*gaussian_pairs(10, 2.0), (ones, ones), rng=np.random.default_rng(0))
+
+
+def fnmr_interval(distances: list[float], genuine: list[bool], people: list[int], **others: object) -> tuple:
+    """Genuine pairs are of the person told, impostor pairs of two strangers that nobody else is."""
+    named = np.array(people)
+    references = np.where(genuine, named, named + 100)
+    arguments = {"threshold": 1.0, "statistic": "fnmr", "rng": np.random.default_rng(0)} | others
+    return identity_bootstrap(np.array(distances), np.array(genuine), named, references, **arguments)
+
+
+def test_a_distance_at_the_threshold_is_another_person() -> None:
+    assert fnmr_interval([1.0, 1.0], [True, True], [0, 1]) == (1, 1)
+    assert fnmr_interval([1.0, 1.0], [False, False], [0, 1], statistic="fmr") == (0, 0)
+    assert fnmr_interval([1.0, 1.0], [True, True], [0, 1], statistic="accuracy") == (0, 0)
+
+
+def test_an_interval_is_of_1000_draws_and_95_percent_unless_it_is_told() -> None:
+    # People in unequally many pairs, so that no two draws give the same share.
+    people = np.repeat(np.arange(12), np.arange(1, 13))
+    distances, genuine = 2 * np.random.default_rng(0).random(len(people)), [True] * len(people)
+    default = fnmr_interval(distances, genuine, people)
+    assert default == fnmr_interval(distances, genuine, people, draws=1000, confidence=0.95)
+    assert default != fnmr_interval(distances, genuine, people, draws=1001)
+    narrow = fnmr_interval(distances, genuine, people, confidence=0.5)
+    assert default[0] < narrow[0] < narrow[1] < default[1]
+
+
+def test_one_draw_is_one_resample_of_the_people() -> None:
+    # Three people of whom one fails: as often as it was drawn, of three.
+    seen = {
+        fnmr_interval([0.0, 0.0, 2.0], [True] * 3, [0, 1, 2], draws=1, rng=np.random.default_rng(seed))[0]
+        for seed in range(200)
+    }
+    assert sorted(seen) == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+def test_a_bootstrap_of_nothing_is_refused() -> None:
+    for others in ({"draws": 0}, {"confidence": 0.0}, {"confidence": 1.0}, {"statistic": "eer"}):
+        with pytest.raises(InputError):
+            fnmr_interval([0.0, 2.0], [True, True], [0, 1], **others)
+    with pytest.raises(InsufficientError):
+        fnmr_interval([0.0, 2.0], [False, False], [0, 1])
+    with pytest.raises(InsufficientError):
+        fnmr_interval([0.0, 2.0], [True, True], [0, 1], statistic="fmr")
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_every_pair_has_both_of_its_people(short: int) -> None:
+    people = [np.arange(8), np.where(GENUINE, np.arange(8), np.arange(8) + 100)]
+    people[short] = people[short][:-1]
+    with pytest.raises(InputError):
+        identity_bootstrap(DISTANCES, GENUINE, *people, threshold=1.0, statistic="fmr", rng=np.random.default_rng(0))
+
+
+def test_the_curve_runs_from_three_false_matches_to_half_of_the_impostors() -> None:
+    distances, genuine = gaussian_pairs(60, 2.0)
+    det = det_band(distances, genuine, None, rng=np.random.default_rng(0), draws=20)
+    assert det is not None
+    assert len(det.fmr) == 25
+    assert (det.fmr[0], det.fmr[-1]) == pytest.approx((3 / 60, 0.5))
+    assert np.diff(np.log(det.fmr)) == pytest.approx(np.full(24, np.log(10) / 24)), "evenly on a logarithmic scale"
+
+
+def test_a_band_is_of_500_draws_and_95_percent_unless_it_is_told() -> None:
+    pairs = gaussian_pairs(40, 1.5)
+    default = det_band(*pairs, None, rng=np.random.default_rng(0))
+    assert default == det_band(*pairs, None, rng=np.random.default_rng(0), points=25, draws=500, confidence=0.95)
+    narrow = det_band(*pairs, None, rng=np.random.default_rng(0), confidence=0.5)
+    assert default is not None
+    assert narrow is not None
+    assert (default.confidence, narrow.confidence) == (0.95, 0.5)
+    assert all(a <= b <= c <= d for a, b, c, d in zip(default.low, narrow.low, narrow.high, default.high, strict=True))
+    assert default.low[12] < narrow.low[12] < narrow.high[12] < default.high[12]
+
+
+@pytest.mark.parametrize(("missed", "pairs"), [(1, 50), (7, 40)])
+def test_the_same_misses_at_every_threshold_have_the_band_of_their_binomial(missed: int, pairs: int) -> None:
+    """Some genuine pairs are beyond all impostors, the others before: each draw misses them as often as drawn."""
+    distances = np.concatenate([np.zeros(pairs - missed), np.full(missed, 10.0), np.linspace(4, 6, 50)])
+    genuine = np.arange(len(distances)) < pairs
+    det = det_band(distances, genuine, None, rng=np.random.default_rng(1), draws=10_000)
+    assert det is not None
+    assert det.fnmr == pytest.approx([missed / pairs] * 25)
+    low, high = stats.binom.ppf([0.025, 0.975], pairs, missed / pairs) / pairs
+    assert (det.low, det.high) == (pytest.approx([low] * 25), pytest.approx([high] * 25))
+
+
+def test_the_bound_where_nothing_is_missed_has_the_confidence_asked_for() -> None:
+    det = det_band(*gaussian_pairs(50, 20.0), None, rng=np.random.default_rng(0), draws=20, confidence=0.8)
+    assert det is not None
+    # Closed form, two-sided: (1 - p)^50 = 10 %.
+    assert det.high == pytest.approx([1 - 0.1 ** (1 / 50)] * 25)
+
+
+@pytest.mark.parametrize(("distance", "missed"), [(1.0, 0.0), (5.0, 1.0)])
+def test_draws_without_a_kind_of_pair_are_left_out(distance: float, missed: float) -> None:
+    """One genuine pair of one person, and impostors of others: many draws leave the one or the others out."""
+    distances, genuine = np.array([distance, *np.linspace(2, 3, 6)]), np.arange(7) < 1
+    people = np.arange(7), np.array([0, *range(7, 13)])
+    with np.errstate(all="raise"):
+        bands = [det_band(distances, genuine, people, rng=np.random.default_rng(seed), draws=1) for seed in range(999)]
+    assert any(band is None for band in bands)
+    found = [band for band in bands if band is not None]
+    assert found
+    # The one genuine pair is nearer than all impostors, or further, in whatever draw it is in.
+    assert all(set(band.low) == {missed} for band in found)
+
+
+def test_where_all_impostors_are_nearest_nobody_gets_in() -> None:
+    det = det_band(np.repeat([0.0, 1.0], 10), np.arange(20) >= 10, None, rng=np.random.default_rng(0), draws=5)
+    assert det is not None
+    assert set(det.fnmr) == set(det.low) == set(det.high) == {1.0}
+
+
+def test_errors_mirror_what_is_right() -> None:
+    """The share that is missed and the share that is not are one whole in every draw, so in every quantile."""
+    people = np.repeat(np.arange(12), np.arange(1, 13))
+    distances = np.random.default_rng(0).random(len(people))
+    bounds = [
+        fnmr_interval(list(values), [True] * len(people), people, threshold=0.3)
+        for values in (distances, 0.6 - distances)
+    ]
+    assert bounds[0] == pytest.approx((1 - bounds[1][1], 1 - bounds[1][0]))
+
+
+def test_a_curve_needs_six_impostors_and_a_genuine_pair() -> None:
+    def band(genuine: int, impostors: int) -> object:
+        distances = np.arange(float(genuine + impostors))
+        return det_band(distances, distances < genuine, None, rng=np.random.default_rng(0), draws=5)
+
+    assert band(1, 6) is not None
+    assert band(1, 5) is None
+    assert band(0, 9) is None
+    assert band(9, 0) is None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from toolkit.errors import InsufficientError
+from toolkit.errors import InputError, InsufficientError
 from toolkit.statistics.calibration import calibrate
 
 
@@ -35,3 +39,57 @@ def test_the_fmr_on_the_pairs_is_held() -> None:
 def test_too_few_impostors_are_refused_with_what_they_support() -> None:
     with pytest.raises(InsufficientError, match=r"at least 3000 impostor pairs.*there are 300.*support an FMR"):
         calibrate(*scores(np.random.default_rng(2), 300), fmr=1e-3)
+
+
+def numbered(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """One genuine pair and impostors at the distances 1 to n, so that every order statistic is its own place."""
+    return np.arange(n + 1.0), np.arange(n + 1) == 0
+
+
+@given(
+    st.sampled_from([0.01, 0.05, 0.2, 0.5]),
+    st.integers(0, 300),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
+def test_each_end_is_the_nearest_order_statistic_that_errs_seldom_enough(
+    fmr: float, more: int, confidence: float
+) -> None:
+    """The impostors below the true quantile are binomial: neither end is too short, nor longer than it must be."""
+    n = math.ceil(3 / fmr) + more
+    low, high = calibrate(*numbered(n), fmr, confidence).threshold_interval
+    below, tail = stats.binom(n, fmr), (1 - confidence) / 2
+    # The threshold lies beyond the upper end where `high` or more impostors are below it.
+    assert below.sf(high - 1) <= tail < below.sf(high - 2) or high == n
+    # It lies before the lower end where fewer than `low` are.
+    assert below.cdf(low - 1) <= tail < below.cdf(low)
+
+
+def test_the_interval_is_of_95_percent_unless_it_is_told() -> None:
+    default, narrow = calibrate(*numbered(400), 0.05), calibrate(*numbered(400), 0.05, 0.8)
+    assert default == calibrate(*numbered(400), 0.05, 0.95)
+    assert default.threshold_interval[0] < narrow.threshold_interval[0]
+    assert narrow.threshold_interval[1] < default.threshold_interval[1]
+
+
+def test_the_interval_ends_where_the_impostors_do() -> None:
+    # Of 4 impostors at an FMR of 90 % all may lie below the quantile; nothing is known beyond the last.
+    assert calibrate(*numbered(4), 0.9).threshold_interval == (2.0, 4.0)
+    # Of 300 at 1 % none may: below the first, only a threshold of zero is known to have no false match.
+    assert calibrate(*numbered(300), 0.01).threshold_interval[0] == 0.0
+
+
+def test_a_calibration_says_what_it_rests_on() -> None:
+    result = calibrate(*numbered(300), 0.01)
+    assert (result.fmr, result.impostor, result.point.threshold) == (0.01, 300, 4.0)
+
+
+def test_the_rule_of_three_is_the_least() -> None:
+    assert calibrate(*numbered(60), 0.05).impostor == 60
+    with pytest.raises(InsufficientError):
+        calibrate(*numbered(59), 0.05)
+
+
+def test_no_fmr_outside_of_0_and_1() -> None:
+    for fmr in (0.0, -0.1, 1.0):
+        with pytest.raises(InputError):
+            calibrate(*numbered(300), fmr)

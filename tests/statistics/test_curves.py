@@ -50,3 +50,39 @@ def test_unusable_values_are_refused() -> None:
         success_at_budget(NORMS, SUCCESS, float("nan"))
     with pytest.raises(InputError, match="one length"):
         success_at_budget(NORMS, SUCCESS[:-1], 1.0)
+
+
+def test_a_success_without_any_change_counts_at_every_budget() -> None:
+    norms, share = asr_curve(np.array([2.0, 0.0]), 2)
+    np.testing.assert_array_equal(norms, [0, 2])
+    np.testing.assert_array_equal(share, [0.5, 1])
+    assert success_at_budget(np.array([2.0, 0.0]), np.array([True, True]), 0.0) == Rate(1, 2)
+
+
+def test_one_pair_that_is_broken_is_all_of_one() -> None:
+    assert asr_curve(np.array([3.0]), 1)[1].tolist() == [1.0]
+
+
+def test_whole_numbers_are_norms_too() -> None:
+    norms, share = asr_curve([3, 1], 4)  # type: ignore[arg-type]
+    assert norms.dtype == share.dtype == np.float64
+    assert success_at_budget([3, 1], [True, True], 2) == Rate(1, 2)  # type: ignore[arg-type]
+
+
+def test_a_norm_of_a_success_is_finite_and_not_negative() -> None:
+    for norm in (-1.0, np.inf):
+        with pytest.raises(InputError):
+            success_at_budget(np.array([norm, 1.0]), np.array([True, True]), 5.0)
+        # What failed may have any.
+        assert success_at_budget(np.array([norm, 1.0]), np.array([False, True]), 5.0) == Rate(1, 2)
+
+
+def test_tables_and_negative_budgets_are_refused() -> None:
+    with pytest.raises(InputError):
+        asr_curve(np.ones((2, 2)), 9)
+    with pytest.raises(InputError):
+        success_at_budget(np.ones((2, 2)), np.ones((2, 2), bool), 1.0)
+    with pytest.raises(InputError):
+        success_at_budget(NORMS, SUCCESS.astype(int), 1.0)  # type: ignore[arg-type]
+    with pytest.raises(InputError):
+        success_at_budget(NORMS, SUCCESS, -0.1)

@@ -84,3 +84,36 @@ def test_impossible_values_are_refused() -> None:
             Rate(1, 2).wilson(confidence)
     with pytest.raises(InputError, match="between 0 and 1"):
         trials_to_claim(0.0)
+    for claim in (1.0, 1.5, -0.1):
+        with pytest.raises(InputError):
+            trials_to_claim(claim)
+
+
+def test_the_ends_of_wilson_are_exact() -> None:
+    for trials in range(1, 60):
+        assert Rate(0, trials).wilson()[0] == 0
+        assert Rate(trials, trials).wilson()[1] == 1
+
+
+def test_one_trial_shows_what_one_can() -> None:
+    # A rate above 95 % would have shown itself in the first trial.
+    assert trials_to_claim(0.99) == trials_to_claim(0.95) == 1
+    # 0.5^2 is 1 - 0.75 exactly: two trials, and not three because of a last digit.
+    assert trials_to_claim(0.5, 0.75) == 2
+
+
+def test_every_confidence_is_95_percent_unless_it_is_told() -> None:
+    rate = Rate(3, 40)
+    assert rate.wilson() == rate.wilson(0.95) != rate.wilson(0.9)
+    assert rate.clopper_pearson() == rate.clopper_pearson(0.95) != rate.clopper_pearson(0.9)
+    assert rate.upper_bound() == rate.upper_bound(0.95) != rate.upper_bound(0.9)
+    assert rate.lower_bound() == rate.lower_bound(0.95) != rate.lower_bound(0.9)
+    assert trials_to_claim(0.01) == trials_to_claim(0.01, 0.95) != trials_to_claim(0.01, 0.9)
+
+
+def test_every_bound_checks_its_confidence() -> None:
+    for bound in (Rate(1, 2).clopper_pearson, Rate(1, 2).upper_bound, Rate(1, 2).lower_bound, Rate(0, 0).wilson):
+        with pytest.raises(InputError):
+            bound(1.0)
+    with pytest.raises(InputError):
+        trials_to_claim(0.1, 1.0)

@@ -73,9 +73,104 @@ def test_what_cannot_be_planned() -> None:
         pairs_to_bound(0.05, 0.05)
     with pytest.raises(InsufficientError, match="more than 10000000 pairs"):
         pairs_to_bound(0.05, 0.04999)
-    with pytest.raises(InputError, match="nothing to tell apart"):
+    with pytest.raises(InputError, match="must differ"):
         pairs_to_compare(0.1, 0.1)
     with pytest.raises(InputError, match="power is 1"):
         pairs_to_compare(0.1, 0.2, power=1.0)
     with pytest.raises(InsufficientError, match="more than 10000000"):
         pairs_to_compare(0.1, 0.100001)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.3, 0.1), (0.1, 0.3), (0.9, 0.1), (0.05, 0.0)])
+@pytest.mark.parametrize("level", [0.05, 0.01])
+@pytest.mark.parametrize("pairs", [0, 1, 6, 19])
+def test_power_of_mcnemar_is_the_sum_over_all_outcomes(first: float, second: float, level: float, pairs: int) -> None:
+    neither = max(0.0, 1 - first - second)
+    total = sum(
+        stats.multinomial.pmf([a, b, pairs - a - b], pairs, [first, second, neither])
+        for a in range(pairs + 1)
+        for b in range(pairs + 1 - a)
+        if mcnemar(a, b) <= level
+    )
+    assert mcnemar_power(pairs, first, second, level) == pytest.approx(total, abs=1e-8)
+
+
+def test_a_p_value_that_is_the_level_counts() -> None:
+    # Six to nothing has p = 1/32 exactly, and nothing of six pairs has less.
+    assert mcnemar_power(6, 1.0, 0.0, 1 / 32) == pytest.approx(1)
+    assert mcnemar_power(6, 1.0, 0.0, 1 / 33) == 0
+
+
+def test_a_plan_tells_what_it_was_made_for() -> None:
+    plan = pairs_to_bound(0.05, 0.01, confidence=0.9, power=0.7)
+    assert (plan.claim, plan.expected, plan.confidence) == (0.05, 0.01, 0.9)
+    assert all(isinstance(count, int) for count in (plan.pairs, plan.most_errors, pairs_to_compare(0.3, 0.1).pairs))
+    assert plan.power == pytest.approx(stats.binom.cdf(plan.most_errors, plan.pairs, 0.01))
+    assert Rate(plan.most_errors, plan.pairs).upper_bound(0.9) <= 0.05
+    assert Rate(plan.most_errors, plan.pairs - 1).upper_bound(0.9) > 0.05
+    both = pairs_to_compare(0.3, 0.1, level=0.1, power=0.7, comparisons=4)
+    assert (both.only_first, both.only_second, both.level, both.comparisons) == (0.3, 0.1, 0.1, 4)
+    assert both.power == mcnemar_power(both.pairs, 0.3, 0.1, 0.025) >= 0.7
+
+
+def test_a_plan_is_for_95_percent_and_a_power_of_80_unless_it_is_told() -> None:
+    bound = pairs_to_bound(0.1, 0.02)
+    assert bound == pairs_to_bound(0.1, 0.02, 0.95, 0.8)
+    assert bound not in {pairs_to_bound(0.1, 0.02, 0.9), pairs_to_bound(0.1, 0.02, power=0.95)}
+    assert pairs_to_compare(0.3, 0.1) == pairs_to_compare(0.3, 0.1, 0.05, 0.8, 1)
+
+
+def test_comparisons_share_the_level() -> None:
+    assert pairs_to_compare(0.3, 0.1, comparisons=10).pairs == pairs_to_compare(0.3, 0.1, level=0.005).pairs
+
+
+def test_a_power_that_is_just_reached_is_enough() -> None:
+    # Two pairs without an error show a half at 75 %; a quarter goes wrong in none of two with probability 9/16.
+    power = float(stats.binom.cdf(0, 2, 0.25))
+    plan = pairs_to_bound(0.5, 0.25, 0.75, power)
+    assert (plan.pairs, plan.most_errors, plan.power) == (2, 0, power)
+    just = mcnemar_power(6, 0.5, 0.0, 0.05)
+    assert pairs_to_compare(0.5, 0.0, power=just).pairs == 6
+
+
+def test_ten_million_pairs_are_the_most() -> None:
+    most = 10_000_000
+    # (1 - claim)^n = 5 % half a pair before and after ten million.
+    assert pairs_to_bound(-math.expm1(math.log(0.05) / (most - 0.5))).pairs == most
+    with pytest.raises(InsufficientError):
+        pairs_to_bound(-math.expm1(math.log(0.05) / (most + 0.5)))
+
+
+def test_certain_outcomes_can_be_planned() -> None:
+    assert pairs_to_compare(1.0, 0.0).pairs == 6
+    assert pairs_to_compare(0.0, 1.0).pairs == 6
+
+
+def test_shares_outside_of_their_range_are_refused() -> None:
+    for shares in ((-0.1, 0.2), (0.2, -0.1), (0.6, 0.5), (0.0, 0.0)):
+        with pytest.raises(InputError):
+            pairs_to_compare(*shares)
+    for name in ("level", "power"):
+        for value in (0.0, 1.0):
+            with pytest.raises(InputError):
+                pairs_to_compare(0.3, 0.1, **{name: value})
+    with pytest.raises(InputError):
+        pairs_to_compare(0.3, 0.1, comparisons=0)
+    for value in (0.0, 1.0):
+        for given in ({"claim": value}, {"claim": 0.1, "confidence": value}, {"claim": 0.1, "power": value}):
+            with pytest.raises(InputError):
+                pairs_to_bound(**given)
+    with pytest.raises(InputError):
+        pairs_to_bound(0.1, -0.01)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.3])
+def test_power_of_mcnemar_over_many_pairs(level: float) -> None:
+    """Each number of discordant pairs by itself, by the p values of all of its outcomes."""
+    total = 0.0
+    for discordant in range(301):
+        first = np.arange(discordant + 1)
+        p_values = 2 * stats.binom.cdf(np.minimum(first, discordant - first), discordant, 0.5)
+        reached = stats.binom.pmf(first, discordant, 0.6)[p_values <= level].sum()
+        total += stats.binom.pmf(discordant, 300, 0.5) * reached
+    assert mcnemar_power(300, 0.3, 0.2, level) == pytest.approx(total, abs=1e-8)

@@ -54,3 +54,13 @@ def test_unusable_values_are_refused() -> None:
     for values in ([0.1, float("nan")], [1.1], [-0.1]):
         with pytest.raises(InputError, match="from 0 to 1"):
             holm(values)
+
+
+def test_holm_takes_certainties_and_whole_numbers() -> None:
+    assert holm([0.0, 0.5, 1.0]).tolist() == [0.0, 1.0, 1.0]
+    assert holm([0, 1]).dtype == np.float64
+
+
+def test_a_table_is_no_list_of_p_values() -> None:
+    with pytest.raises(InputError):
+        holm(np.full((2, 2), 0.5))

@@ -171,9 +171,84 @@ def test_drawn_folds_are_stratified_and_follow_the_seed() -> None:
 def test_unusable_arrays_are_refused() -> None:
     with pytest.raises(InputError, match="1 of 8 distances are not finite"):
         eer(np.where(np.arange(8) == 2, np.nan, DISTANCES), GENUINE)
-    with pytest.raises(InputError, match="one length and bool"):
+    with pytest.raises(InputError, match="must have one length"):
         eer(DISTANCES, GENUINE.astype(int))
     with pytest.raises(InsufficientError, match="both kinds"):
         best_threshold(DISTANCES[:4], GENUINE[:4])
     with pytest.raises(InputError, match="FMR"):
         fnmr_at_fmr(DISTANCES, GENUINE, 1.0)
+    with pytest.raises(InputError):
+        roc(np.ones((2, 2)), np.array([[True, False], [True, False]]))
+    with pytest.raises(InputError):
+        fmr_fnmr(DISTANCES, GENUINE[:-1], 1.0)
+    with pytest.raises(InsufficientError):
+        best_threshold(DISTANCES[4:], GENUINE[4:])
+    for fmr in (0.0, -0.1, 1.5):
+        with pytest.raises(InputError):
+            fnmr_at_fmr(DISTANCES, GENUINE, fmr)
+
+
+def test_whole_numbers_are_distances_too() -> None:
+    assert fmr_fnmr([1, 3], [True, False], 2) == (Rate(0, 1), Rate(0, 1))  # type: ignore[arg-type]
+    assert best_threshold(np.array([1, 2]), np.array([True, False])) == 1.5
+
+
+def test_two_pairs_of_each_kind_are_enough_for_d_prime() -> None:
+    genuine = np.array([True, True, False, False])
+    assert d_prime(np.array([0.0, 2.0, 10.0, 12.0]), genuine) == pytest.approx(10 / math.sqrt(2))
+    assert d_prime(np.array([3.0, 3.0, 3.0, 3.0]), genuine) == 0
+    with pytest.raises(InsufficientError):
+        d_prime(np.array([1.0, 2.0, 3.0]), np.array([True, False, False]))
+
+
+def test_where_all_or_none_are_best_accepted_the_threshold_is_at_the_end() -> None:
+    # Every impostor is nearer than the one genuine pair: three errors less if nobody is accepted.
+    assert best_threshold(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, False, True])) == 1.0
+    largest = best_threshold(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, True, True, True]))
+    assert largest == np.nextafter(4.0, np.inf)
+
+
+def test_a_held_out_distance_at_the_threshold_is_another_person() -> None:
+    # The other fold's threshold is 1.5, midway between 1 and 2, where the held out impostor lies.
+    distances, genuine = np.array([1.0, 2.0, 1.0, 1.5]), np.array([True, False, True, False])
+    result = cross_validated_accuracy(distances, genuine, np.array([0, 0, 1, 1]))
+    assert result.thresholds[1] == 1.5
+    assert result.correct == Rate(4, 4)
+
+
+def test_ten_folds_are_drawn_from_seed_0_unless_it_is_told() -> None:
+    distances, genuine = gaussian_pairs(60, 1.0)
+    default, told = (cross_validated_accuracy(distances, genuine, **k) for k in ({}, {"n_folds": 10, "seed": 0}))
+    np.testing.assert_array_equal(default.per_fold, told.per_fold)
+    np.testing.assert_array_equal(default.thresholds, told.thresholds)
+
+
+def test_uneven_kinds_are_spread_over_the_folds() -> None:
+    # 5 genuine pairs in 2 folds are 3 and 2, and so are 5 impostors.
+    distances, genuine = gaussian_pairs(5, 9.0)
+    result = cross_validated_accuracy(distances, genuine, n_folds=2)
+    assert len(result.per_fold) == 2
+    assert result.correct == Rate(10, 10)
+
+
+@pytest.mark.parametrize("genuine", [3, 17])
+def test_folds_need_a_pair_of_each_kind_in_each(genuine: int) -> None:
+    labels = np.arange(20) < genuine
+    distances = np.where(labels, 0.0, 9.0) + np.arange(20) / 100
+    assert len(cross_validated_accuracy(distances, labels, n_folds=3).per_fold) == 3
+    for folds in (1, 4):
+        with pytest.raises(InsufficientError):
+            cross_validated_accuracy(distances, labels, n_folds=folds)
+
+
+def test_folds_are_one_whole_number_for_each_pair() -> None:
+    for folds in (np.zeros(7, int), np.arange(8.0) % 2):
+        with pytest.raises(InputError):
+            cross_validated_accuracy(DISTANCES, GENUINE, folds)
+    with pytest.raises(InsufficientError):
+        cross_validated_accuracy(DISTANCES, GENUINE, np.zeros(8, int))
+
+
+def test_one_kind_of_pairs_has_one_error_rate() -> None:
+    assert fmr_fnmr(DISTANCES[:4], GENUINE[:4], 0.5) == (Rate(0, 0), Rate(2, 4))
+    assert fmr_fnmr(DISTANCES[4:], GENUINE[4:], 0.5) == (Rate(1, 4), Rate(0, 0))

@@ -16,7 +16,6 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from tests.models import MANIFEST
 from toolkit.errors import InputError
 from toolkit.export.onnx_export import export_onnx
-from toolkit.export.parity import Parity, check_flips, compare
 from toolkit.files import sha256
 from toolkit.networks import build
 from toolkit.networks.folding import fold
@@ -25,6 +24,7 @@ from toolkit.networks.weights import load_weights, save_weights
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.frozen_graph import read_frozen_graph
 from toolkit.verifiers.manifest import Checkpoint, Decision, read_manifest
+from toolkit.verifiers.parity import Parity, check_flips, compare
 from toolkit.verifiers.runtime import RuntimeVerifier
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
@@ -192,13 +192,13 @@ def test_weights_by_name_say_what_does_not_match(tmp_path: Path, model: keras.Mo
         file.attrs["layer_names"] = [*(name for name in names if name != b"Bottleneck"), b"Logits"]
         file.create_group("Logits").attrs["weight_names"] = [b"Logits/kernel:0"]
         file["Logits"].create_dataset("Logits/kernel:0", data=np.zeros(3))
-    with pytest.raises(InputError, match="missing Bottleneck, left over Logits"):
+    with pytest.raises(InputError, match="missing Bottleneck, unexpected Logits"):
         load_weights(model, path)
     save_weights(inception_resnet_v1(SIZE + 1, WIDTH, SIDE), path)
     with pytest.raises(InputError, match=r"Bottleneck: has shapes .* but the network needs"):
         load_weights(model, path)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match="not a file of weights"):
+    with pytest.raises(InputError, match="not an HDF5 file of weights"):
         load_weights(model, path)
 
 

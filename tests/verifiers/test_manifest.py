@@ -29,13 +29,13 @@ def test_all_shipped_manifests_are_valid() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("threshold = 1.0", "threshold = 9.0", "decision.threshold must lie between 0 and the maximum"),
+        ("threshold = 1.0", "threshold = 9.0", "decision.threshold must be between 0 and the maximum"),
         ("threshold = 1.0", "threshold = 0.0", "decision.threshold"),
         ("threshold = 1.0", "threshold = nan", "decision.threshold must be finite"),
         ('metric = "euclidean"', 'metric = "manhattan"', "decision.metric must be one of"),
         ('layout = "NHWC"', 'layout = "NHCW"', "input.layout must be one of"),
         ("std = 1.0", "std = 0.0", "input.std must be positive"),
-        ("range = [0, 1]", "range = [1, 0]", "input.range must rise"),
+        ("range = [0, 1]", "range = [1, 0]", r"input.range must be \[low, high\]"),
         ("size = 2", "size = 0", "output.size must be at least 1"),
         ("height = 16", "height = 99999", "input.height must be from"),
         ("height = 16", "height = true", "input.height must be of type int"),

@@ -13,11 +13,12 @@ import pytest
 
 from tests.models import write_linear
 from tests.servers import Answer, Rekognition, Server, Triton, answered, aws_error, serving
-from toolkit.attacks.base import Task, to_unit
+from toolkit.attacks.base import Task
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.errors import InputError, UnavailableError
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
 from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.remote import exchange
 from toolkit.verifiers.remote.calls import Caller, TokenBucket
@@ -160,9 +161,9 @@ def output(**changes: Any) -> Answer:
 
 NONSENSE: dict[str, tuple[Answer, str]] = {
     "no JSON": ((200, {}, b"<html>\x1b[31mred"), "is not JSON"),
-    "a list": (answered([1, 2]), "no JSON object"),
+    "a list": (answered([1, 2]), "not a JSON object"),
     "nothing": ((200, {}, b""), "is not JSON"),
-    "deep": ((200, {}, b"[" * 200_000), "is not JSON|no JSON object"),
+    "deep": ((200, {}, b"[" * 200_000), "is not JSON|not a JSON object"),
     "no outputs": (answered({"outputs": {"embedding": []}}), "no list of outputs"),
     "another output": (output(name="logits"), "answers"),
     "another type": (output(datatype="INT8"), "INT8"),
@@ -251,13 +252,13 @@ def test_no_answer_is_asked_for_again_and_then_reported(
     triton.faults = [fault]
     assert far.embed(crops(1)).shape == (1, 2)
     triton.faults = [fault, fault]
-    with pytest.raises(UnavailableError, match=r"remote\.toml: no answer from .*, in 2 attempts"):
+    with pytest.raises(UnavailableError, match=r"remote\.toml: no answer from .*, after 2 attempts"):
         far.embed(crops(1))
     assert far.caller.calls == 2 + 2 + 2
 
 
 def test_a_server_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9.*in 3 attempts"):
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9.*after 3 attempts"):
         connect(describe(tmp_path, "http://127.0.0.1:9"))
 
 
@@ -279,7 +280,7 @@ def test_pauses_double_are_spread_and_honor_what_the_server_asks(triton: Server,
     with pytest.raises(UnavailableError, match="asks to wait 86400 s"):
         far.embed(crops(1))
     triton.faults = [answered({}, 502)] * 3
-    with pytest.raises(UnavailableError, match="says 502, in 3 attempts"):
+    with pytest.raises(UnavailableError, match="says 502, after 3 attempts"):
         far.embed(crops(1))
 
 
@@ -341,7 +342,7 @@ def test_a_token_comes_from_the_environment_and_stays_secret(
     far = connect(path)
     assert {seen.headers["Authorization"] for seen in triton.seen} == {"Bearer secret"}
     triton.faults = [answered({"error": "no"}, 401)]
-    with pytest.raises(UnavailableError, match=r"refuses \(401\)") as caught:
+    with pytest.raises(UnavailableError, match=r"denies access \(401\)") as caught:
         far.embed(crops(1))
     assert "secret" not in str(caught.value)
 
@@ -381,22 +382,22 @@ def test_a_model_that_is_not_there_and_a_server_that_is_not_ready(triton: Server
     assert triton.seen[-1].path == "/v2/models/..%2Fother/versions/2", "a name cannot leave its place in the address"
     for status in (400, 503):
         triton.faults = [answered({}, status)] * 3
-        with pytest.raises(UnavailableError, match=r"not ready.*in 3 attempts"):
+        with pytest.raises(UnavailableError, match=r"not ready.*after 3 attempts"):
             connect(describe(tmp_path, triton.url))
     triton.faults = [answered({}, 403)]
-    with pytest.raises(UnavailableError, match=r"refuses \(403\)"):
+    with pytest.raises(UnavailableError, match=r"denies access \(403\)"):
         connect(describe(tmp_path, triton.url))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"url": "http://example.org"}, r"url sends faces to example\.org unencrypted"),
-        ({"url": "ftp://example.org"}, "url must begin with https"),
-        ({"url": "https://"}, "url must begin with https"),
+        ({"url": "http://example.org"}, r"url sends faces to example\.org without encryption"),
+        ({"url": "ftp://example.org"}, "url must start with https"),
+        ({"url": "https://"}, "url must start with https"),
         ({"url": "https://me:word@example.org"}, "url must have no user"),
         ({"url": "https://example.org/?key=1"}, "url must have no user"),
-        ({"url": "https://example.org:port"}, "url is no address"),
+        ({"url": "https://example.org:port"}, "url is not a valid address"),
         ({"top": ""}, "model is missing"),
         ({"top": 'model = " "'}, "model is empty"),
         ({"top": 'model = "m"\nbatch = 0'}, "batch must be from 1 to 256"),
@@ -481,7 +482,7 @@ def test_throttling_is_waited_for_and_every_call_is_counted(amazon: Server, tmp_
     amazon.faults = [aws_error("ThrottlingException", "slow down"), aws_error("InternalServerError", "oops", 500)]
     assert verifier.similarities(flat(100), flat(100)) == [100]
     amazon.faults = [aws_error("ProvisionedThroughputExceededException", "slow down")] * 3
-    with pytest.raises(UnavailableError, match=r"slow down.*in 3 attempts"):
+    with pytest.raises(UnavailableError, match=r"slow down.*after 3 attempts"):
         verifier.similarities(flat(101), flat(100))
     with pytest.raises(UnavailableError, match="used up"):
         verifier.similarities(flat(102), flat(100))
@@ -491,8 +492,8 @@ def test_throttling_is_waited_for_and_every_call_is_counted(amazon: Server, tmp_
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (aws_error("AccessDeniedException", "not you"), UnavailableError, "refuses"),
-        (aws_error("ImageTooLargeException", "too large"), InputError, "cannot use the request"),
+        (aws_error("AccessDeniedException", "not you"), UnavailableError, "denies access"),
+        (aws_error("ImageTooLargeException", "too large"), InputError, "rejects the request"),
         ((200, {}, b"<html>"), InputError, "Rekognition"),
         (answered({"FaceMatches": [{"Similarity": 250.0}]}), InputError, "between 0 and 100"),
         (answered({"FaceMatches": [{"Similarity": float("nan")}]}), InputError, "between 0 and 100"),
@@ -513,7 +514,7 @@ def test_a_service_that_hangs_and_credentials_that_are_missing(
     amazon: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verifier = rekognition(tmp_path, "http://127.0.0.1:9", retries=1)
-    with pytest.raises(UnavailableError, match=r"no answer from Rekognition.*in 2 attempts"):
+    with pytest.raises(UnavailableError, match=r"no answer from Rekognition.*after 2 attempts"):
         verifier.similarities(flat(100), flat(100))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(UnavailableError, match="needs credentials"):

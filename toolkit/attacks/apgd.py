@@ -1,4 +1,4 @@
-"""APGD: projected gradient ascent that sets its own step (Croce & Hein 2020, arXiv:2003.01690, algorithm 1)."""
+"""APGD: projected gradient ascent with an adaptive step size (Croce & Hein 2020, arXiv:2003.01690, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, reached
+from toolkit.attacks.ladder import finish
 from toolkit.attacks.norms import Ball, Norm, ascending, per_image
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The steps after which the step length is looked at (section 3.2): further apart at first, then closer."""
+    """Return the steps at which the step size is checked (section 3.2). Their distances decrease."""
     at, past = [0.0, 0.22], [0]
     while at[-1] <= 1:
-        # Rounded first: 0.57 of 100 steps are 57, though not in binary.
+        # Round first, because 0.57 * 100 is slightly above 57 in binary.
         past.append(int(np.ceil(round(at[-1] * steps, 6))))
         at.append(at[-1] + max(at[-1] - at[-2] - 0.03, 0.06))
     return past
@@ -25,7 +27,18 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass
 class _Climb:
-    """The state of every pair's ascent."""
+    """The state of the ascent, for each pair.
+
+    Attributes:
+        x, before: the current and the previous image.
+        best: the image with the largest margin so far.
+        gradient, best_gradient: the gradients at `x` and at `best`.
+        margin, highest: the margins of `x` and of `best`.
+        length: the step size.
+        rises: how many steps since the last checkpoint increased the margin.
+        highest_then: the value of `highest` at the last checkpoint.
+        shortened_then: whether the step size was halved at the last checkpoint.
+    """
 
     x: Images
     before: Images
@@ -40,7 +53,12 @@ class _Climb:
     shortened_then: NDArray[np.bool_]
 
     def shorten(self, rows: NDArray[np.intp], least: float) -> None:
-        """At a checkpoint: halve the steps of pairs that no longer get on, and put them back to their best."""
+        """Halve the step size of pairs that no longer make progress, and return them to their best image.
+
+        Args:
+            rows: the pairs to check.
+            least: the smallest number of rises since the last checkpoint that counts as progress.
+        """
         stuck = ~self.shortened_then[rows] & (self.highest[rows] <= self.highest_then[rows])
         halved = (self.rises[rows] < least) | stuck
         back = rows[halved]
@@ -53,10 +71,19 @@ class _Climb:
 
 @dataclass(frozen=True)
 class Apgd:
-    """Momentum steps whose length starts at twice `epsilon` and is halved at checkpoints where progress stalls.
+    """Takes gradient steps with momentum in a ball, and halves the step size at checkpoints without progress.
 
-    The loss is the distance's margin. Pairs are done with their first success. The first start is the probe
-    itself, the others are drawn uniformly from the ball.
+    The step size starts at twice `epsilon`. The loss is the margin of the distance. A pair is done after its first
+    success. The first start is the clean probe. Further starts are drawn uniformly from the ball.
+
+    Attributes:
+        name: the name of the attack.
+        norm: the norm of the ball.
+        epsilon: the radius of the ball, in units of the pixel range.
+        steps: the number of steps per start.
+        momentum: the share of the new step, as opposed to the previous direction (alpha).
+        rho: the share of steps between two checkpoints that must increase the margin.
+        restarts: the number of starts.
     """
 
     needs: ClassVar[Needs] = "gradient"
@@ -68,8 +95,13 @@ class Apgd:
     rho: float = number(0.75, 0, 1)
     restarts: int = number(1, 1, 1000)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair from `restarts` starts; solved pairs leave the batch."""
+        """Attack every pair from `restarts` starts. Solved pairs leave the batch."""
         probes = task.probes.copy()
         success = np.zeros(len(task), np.bool_)
         evaluations = np.zeros(len(task), np.int64)
@@ -93,7 +125,7 @@ class Apgd:
         success: NDArray[np.bool_],
         evaluations: NDArray[np.int64],
     ) -> None:
-        """One ascent of the pairs `open_` from the images `x`; writes into the last three."""
+        """Run one ascent of the pairs `open_` from the images `x`. Update `probes`, `success` and `evaluations`."""
         ball, n = Ball(self.norm, self.epsilon), len(task)
         s = _Climb(
             x, x.copy(), x.copy(), np.zeros_like(x), np.zeros_like(x), np.zeros(n), np.full(n, -np.inf),
@@ -123,7 +155,7 @@ class Apgd:
             clean, here = task.probes[open_], s.x[open_]
             ahead = here + per_image(s.length[open_]) * ascending(self.norm, s.gradient[open_])
             step = ball.project(clean, ahead) - here
-            if k > 0:  # the first step has nothing to carry on
+            if k > 0:  # the first step has no previous direction
                 step = np.float32(momentum) * step + np.float32(1 - momentum) * (here - s.before[open_])
             s.before[open_], s.x[open_] = here, ball.project(clean, here + step)
 

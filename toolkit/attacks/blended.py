@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from toolkit.attacks.base import Crafted, Gradients, Needs, Task
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.queries import craft_ladder, noise_blends
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
 
 
 @dataclass(frozen=True)
 class Blended:
-    """One image of noise per pair takes the probe's place, its share rising from 1 over `levels` to all."""
+    """Blends each probe with uniform noise, with a share that rises until the decision flips.
+
+    Each pair has its own noise image. The share rises from 1 / `levels` to 1.
+    """
 
     name: ClassVar[str] = "blended"
     needs: ClassVar[Needs] = "runtime"
+    traits: ClassVar[Traits] = Traits()
     levels: int = number(50, 1, 10_000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:

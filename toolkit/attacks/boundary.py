@@ -1,4 +1,4 @@
-"""The boundary attack, by decisions alone (Brendel, Rauber and Bethge 2018, arXiv:1712.04248, algorithm 1)."""
+"""The decision-based boundary attack (Brendel, Rauber and Bethge 2018, arXiv:1712.04248, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import CARRY_RUNS, Bools, Crafted, Gradients, Images, Needs, Task, finish
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
+from toolkit.attacks.ladder import CARRY_RUNS, finish
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.attacks.queries import Queries, find_starts
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Bools, Images
 
-# The authors' targets: along a plane boundary half of the orthogonal steps stay on the other side.
+# The ranges of success rates that the authors aim for. At a flat boundary half of the orthogonal steps succeed.
 _TURNED, _APPROACHED = (0.2, 0.5), (0.1, 0.25)
-# Every so many steps the orthogonal step is asked about alone, which tells how curved the boundary is.
+# Every this many steps, the orthogonal step is tried alone, which shows how curved the boundary is.
 _EVERY = 5
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """A random walk along the boundary: a step around the clean probe at the same distance, then one toward it.
+    """Walks randomly along the decision boundary toward the clean probe, with decisions only.
 
-    Needs a start (see `find_starts`); pairs without one fail. So many queries are kept back as it may take to
-    round the result to 8 bits.
+    Each step moves around the clean probe at the same distance, and then toward it. Each pair needs a start (see
+    `find_starts`), and pairs without a start fail. Some queries are reserved for rounding the result to 8 bits.
 
     Attributes:
-        budget: queries per pair.
-        around: length of the first orthogonal steps, as a share of the distance to the clean probe.
-        toward: the same of the first steps toward it.
-        trials: steps of a kind over which its rate of successes is taken, before its length is changed.
-        adaptation: by which factor.
+        budget: the number of queries per pair.
+        around: the first length of the orthogonal steps, as a share of the distance to the clean probe.
+        toward: the first length of the steps toward the clean probe, as a share of the distance to it.
+        trials: the number of steps after which a length is adapted to the rate of successes.
+        adaptation: the factor by which a length is adapted.
     """
 
     name: ClassVar[str] = "boundary"
@@ -42,8 +44,13 @@ class Boundary:
     trials: int = number(10, 1, 10_000)
     adaptation: float = number(1.5, 1.001, 10)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(budget=self.budget)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; pairs leave when their queries are spent."""
+        """Attack every pair. Pairs leave the batch when their queries are used up."""
         queries = Queries(model, task, self.budget - CARRY_RUNS)
         probes, started = find_starts(queries)
         success = np.zeros(len(task), np.bool_)
@@ -52,7 +59,7 @@ class Boundary:
         toward = _Length(len(task), self.toward, 0.5, _APPROACHED, self)
         for k in range(self.budget):
             alone = k % _EVERY == 0
-            rows = queries.affording(started, 2)  # of which a step that is not asked about alone leaves one
+            rows = queries.affording(started, 2)  # a combined step needs only one of the two
             if not len(rows):
                 break
             turned = self._turn(task, rows, probes[rows], around.of[rows])
@@ -70,7 +77,7 @@ class Boundary:
         return finish(model, task, probes, success, queries.spent)
 
     def _turn(self, task: Task, rows: NDArray[np.intp], probes: Images, share: NDArray[np.float64]) -> Images:
-        """A random step at a right angle to the way to the clean probe, brought back to the same distance from it."""
+        """Take a random step orthogonal to the direction of the clean probe, at the same distance from it."""
         shape = task.probes.shape[1:]
         step = np.stack([task.generators[row].standard_normal(shape, dtype=np.float32) for row in rows])
         away = probes - task.probes[rows]
@@ -82,7 +89,7 @@ class Boundary:
 
 
 class _Length:
-    """Lengths of one kind of step, for each pair, held where successes are neither rare nor common."""
+    """The lengths of one kind of step, for each pair. They are adapted to keep the success rate in a range."""
 
     def __init__(self, pairs: int, first: float, largest: float, wanted: tuple[float, float], attack: Boundary) -> None:
         self.of = np.full(pairs, first)
@@ -90,7 +97,7 @@ class _Length:
         self._largest, self._wanted, self._attack = largest, wanted, attack
 
     def count(self, rows: NDArray[np.intp], there: Bools) -> None:
-        """Take note of steps, and change the lengths of those pairs that have made enough."""
+        """Count steps and successes, and adapt the lengths of pairs with enough steps."""
         self._tried[rows] += 1
         self._hits[rows] += there
         full = rows[self._tried[rows] >= self._attack.trials]

@@ -8,25 +8,27 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Bools, Crafted, Gradients, Images, Needs, Task, ascent, clearly_reached, finish
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, clearly_reached
+from toolkit.attacks.ladder import finish
 from toolkit.attacks.norms import per_image, sizes
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Bools, Images
 
 Values = NDArray[np.float64]
 
 # Adam's constants (Kingma & Ba 2015, algorithm 1).
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
-# The first weight of the margin, in units of the weight at which both terms balance at the linearized boundary.
+# The first weight of the margin, relative to the weight for which both terms balance at the linearized boundary.
 _FIRST_WEIGHT = 1.5
-# A success must be this share smaller to count as progress, and a run without any ends after so many steps.
+# A success is progress if its norm is smaller by this share. A search ends after this many steps without progress.
 _PROGRESS, _PATIENCE = 0.005, 7
 
 
 class _Search:
-    """The smallest successes found so far, and where in tanh space they are."""
+    """The state of each pair's search: the smallest success so far in tanh space, and the weight of the margin."""
 
     def __init__(self, task: Task) -> None:
-        # Values at 0 and 1 are infinitely far out; just before them they still move.
+        # In tanh space the values 0 and 1 are at infinity. The factor keeps them finite, so that they can change.
         self.clean = np.arctanh((2 * task.probes - 1) * np.float32(0.999999))
         self.best, self.nearest = self.clean.copy(), np.full(len(task), np.inf)
         self.weight, self.low, self.high = np.zeros(len(task)), np.zeros(len(task)), np.full(len(task), np.inf)
@@ -34,14 +36,17 @@ class _Search:
         self.evaluations = np.zeros(len(task), np.int64)
 
     def keep(self, rows: NDArray[np.intp], w: Images, norm: Values, there: Bools) -> Bools:
-        """Take note of successes; returns which were progress."""
+        """Store smaller successes. Return which of them are progress."""
         progress = there & (norm < self.nearest[rows] * (1 - _PROGRESS))
         better = there & (norm < self.nearest[rows])
         self.best[rows[better]], self.nearest[rows[better]] = w[better], norm[better]
         return progress
 
     def bisect(self, rows: NDArray[np.intp], hit: Bools) -> None:
-        """The next weight: between the largest that failed and the smallest that succeeded, or ten times as large."""
+        """Set the next weight to the middle of the largest failed and the smallest successful one.
+
+        Without a success so far, multiply the weight by ten.
+        """
         self.high[rows[hit]], self.low[rows[~hit]] = self.weight[rows[hit]], self.weight[rows[~hit]]
         bracketed = np.isfinite(self.high[rows])
         middle = (self.low[rows] + np.where(bracketed, self.high[rows], 0)) / 2
@@ -50,18 +55,17 @@ class _Search:
 
 @dataclass(frozen=True)
 class CarliniWagner:
-    """Minimizes the squared L2 norm plus c times what is missing to the goal, in tanh space, by Adam.
+    """Minimizes the squared L2 norm plus c times the missing margin in tanh space, with Adam.
 
-    A binary search over c, per pair, keeps the smallest success. Two things are set from the pair's first
-    gradient, which the paper's fixed start of c and fixed rate have to find by trial: c starts where both
-    terms balance at the linearized boundary, and the first step of Adam is `reach` times as long as the way
-    to it. The rate falls along half a cosine; a search starts from the best success and ends where it no
-    longer gets on.
+    A binary search over c for each pair keeps the smallest success. In contrast to the paper's fixed values, the pair's
+    first gradient sets the start value of c and the learning rate. The first c balances both terms at the linearized
+    boundary. The first step of Adam is `reach` times as long as the distance to this boundary. The learning rate
+    follows half a cosine. A search starts from the best success and ends without further progress.
 
     Attributes:
-        searches: values of c.
-        steps: of Adam, for each c, at most.
-        reach: length of the first step.
+        searches: the number of values of c.
+        steps: the largest number of Adam steps for each c.
+        reach: the length of the first step, relative to the distance to the linearized boundary.
     """
 
     name: ClassVar[str] = "carlini-wagner"
@@ -70,8 +74,13 @@ class CarliniWagner:
     steps: int = number(50, 1, 100_000)
     reach: float = number(1.0, 1e-6, 1000)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(steps=self.steps)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; pairs leave a search when it has converged, and those without a gradient for good."""
+        """Attack every pair. Pairs leave a search when it converges. Pairs without a gradient fail."""
         search, rows = _Search(task), np.arange(len(task))
         for turn in range(self.searches):
             hit = np.zeros(len(task), np.bool_)
@@ -84,7 +93,7 @@ class CarliniWagner:
     def _descend(
         self, model: Gradients, task: Task, rows: NDArray[np.intp], search: _Search, hit: Bools, *, first: bool
     ) -> None:
-        """One run of Adam for the pairs `rows`; notes in `hit` where it succeeded."""
+        """Run Adam once for the pairs `rows`. Set `hit` for successful pairs."""
         w, mean, square = search.best.copy(), np.zeros_like(search.clean), np.zeros_like(search.clean)
         stale = np.zeros(len(task), np.int64)
         for k in range(self.steps):

@@ -1,4 +1,4 @@
-"""Less and less contrast until the decision flips (as in Rauber et al. 2017, arXiv:1707.04131)."""
+"""Contrast reduction until the decision flips (as in Rauber et al. 2017, arXiv:1707.04131)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.queries import craft_ladder
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """All values move toward mid-gray, by a share that rises from 1 over `levels` to all of the way."""
+    """Moves all values toward mid-gray, with a share that rises until the decision flips.
+
+    The share rises from 1 / `levels` to 1.
+    """
 
     name: ClassVar[str] = "contrast"
     needs: ClassVar[Needs] = "runtime"
+    traits: ClassVar[Traits] = Traits()
     levels: int = number(50, 1, 10_000)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:

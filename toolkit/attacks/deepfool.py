@@ -9,25 +9,34 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, ascent_margins, finish, reached
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, ascent_margins, reached
+from toolkit.attacks.ladder import finish
 from toolkit.attacks.norms import sizes
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
-# Smallest perturbations that bring linearized margins (M,) with gradients (M, H, W, 3) to zero.
+# Computes the smallest perturbations (M, H, W, 3) that set linearized margins (M,) with gradients (M, H, W, 3) to zero.
 Closest = Callable[[NDArray[np.float64], Images], Images]
 
 
 def craft_deepfool(model: Gradients, task: Task, steps: int, overshoot: float, closest: Closest) -> Crafted:
-    """Step to the linearized boundary again and again; shared by both norms.
+    """Step to the linearized boundary repeatedly. Both norms share this function.
 
-    Solved pairs leave the batch, and so do those whose gradient vanishes. Where a step is likely to have been the last
-    one, its result is judged before a gradient is paid for that nobody may need.
+    Solved pairs and pairs without a gradient leave the batch. If a step probably solves a pair, the result is checked
+    without computing a gradient, which would probably not be needed.
+
+    Args:
+        model: the attacked model.
+        task: the pairs.
+        steps: the largest number of steps.
+        overshoot: the sum of the steps is stretched by this share.
+        closest: computes a step.
     """
     probes, total = task.probes.copy(), np.zeros_like(task.probes)
     success, likely = np.zeros((2, len(task)), np.bool_)
     evaluations, last = np.zeros(len(task), np.int64), np.full(len(task), np.nan)
     open_ = np.arange(len(task))
-    # One evaluation more than steps: the last step is judged as well.
+    # One more evaluation than steps, because the result of the last step is evaluated as well.
     for _ in range(steps + 1):
         judged = open_[likely[open_]]
         if len(judged):
@@ -42,7 +51,7 @@ def craft_deepfool(model: Gradients, task: Task, steps: int, overshoot: float, c
         success[open_[there]] = True
         going = ~there & gradient.any(axis=(1, 2, 3))
         open_, margin, gradient = open_[going], margin[going], gradient[going]
-        # Newton's steps: what is left shrinks with its square, and the overshoot makes up for that share of it.
+        # Newton steps reduce the margin quadratically. The overshoot compensates for a remaining share of this size.
         likely[open_] = np.isinf(task.alarm) & (np.square(margin / last[open_]) < overshoot)
         last[open_] = margin
         total[open_] += closest(margin, gradient)
@@ -60,14 +69,23 @@ def _closest_l2(margin: NDArray[np.float64], gradient: Images) -> Images:
 class DeepFool:
     """Steps to the linearized decision boundary until the decision flips.
 
-    With two classes, and the distance minus the threshold as the margin, a step is the closed-form smallest
-    perturbation of the linearized model; `overshoot` stretches the sum of the steps, as in the authors' code.
+    There are two classes, and the margin is the distance minus the threshold. Each step is the closed-form smallest
+    perturbation of the linearized model in the L2 norm.
+
+    Attributes:
+        steps: the largest number of steps.
+        overshoot: the sum of the steps is stretched by this share, as in the authors' code.
     """
 
     name: ClassVar[str] = "deepfool"
     needs: ClassVar[Needs] = "gradient"
     steps: int = number(50, 1, 100_000)
     overshoot: float = number(0.02, 0, 10)
+
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(steps=self.steps)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_deepfool`."""

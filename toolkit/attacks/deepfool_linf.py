@@ -8,26 +8,39 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.deepfool import craft_deepfool
 from toolkit.attacks.norms import per_image
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 def _closest_linf(margin: NDArray[np.float64], gradient: Images) -> Images:
-    """Every value moves by the same amount: the margin over the L1 norm of the gradient, and a trifle across."""
+    """Change every value by the same amount: the margin over the gradient's L1 norm, plus a small constant."""
     dual = np.sum(np.abs(gradient), axis=(1, 2, 3), dtype=np.float64)
     return np.sign(gradient) * per_image(np.abs(margin) / dual + 1e-6)
 
 
 @dataclass(frozen=True)
 class DeepFoolLinf:
-    """DeepFool with the closed-form step of smallest largest change."""
+    """Steps to the linearized decision boundary in the Linf norm until the decision flips.
+
+    Each step is the closed-form smallest perturbation of the linearized model in the Linf norm.
+
+    Attributes:
+        steps: the largest number of steps.
+        overshoot: the sum of the steps is stretched by this share, as in the authors' code.
+    """
 
     name: ClassVar[str] = "deepfool-linf"
     needs: ClassVar[Needs] = "gradient"
     steps: int = number(50, 1, 100_000)
     overshoot: float = number(0.02, 0, 10)
+
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(steps=self.steps)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_deepfool`."""

@@ -1,4 +1,4 @@
-"""The evolutionary attack on face verifiers, by decisions alone (Dong et al. 2019, arXiv:1904.04433, algorithm 1)."""
+"""The decision-based evolutionary attack on face verifiers (Dong et al. 2019, arXiv:1904.04433, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import CARRY_RUNS, Crafted, Gradients, Needs, Task, finish
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
+from toolkit.attacks.ladder import CARRY_RUNS, finish
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.attacks.queries import Queries, find_starts
 from toolkit.attacks.resampling import apply, linear_resize
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
 
 
 @dataclass(frozen=True)
 class Evolutionary:
-    """A (1+1)-CMA-ES: mutations of a success, drawn toward the clean probe, replace it where they are nearer.
+    """Moves a successful image toward the clean probe with a (1+1)-CMA-ES, with decisions only.
 
-    Mutations are drawn in a smaller image, at coordinates that have served before more often, and enlarged.
-    Needs a start (see `find_starts`); pairs without one fail. So many queries are kept back as it may take to
-    round the result to 8 bits.
+    Each candidate is the current success, pulled toward the clean probe and mutated. It replaces the success if it
+    reaches the goal. Mutations are drawn in a smaller image and enlarged. Coordinates with earlier successes are chosen
+    more often. Each pair needs a start (see `find_starts`), and pairs without a start fail. Some queries are reserved
+    for rounding the result to 8 bits.
 
     Attributes:
-        budget: queries per pair.
-        side: of the smaller image.
-        share: of its coordinates that one mutation changes.
-        sigma: length of a mutation, as a share of the distance to the clean probe.
-        mu: the first pull toward the clean probe, as a share of the way; the 1/5 rule changes it.
-        trials: over which the rate of successes is taken for that rule.
-        path_decay: how much of the evolution path a success replaces (c_c).
-        covariance_decay: how much of the covariance a success replaces (c_cov).
+        budget: the number of queries per pair.
+        side: the side of the smaller image.
+        share: the share of its coordinates that one mutation changes.
+        sigma: the length of a mutation, as a share of the distance to the clean probe.
+        mu: the first pull toward the clean probe, as a share of the distance to it. The 1/5 rule adapts it.
+        trials: the number of candidates over which the 1/5 rule measures the success rate.
+        path_decay: the share of the evolution path that a success replaces (c_c).
+        covariance_decay: the share of the covariance that a success replaces (c_cov).
     """
 
     name: ClassVar[str] = "evolutionary"
@@ -45,8 +47,13 @@ class Evolutionary:
     path_decay: float = number(0.01, 0, 1)
     covariance_decay: float = number(0.001, 0, 0.1)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(budget=self.budget)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; pairs leave when their queries are spent."""
+        """Attack every pair. Pairs leave the batch when their queries are used up."""
         queries = Queries(model, task, self.budget - CARRY_RUNS)
         probes, started = find_starts(queries)
         success = np.zeros(len(task), np.bool_)
@@ -68,7 +75,7 @@ class Evolutionary:
             length = self.sigma * far / np.maximum(sizes("l2", mutation), 1e-12)
             pulled = away * per_image(1 - mu[rows])
             turned = pulled + per_image(length) * mutation
-            # The mutation changes the direction; how near the candidate comes is the pull's affair alone.
+            # The mutation changes only the direction. Only the pull changes the distance to the clean probe.
             turned *= per_image(sizes("l2", pulled) / np.maximum(sizes("l2", turned), 1e-12))
             candidates = np.clip(task.probes[rows] + turned, 0, 1)
             there = queries.succeeds(rows, candidates)
@@ -79,13 +86,13 @@ class Evolutionary:
             path[better] = keep * path[better] + np.sqrt(1 - keep**2) * drawn[there]
             variance[better] += self.covariance_decay * (np.square(path[better]) - variance[better])
             if k % self.trials == 0:
-                # A pull as strong as the whole way would end at the clean probe itself.
+                # The limit prevents a pull of 1, which would end at the clean probe itself.
                 mu[rows] = np.minimum(mu[rows] * np.exp(hits[rows] / self.trials - 0.2), 0.5)
                 hits[rows] = 0
         return finish(model, task, probes, success, queries.spent)
 
     def _mutate(self, generator: np.random.Generator, variance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A Gaussian mutation at some coordinates, chosen with probabilities as their variances."""
+        """Return a Gaussian mutation of random coordinates. Their probabilities are proportional to their variances."""
         count = max(1, round(self.share * variance.size))
         chosen = generator.choice(variance.size, count, replace=False, p=variance.ravel() / variance.sum())
         mutation = np.zeros(variance.size)

@@ -7,22 +7,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import CLEARLY, Crafted, Gradients, Needs, Task, ascent, clearly_reached, finish
+from toolkit.attacks.base import CLEARLY, Crafted, Gradients, Needs, Task, Traits, ascent, clearly_reached
+from toolkit.attacks.ladder import finish
 from toolkit.attacks.norms import ascending, per_image, sizes
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
 
 
 def _cosine(first: float, last: float, share: float) -> float:
-    """From `first` to `last` along half a cosine as `share` goes from 0 to 1."""
+    """Interpolate from `first` to `last` along half a cosine, for a `share` from 0 to 1."""
     return last + (first - last) * 0.5 * (1 + float(np.cos(np.pi * share)))
 
 
 @dataclass(frozen=True)
 class Fmn:
-    """Gradient steps inside a ball around the probe that shrinks on success and grows on failure.
+    """Takes gradient steps in a ball around the probe that shrinks after success and grows after failure.
 
-    Until the first success the radius reaches at least to the linearized boundary; after it, each step changes
-    the radius by the share `gamma`. Step length and gamma fall along half a cosine to a hundredth and a fiftieth.
+    Until the first success, the ball reaches at least to the linearized boundary. Afterwards, each step changes the
+    radius by the share `gamma`. `step` and `gamma` decrease along half a cosine.
+
+    Attributes:
+        steps: the number of steps.
+        step: the L2 length of the first step; it decreases to a hundredth.
+        gamma: the first relative change of the radius; it decreases to a fiftieth.
     """
 
     name: ClassVar[str] = "fmn"
@@ -31,8 +37,13 @@ class Fmn:
     step: float = number(1.0, 1e-6, 100)
     gamma: float = number(0.05, 0, 0.99)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(steps=self.steps)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; the smallest success found is kept. A pair without a gradient leaves the batch."""
+        """Attack every pair, and keep the smallest success. Pairs without a gradient leave the batch."""
         best, nearest = task.probes.copy(), np.full(len(task), np.inf)
         delta = np.zeros_like(task.probes)
         radius = np.full(len(task), np.inf)
@@ -53,7 +64,7 @@ class Fmn:
             lacking = np.abs(margin[going]) + 2 * CLEARLY * task.decision.threshold
             linear = norm[going] + lacking / sizes("l2", gradient)
             grown = radius[open_] * (1 + gamma)
-            # Where clipping takes from every step, the linear radius alone would never do: it grows as well.
+            # Clipping may shorten every step, so that the linear radius alone would never suffice. It must also grow.
             before = np.where(np.isfinite(grown), np.maximum(linear, grown), linear)
             outward = np.where(np.isfinite(nearest[open_]), grown, before)
             inward = np.minimum(radius[open_] * (1 - gamma), nearest[open_])

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.noise import craft_noise
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 def _standard_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Images:
@@ -18,10 +19,18 @@ def _standard_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Independent Gaussian noise on every value, its standard deviation rising until the decision flips."""
+    """Adds independent Gaussian noise to every value, with a standard deviation that rises until the decision flips.
+
+    Attributes:
+        levels: the number of standard deviations.
+        largest: the largest standard deviation before clipping, in units of the pixel range.
+        draws: the number of draws for each standard deviation.
+        squared: whether the standard deviations rise quadratically instead of linearly.
+    """
 
     name: ClassVar[str] = "gaussian"
     needs: ClassVar[Needs] = "runtime"
+    traits: ClassVar[Traits] = Traits()
     levels: int = number(20, 1, 10_000)
     largest: float = number(0.5, 1e-6, 1000)
     draws: int = number(1, 1, 1000)

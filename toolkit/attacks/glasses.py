@@ -1,4 +1,4 @@
-"""A printed pair of glasses, or a patch of another form (Sharif et al. 2016, "Accessorize to a Crime", section 4)."""
+"""Printed glasses, or a patch of another shape (Sharif et al. 2016, "Accessorize to a Crime", section 4)."""
 
 from __future__ import annotations
 
@@ -11,67 +11,66 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from toolkit.attacks.base import (
-    Bools,
-    Crafted,
-    Gradients,
-    Images,
-    Needs,
-    Task,
-    ascent,
-    margins,
-    reached,
-    to_8bit,
-    to_unit,
-)
-from toolkit.defenses.parameters import number
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, margins, reached
 from toolkit.errors import InputError
 from toolkit.faces.images import read_image
+from toolkit.parameters import number
+from toolkit.pixels import Bools, Images, to_8bit, to_unit
 
-# Reflectances that ink on paper reaches: no printer gives pure black or white. An assumption, not a measurement.
+# The reflectances that ink on paper can reach. No printer reaches pure black or white. These values are assumptions,
+# not measurements.
 LEVELS = to_unit(np.array([26, 128, 230], np.uint8))
 _LATTICE = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS), axis=-1).reshape(-1, 3)
-# Of the distance between the eyes: half a lens's width and height, and the frame's thickness.
+# Half of a lens's width and height, and the thickness of the frame, as shares of the distance between the eyes.
 _LENS, _FRAME = (0.38, 0.28), 0.09
-# Cells of one color across a crop's width: what is finer does not survive print and camera.
+# The number of cells of one color across a crop's width. Finer details do not survive printing and a camera.
 _CELLS = 80
-# Different colors of a palette that is given as an image.
+# The largest number of different colors in a palette image.
 _MOST_COLORS = 4096
 
 
 @dataclass(frozen=True)
 class Glasses:
-    """Colors the frame of a pair of glasses, and nothing else, with a printable palette.
+    """Changes only the colors of a glasses frame, with colors that can be printed.
 
-    The frame lies on the eyes of the aligned crop and ends at its sides; `mask`, an image of the crop's size, puts
-    another form in its place: what is bright in it is colored. There is no bound on the colors: they are those of a
-    lattice of three reflectances for each channel, or of the image `palette`, for instance a photograph of a printed
-    chart, the same over a cell of about an eightieth of the crop.
-    Sign steps with momentum move colors that are free; the probe shows the nearest colors of the palette, and gradients
-    go straight through that choice. A pair is done with its first success; float and 8 bits are the same.
+    The frame is on the eyes of the aligned crop and extends to the left and right edges. The colors may differ from the
+    photograph by any amount. Each color fills a cell of about 1/80 of the crop's width. The attack optimizes continuous
+    colors with sign steps and momentum. The probe shows the nearest colors of the palette, and the gradient treats this
+    rounding as the identity. A pair is done after its first success. Float and 8-bit results are equal.
+
+    Attributes:
+        steps: the largest number of steps.
+        step: the change of each color value in a step, in units of the pixel range.
+        decay: the share of the accumulated gradient that each step keeps.
+        mask: an image of the crop's size whose bright pixels replace the frame; None for the frame.
+        palette: an image with the colors to use, for example a photograph of a printed chart; None for a lattice of
+            three reflectances per channel.
     """
 
     name: ClassVar[str] = "glasses"
     needs: ClassVar[Needs] = "gradient"
-    # What is bound to a mask need not do what an attack on the whole image does.
-    masked: ClassVar[bool] = True
     steps: int = number(150, 1, 100_000)
     step: float = number(0.06, 1e-3, 1)
     decay: float = number(0.9, 0, 1)
     mask: Path | None = None
     palette: Path | None = None
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(steps=self.steps, masked=True)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; pairs without a gradient leave the batch.
+        """Attack every pair. Pairs without a gradient leave the batch.
 
         Raises:
-            InputError: it is not known where the eyes are, or the mask or the palette cannot be used.
+            InputError: the positions of the eyes are unknown, or the mask or the palette cannot be used.
         """
         _, height, width, _ = task.probes.shape
         mask = _frame(task, height, width) if self.mask is None else _read_mask(self.mask, height, width)
         palette = KDTree(_LATTICE if self.palette is None else _read_palette(self.palette))
         cells = _cells(height, width)
-        # Each cell begins as the mean color of what it covers.
+        # Each cell starts with the mean color of its pixels.
         colors = np.stack([_means(probe[None], cells)[0] for probe in task.probes])
         mean = np.zeros_like(colors)
         probes, success = task.probes.copy(), np.zeros(len(task), np.bool_)
@@ -96,7 +95,7 @@ class Glasses:
 
 def _frame(task: Task, height: int, width: int) -> Bools:
     if task.landmarks is None:
-        raise InputError("glasses: needs to know where the eyes are; give the manifest an [alignment], or set mask")
+        raise InputError("glasses: the positions of the eyes are unknown; add [alignment] to the manifest, or set mask")
     return glasses_mask(task.landmarks, height, width)
 
 
@@ -104,24 +103,24 @@ def _read_mask(path: Path, height: int, width: int) -> Bools:
     image = read_image(path)
     if image.shape[:2] != (height, width):
         raise InputError(
-            f"{path}: is {image.shape[1]} x {image.shape[0]}, but this verifier's crops are {width} x {height}; "
-            "draw the mask on a crop"
+            f"{path}: is {image.shape[1]} x {image.shape[0]}, but the verifier's crops are {width} x {height}; "
+            "draw the mask in this size"
         )
     mask: Bools = image.max(axis=2) >= 128
     if not mask.any():
-        raise InputError(f"{path}: nothing in it is bright, so that nothing would be colored")
+        raise InputError(f"{path}: the mask has no bright pixel; make the pixels to color bright (128 or more)")
     return mask
 
 
 def _read_palette(path: Path) -> Images:
     colors = np.unique(read_image(path).reshape(-1, 3), axis=0)
     if len(colors) > _MOST_COLORS:
-        raise InputError(f"{path}: has {len(colors)} colors; a palette has {_MOST_COLORS} at most")
+        raise InputError(f"{path}: has {len(colors)} colors; a palette must have at most {_MOST_COLORS}")
     return to_unit(colors)
 
 
 def _judged(model: Gradients, task: Task, probes: Images, success: Bools, evaluations: NDArray[np.int64]) -> Crafted:
-    """What a deployed verifier says of probes whose values are of 8 bits already."""
+    """Check the success of probes with 8-bit values on the deployed verifier."""
     probes8, success8 = to_8bit(probes), success.copy()
     rows = np.flatnonzero(success)
     if len(rows):
@@ -131,7 +130,7 @@ def _judged(model: Gradients, task: Task, probes: Images, success: Bools, evalua
 
 
 def glasses_mask(landmarks: NDArray[np.float64], height: int, width: int) -> Bools:
-    """The pixels (H, W) of a frame on the eyes, which are the first two of `landmarks` (5, 2)."""
+    """Return the pixels (H, W) of a glasses frame. The eyes are the first two of `landmarks` (5, 2)."""
     left, right = landmarks[0], landmarks[1]
     between = float(np.linalg.norm(right - left))
     tilt = float(np.degrees(np.arctan2(right[1] - left[1], right[0] - left[0])))
@@ -152,14 +151,14 @@ def glasses_mask(landmarks: NDArray[np.float64], height: int, width: int) -> Boo
 
 
 def _cells(height: int, width: int) -> NDArray[np.intp]:
-    """The number (H, W) of each pixel's cell."""
+    """Return the index (H, W) of each pixel's cell."""
     side = max(1, round(width / _CELLS))
     across = -(-width // side)
     return np.asarray((np.arange(height) // side)[:, None] * across + np.arange(width) // side, np.intp)
 
 
 def _means(images: Images, cells: NDArray[np.intp]) -> Images:
-    """The mean (N, cells, 3) of each cell's values."""
+    """Return the mean color (N, cells, 3) of each cell."""
     flat, count = cells.ravel(), int(cells.max()) + 1
     size = np.bincount(flat, minlength=count)
     sums = np.zeros((len(images), count, 3))
@@ -170,7 +169,7 @@ def _means(images: Images, cells: NDArray[np.intp]) -> Images:
 
 
 def _wear(clean: Images, colors: Images, mask: Bools, cells: NDArray[np.intp], palette: KDTree) -> Images:
-    """Clean probes with the nearest colors of the palette in the mask."""
+    """Replace the pixels in the mask of clean probes by the palette's nearest colors."""
     nearest = palette.data[palette.query(colors)[1]].astype(np.float32)
     return np.where(mask[..., None], nearest[:, cells], clean)
 

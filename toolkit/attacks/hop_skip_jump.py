@@ -1,4 +1,4 @@
-"""HopSkipJump in L2, by decisions alone (Chen et al. 2020, arXiv:1904.02144, algorithms 1 and 2)."""
+"""The decision-based attack HopSkipJump in L2 (Chen et al. 2020, arXiv:1904.02144, algorithms 1 and 2)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import CARRY_RUNS, Crafted, Gradients, Images, Needs, Task, finish
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
+from toolkit.attacks.ladder import CARRY_RUNS, finish
 from toolkit.attacks.norms import ascending, per_image, sizes
 from toolkit.attacks.queries import Queries, find_starts
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
-# Halvings of a step before a pair keeps its place.
+# How often a step is halved before the pair keeps its image.
 _HALVINGS = 8
-# Fewer samples than this say too little of a gradient.
+# Fewer samples than this are not enough to estimate a gradient.
 _FEWEST = 20
 
 
 @dataclass(frozen=True)
 class HopSkipJump:
-    """From an image at the goal: bisect to the boundary, estimate its normal there, step outward, and again.
+    """Moves along the decision boundary with estimated normals, with decisions only.
 
-    Needs a start (see `find_starts`); pairs without one fail. So many queries are kept back as it may take to
-    round the result to 8 bits.
+    Each round bisects from a successful image to the boundary, estimates the boundary's normal, and takes a step along
+    it. Each pair needs a start (see `find_starts`), and pairs without a start fail. Some queries are reserved for
+    rounding the result to 8 bits.
 
     Attributes:
-        budget: queries per pair.
-        samples: for the first normal; they grow with the root of the number of rounds.
-        gamma: scales both how exactly the boundary is found and how far the samples are from it. The paper's 1
-            is for 64-bit images: embeddings in 32 bits cannot resolve it.
+        budget: the number of queries per pair.
+        samples: the number of samples for the first normal. It grows with the square root of the round's number.
+        gamma: scales the tolerance of the bisection and the distance of the samples. The paper's value of 1 is for
+            64-bit images; 32-bit embeddings cannot resolve it.
     """
 
     name: ClassVar[str] = "hop-skip-jump"
@@ -39,15 +42,20 @@ class HopSkipJump:
     samples: int = number(100, 1, 10_000)
     gamma: float = number(100.0, 1e-3, 1e6)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(budget=self.budget)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; pairs leave when their queries are spent."""
+        """Attack every pair. Pairs leave the batch when their queries are used up."""
         queries = Queries(model, task, self.budget - CARRY_RUNS)
         far, started = find_starts(queries)
         best = far.copy()
         success = np.zeros(len(task), np.bool_)
         success[started] = True
         size = task.probes[0].size
-        # A tolerance of gamma d^(-3/2), as a share of the way to the clean probe (section V-B).
+        # The tolerance is gamma d^(-3/2), as a share of the distance to the clean probe (section V-B).
         bisections = max(1, int(np.ceil(np.log2(size**1.5 / self.gamma))))
         rows = started
         for t in range(1, self.budget + 1):
@@ -55,7 +63,7 @@ class HopSkipJump:
             if not len(rows):
                 break
             best[rows] = self._bisect(queries, rows, far[rows], bisections)
-            # The step at the end of a round is worth its queries only if the next round can begin.
+            # A step at the end of a round is useful only if queries are left for the next round's bisection.
             kept = _HALVINGS + bisections
             rows = queries.affording(rows, _FEWEST + kept)
             distance = sizes("l2", best[rows] - task.probes[rows])
@@ -69,7 +77,7 @@ class HopSkipJump:
 
     @staticmethod
     def _bisect(queries: Queries, rows: NDArray[np.intp], far: Images, times: int) -> Images:
-        """The image nearest to the clean probe, on the way from `far` to it, that still reaches the goal."""
+        """Return the image nearest to the clean probe that still reaches the goal, on the line from `far` to it."""
         clean = queries.task.probes[rows]
         low, high = np.zeros(len(rows)), np.ones(len(rows))
         for _ in range(times):
@@ -80,13 +88,13 @@ class HopSkipJump:
 
     @staticmethod
     def _normal(queries: Queries, row: int, image: Images, radius: float, count: int) -> Images:
-        """The direction from the boundary into the goal, from decisions around `image` (equation 16)."""
+        """Estimate the normal of the boundary, toward the goal, from decisions around `image` (equation 16)."""
         noise = queries.task.generators[row].standard_normal((count, *image.shape), dtype=np.float32)
         noise *= per_image(1 / sizes("l2", noise))
         around = np.clip(image + np.float32(radius) * noise, 0, 1)
         moved = (around - image) / np.float32(radius)
         there = np.where(queries.succeeds(np.full(count, row), around), 1.0, -1.0)
-        # The mean is the variance-reducing baseline, of no use where all agree.
+        # Subtracting the mean reduces the variance. It would give zero if all decisions agree.
         baseline = 0.0 if np.all(there == there[0]) else there.mean()
         normal = np.tensordot((there - baseline).astype(np.float32), moved, axes=1)[None]
         return ascending("l2", normal)[0]
@@ -95,7 +103,7 @@ class HopSkipJump:
     def _step(
         queries: Queries, rows: NDArray[np.intp], images: Images, normals: Images, length: NDArray[np.float64]
     ) -> Images:
-        """The first of ever shorter steps along the normal that stays at the goal; else no step."""
+        """Take a step along the normal, halved until the goal is still reached. If this fails, take no step."""
         result, length = images.copy(), length.copy()
         left = np.arange(len(rows))
         for _ in range(_HALVINGS):

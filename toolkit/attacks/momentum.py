@@ -1,4 +1,4 @@
-"""Momentum, diverse inputs and translation: an attack that is meant to transfer to other verifiers.
+"""An attack that transfers to other verifiers: momentum, input diversity and translation invariance.
 
 MI-FGSM (Dong et al. 2018, arXiv:1710.06081, equations 6 and 7), input diversity (Xie et al. 2019,
 arXiv:1803.06978, equation 6) and translation invariance (Dong et al. 2019, arXiv:1904.02884, equation 8).
@@ -12,26 +12,28 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, finish, reached
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, reached
+from toolkit.attacks.ladder import finish
 from toolkit.attacks.norms import Ball, ascending, per_image
 from toolkit.attacks.resampling import apply, gaussian_blur, linear_resize
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 @dataclass(frozen=True)
 class Momentum:
-    """Sign steps along a running mean of gradients, each taken at a randomly shrunk and shifted probe.
+    """Takes sign steps along accumulated gradients of randomly shrunk and shifted probes.
 
-    All steps are taken even where the decision flips early: what is far across the known verifier's boundary
-    crosses another one's too. Success is judged on the last probe, as it is sent.
+    All steps are taken, even if the decision flips early, because probes far beyond the known verifier's boundary are
+    more likely to transfer. Success is judged on the last probe.
 
     Attributes:
-        epsilon: the largest change of a value; the step is this over `steps`.
-        steps: number of steps.
-        decay: how much of the accumulated gradient is kept at each step.
-        diversity: probability that a step looks at a shrunk probe.
-        smallest: the side of the smallest shrunk probe, as a share of the whole; the rest is black.
-        kernel: width of the Gaussian that smooths the gradient, in place of averaging it over translations.
+        epsilon: the largest change of a value, in units of the pixel range. The step size is `epsilon` / `steps`.
+        steps: the number of steps.
+        decay: the share of the accumulated gradient that each step keeps.
+        diversity: the probability that a step uses a shrunk probe.
+        smallest: the side of the smallest shrunk probe, as a share of the original side; the rest is black.
+        kernel: the width of the Gaussian that smooths the gradient, which replaces averaging over translations.
     """
 
     name: ClassVar[str] = "momentum"
@@ -43,8 +45,13 @@ class Momentum:
     smallest: float = number(0.9, 0.1, 1)
     kernel: int = number(7, 1, 31, 2)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(norm="linf", epsilon=self.epsilon, steps=self.steps)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; those without a gradient leave the batch."""
+        """Attack every pair. Pairs without a gradient leave the batch."""
         ball = Ball("linf", self.epsilon)
         _, height, width, _ = task.probes.shape
         blur = gaussian_blur(height, self.kernel)[None], gaussian_blur(width, self.kernel)[None]
@@ -57,7 +64,7 @@ class Momentum:
             down, across = self._views(task, open_, height, width)
             _, gradient = ascent(model, task, open_, apply(down, across, probes[open_]))
             evaluations[open_] += 1
-            # The views are linear maps: their transposes take the gradient back to the probe.
+            # The views are linear maps. Their transposes map the gradient back to the probe.
             gradient = apply(*blur, apply(down.swapaxes(1, 2), across.swapaxes(1, 2), gradient))
             length: NDArray[np.float64] = np.sum(np.abs(gradient), axis=(1, 2, 3), dtype=np.float64)
             open_, gradient, length = open_[length > 0], gradient[length > 0], length[length > 0]
@@ -65,12 +72,16 @@ class Momentum:
             moved = probes[open_] + np.float32(self.epsilon / self.steps) * ascending("linf", mean[open_])
             probes[open_] = ball.project(task.probes[open_], moved)
         everyone = np.arange(len(task))
-        # The last probes are judged with gradients too, so that both columns of a report rest on the same model.
+        # `ascent` judges the last probes as well, so that both columns of a report use the same model.
         margin, _ = ascent(model, task, everyone, probes)
         return finish(model, task, probes, reached(task, everyone, margin), evaluations + 1, ball)
 
     def _views(self, task: Task, rows: NDArray[np.intp], height: int, width: int) -> tuple[Images, Images]:
-        """For each pair of `rows`, the matrices of one random view: shrink both sides alike, then shift."""
+        """Draw one random view for each pair of `rows`: shrink both sides by the same factor, then shift.
+
+        Returns:
+            The matrices (M, H, H) for rows and (M, W, W) for columns of pixels.
+        """
         down = np.tile(np.eye(height, dtype=np.float32), (len(rows), 1, 1))
         across = np.tile(np.eye(width, dtype=np.float32), (len(rows), 1, 1))
         for i, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Gradients estimated by natural evolution strategies (Ilyas et al. 2018, arXiv:1804.08598, section 2)."""
+"""NES: gradients estimated with natural evolution strategies (Ilyas et al. 2018, arXiv:1804.08598, section 2)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import CARRY_RUNS, Crafted, Gradients, Images, Needs, Task, finish, reached
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, reached
+from toolkit.attacks.ladder import CARRY_RUNS, finish
 from toolkit.attacks.norms import Ball, ascending, per_image
 from toolkit.attacks.queries import Queries
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 @dataclass(frozen=True)
 class Nes:
-    """Projected sign steps along gradients that are estimated from pairs of opposite Gaussian samples.
+    """Takes projected sign steps along gradients that are estimated from scores of Gaussian samples.
 
-    The samples are closer than a level of 8 bits, so that queries are float images; so many queries are kept back as
-    it may take to round the result.
+    The samples come in pairs of opposite sign. Queries are float images, because the samples are closer to the probe
+    than one level of 8 bits. Some queries are reserved for rounding the result to 8 bits.
 
     Attributes:
-        epsilon: the largest change of a value.
-        budget: queries per pair.
-        samples: queries for one gradient, an even number.
-        deviation: of the samples around the probe.
+        epsilon: the largest change of a value, in units of the pixel range.
+        budget: the number of queries per pair.
+        samples: the number of queries for one gradient; an even number.
+        deviation: the standard deviation of the samples around the probe.
         step: the change of each value in a step.
-        momentum: how much of the last gradient is kept, as in the authors' code.
+        momentum: the share of the last gradient that is kept, as in the authors' code.
     """
 
     name: ClassVar[str] = "nes"
@@ -38,15 +40,20 @@ class Nes:
     step: float = number(0.01, 1e-6, 1000)
     momentum: float = number(0.9, 0, 1)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(norm="linf", epsilon=self.epsilon, budget=self.budget)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; pairs leave when solved or out of queries."""
+        """Attack every pair. Solved pairs and pairs without queries left leave the batch."""
         ball, queries = Ball("linf", self.epsilon), Queries(model, task, self.budget - CARRY_RUNS)
         probes, mean = task.probes.copy(), np.zeros_like(task.probes)
         success = np.zeros(len(task), np.bool_)
         rows = queries.affording(np.arange(len(task)), 1)
         while len(rows):
             success[rows] = reached(task, rows, queries.margins(rows, probes[rows]))
-            # A step is worth its queries only if one is left to judge it.
+            # A step is useful only if one more query is left to judge it.
             rows = queries.affording(rows[~success[rows]], self.samples + 1)
             if not len(rows):
                 break

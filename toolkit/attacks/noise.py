@@ -1,4 +1,4 @@
-"""Additive noise whose strength rises until the decision flips; shared by the uniform and Gaussian attacks."""
+"""Additive noise with rising strength. The uniform and Gaussian attacks share this module."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Images, Runtime, Task
+from toolkit.attacks.base import Crafted, Runtime, Task
 from toolkit.attacks.queries import craft_ladder
+from toolkit.pixels import Images
 
 
 def craft_noise(
@@ -20,20 +21,20 @@ def craft_noise(
     squared: bool,  # noqa: FBT001 - a parameter of both attacks
     draw: Callable[[np.random.Generator, tuple[int, ...]], Images],
 ) -> Crafted:
-    """Raise the standard deviation, step by step, until the 8-bit probe reaches its goal.
+    """Raise the standard deviation of the noise until the 8-bit probe reaches its goal.
 
     Args:
-        model: what is attacked; only its embeddings are used.
+        model: the attacked model.
         task: the pairs.
-        levels: number of standard deviations up to `largest`.
-        largest: the last standard deviation, before clipping, in units of the pixel range.
-        draws: fresh draws of noise at each level.
-        squared: the deviations rise with the square of the level instead of equally.
-        draw: gives noise of unit standard deviation.
+        levels: the number of standard deviations.
+        largest: the largest standard deviation before clipping, in units of the pixel range.
+        draws: the number of draws for each standard deviation.
+        squared: whether the standard deviations rise quadratically instead of linearly.
+        draw: draws noise with standard deviation 1 in a given shape.
     """
     share = np.arange(1, levels + 1) / levels
     deviations = np.repeat(largest * (share**2 if squared else share), draws)
-    # A pair's noise at a rung must not depend on when or with whom it is tried.
+    # Each pair and rung has its own seed, so that the noise does not depend on the order or the batch.
     seeds = [generator.integers(1 << 63, size=len(deviations)) for generator in task.generators]
 
     def noisy(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:

@@ -7,19 +7,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Gradients, Needs, Task, ascent, finish, reached
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, reached
+from toolkit.attacks.ladder import finish
 from toolkit.attacks.norms import Ball, Norm, ascending
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
 
 
 @dataclass(frozen=True)
 class Pgd:
-    """Steepest steps of the norm `step`, each projected back into the ball of radius `epsilon`.
+    """Takes gradient steps, and projects each of them back into a ball.
 
-    The attack asks whether the ball holds a success, not for the nearest one: a pair is done with the first.
-    The first start is the probe itself, which leaves room in the ball for what rounding to 8 bits undoes; the
-    others are drawn uniformly from the ball. The loss is the distance: on two classes it rises exactly where
-    the paper's cross-entropy does.
+    The attack searches for any success in the ball, not for the nearest one. A pair is done after its first success.
+    The first start is the clean probe, which leaves room in the ball to compensate rounding to 8 bits. Further starts
+    are drawn uniformly from the ball. The loss is the distance. With two classes, it rises exactly where the paper's
+    cross-entropy rises.
+
+    Attributes:
+        name: the name of the attack.
+        norm: the norm of the ball and of the steps.
+        epsilon: the radius of the ball, in units of the pixel range.
+        steps: the number of steps per start.
+        step: the norm of one step.
+        restarts: the number of starts.
     """
 
     needs: ClassVar[Needs] = "gradient"
@@ -30,8 +39,13 @@ class Pgd:
     step: float = number(2 / 255, 1e-6, 1000)
     restarts: int = number(1, 1, 1000)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; solved pairs leave the batch, and until the next start those without a gradient."""
+        """Attack every pair. Solved pairs leave the batch. Pairs without a gradient leave it until the next start."""
         ball = Ball(self.norm, self.epsilon)
         probes = task.probes.copy()
         success = np.zeros(len(task), np.bool_)
@@ -41,7 +55,7 @@ class Pgd:
             for row in open_ if start else ():
                 probes[row] += ball.draw(task.generators[row], probes.shape[1:])
             probes[open_] = ball.project(task.probes[open_], probes[open_])
-            # One evaluation more than steps: the last step is judged as well.
+            # One more evaluation than steps, because the result of the last step is evaluated as well.
             for _ in range(self.steps + 1):
                 if not len(open_):
                     break

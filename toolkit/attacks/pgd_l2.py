@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from toolkit.attacks.pgd import Pgd
 
-# The step is the authors' rule for L2: 2.5 times the radius over the number of steps.
+# The step size follows the authors' rule for L2: 2.5 times the radius over the number of steps.
 ATTACK = Pgd(name="pgd-l2", norm="l2", epsilon=2.0, step=2.5 * 2.0 / 40)

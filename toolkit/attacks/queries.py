@@ -1,54 +1,63 @@
-"""What attacks on a deployed verifier share: asking within a budget, ladders of candidates, a first success."""
+"""Tools of attacks on a deployed verifier: queries within a budget, ladders of candidates, and start images."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import (
-    Bools,
-    CandidateMaker,
-    Crafted,
-    Images,
-    Runtime,
-    Task,
-    first_success,
-    margins,
-    reached,
-    to_8bit,
-    to_unit,
-)
+from toolkit.attacks.base import Crafted, Runtime, Task, margins, reached
+from toolkit.attacks.ladder import CandidateMaker, first_success
+from toolkit.pixels import Bools, Images, to_8bit, to_unit
 
 _AT_ONCE = 4
-# Blends with noise that are tried for a start.
+# The number of blends with noise to try for a start image.
 _START_LEVELS = 20
 
 
 class Queries:
-    """Asks the model about images of a task's pairs, and counts how often for each pair."""
+    """Queries the model, and counts the queries of each pair.
+
+    Attributes:
+        model: the attacked model.
+        task: the pairs.
+        budget: the number of queries that each pair may use. The caller must check it with `affording`.
+        spent: (N,), the number of queries used by each pair.
+    """
 
     def __init__(self, model: Runtime, task: Task, budget: int) -> None:
         self.model, self.task, self.budget = model, task, budget
         self.spent = np.zeros(len(task), np.int64)
 
     def margins(self, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
-        """How far images (M, H, W, 3) of pairs (M,) are from the goal, as `base.margins`; a pair may come twice."""
+        """Return the margins (M,) of images (M, H, W, 3) of the pairs `rows` (M,). A pair may occur several times.
+
+        See `base.margins`.
+        """
         np.add.at(self.spent, rows, 1)
         if not len(rows):
             return np.zeros(0)
         return margins(self.model, self.task, rows, images)
 
     def succeeds(self, rows: NDArray[np.intp], images: Images) -> Bools:
-        """The decision alone: whether images reach their goals."""
+        """Return only the decisions (M,): whether images reach their goals. See `margins`."""
         return reached(self.task, rows, self.margins(rows, images))
 
     def affording(self, rows: NDArray[np.intp], cost: int) -> NDArray[np.intp]:
-        """Those of `rows` that have `cost` queries left."""
+        """Return the pairs of `rows` that have at least `cost` queries left."""
         return rows[self.spent[rows] + cost <= self.budget]
 
 
 def craft_ladder(model: Runtime, task: Task, rungs: int, make: CandidateMaker) -> Crafted:
-    """Climb until the 8-bit form of a candidate reaches the goal: every query is what a deployed verifier takes."""
+    """Try the rungs of a ladder in order until the 8-bit form of a candidate reaches the goal.
+
+    Every query is an 8-bit image, as a deployed verifier receives it.
+
+    Args:
+        model: the attacked model.
+        task: the pairs.
+        rungs: the number of rungs.
+        make: makes the images.
+    """
 
     def rounded(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:
         return to_unit(to_8bit(make(rows, rungs)))
@@ -63,13 +72,13 @@ def craft_ladder(model: Runtime, task: Task, rungs: int, make: CandidateMaker) -
 
 
 def craft_8bit(task: Task, probes: Images, success: Bools, spent: NDArray[np.int64]) -> Crafted:
-    """The result of an attack whose every query was an 8-bit image: float and 8-bit results are the same."""
+    """Build the result of an attack that queries 8-bit images only. Its float and 8-bit results are equal."""
     probes = np.where(success[:, None, None, None], probes, task.probes)
     return Crafted(probes, success, to_8bit(probes), success, spent)
 
 
 def noise_blends(task: Task, levels: int) -> CandidateMaker:
-    """A ladder from each probe to uniform noise of its own, in `levels` equal steps."""
+    """Return a ladder that blends each probe with its own uniform noise image in `levels` equal steps."""
     noise = np.stack([generator.random(task.probes.shape[1:], dtype=np.float32) for generator in task.generators])
 
     def blended(rows: NDArray[np.intp], rungs: NDArray[np.intp]) -> Images:
@@ -80,13 +89,13 @@ def noise_blends(task: Task, levels: int) -> CandidateMaker:
 
 
 def find_starts(queries: Queries) -> tuple[Images, NDArray[np.intp]]:
-    """An image that reaches the goal, for attacks that walk along the boundary from there.
+    """Find images that reach the goal, as starts for decision-based attacks.
 
-    It is the task's `start` where that reaches the goal, and else, to dodge, the first blend with noise. Noise
-    is nobody's face, so that without a start no impersonation can begin.
+    The start is the task's `start` if it reaches the goal. Otherwise, for dodging only, it is the first successful
+    blend with noise. For impersonation, blending cannot help, because noise does not look like the other person.
 
     Returns:
-        Images (N, H, W, 3), and the pairs that have one.
+        Images (N, H, W, 3), and the indices of the pairs that have a start. Other pairs have their clean probe.
     """
     task = queries.task
     images, found = task.probes.copy(), np.zeros(len(task), np.bool_)

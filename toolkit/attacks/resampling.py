@@ -1,4 +1,4 @@
-"""Linear maps of images along their two sides, as matrices: what is a matrix has a transpose for the way back."""
+"""Linear maps of the rows and columns of images, as matrices. Their transposes map gradients back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ Floats = NDArray[np.float32]
 
 
 def apply(rows: Floats, columns: Floats, images: Floats) -> Floats:
-    """Images (N, H, W, 3) times matrices (N or 1, H', H) from the left and (N or 1, W', W) along the other side."""
+    """Multiply the rows and the columns of images by matrices.
+
+    Args:
+        rows: (N or 1, H', H), the matrices for the vertical direction.
+        columns: (N or 1, W', W), the matrices for the horizontal direction.
+        images: (N, H, W, 3).
+
+    Returns:
+        (N, H', W', 3).
+    """
     n, h, w, c = images.shape
     tall = np.matmul(rows, images.reshape(n, h, w * c)).reshape(n, -1, w, c)
     return np.matmul(columns[:, None], tall)
 
 
 def linear_resize(size: int, to: int) -> Floats:
-    """The matrix (to, size) of linear interpolation, with pixels as areas: corners of the image stay corners."""
+    """Return the matrix (to, size) of linear interpolation. Pixels are areas, so that the image's corners coincide."""
     at = np.clip((np.arange(to) + 0.5) * size / to - 0.5, 0, size - 1)
     below = np.minimum(at.astype(np.intp), max(size - 2, 0))
     matrix = np.zeros((to, size), np.float32)
@@ -26,7 +35,7 @@ def linear_resize(size: int, to: int) -> Floats:
 
 
 def gaussian_blur(size: int, kernel: int) -> Floats:
-    """The matrix (size, size) of convolution with a Gaussian of `kernel` values, zero beyond the border."""
+    """Return the matrix (size, size) of the convolution with a Gaussian of `kernel` values, zero outside the border."""
     half = kernel // 2
     deviation = max(half, 1) / np.sqrt(3)
     offset = np.arange(size)[:, None] - np.arange(size)

@@ -1,4 +1,4 @@
-"""Salt and pepper: more and more pixels turned black or white (as in Rauber et al. 2017, arXiv:1707.04131)."""
+"""Salt-and-pepper noise: random pixels become black or white (as in Rauber et al. 2017, arXiv:1707.04131)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.queries import craft_ladder
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 @dataclass(frozen=True)
 class SaltPepper:
-    """Each pixel has its own share at which it turns, and its own color; pixels that turned stay so.
+    """Sets random pixels to black or white, with a share that rises until the decision flips.
 
-    The share rises to `largest` in steps that grow with it, since few pixels are what matters.
+    Changed pixels stay changed when the share rises. The steps of the share are smaller for small shares, where
+    precision matters most.
+
+    Attributes:
+        levels: the number of shares to try.
+        largest: the largest share of changed pixels.
     """
 
     name: ClassVar[str] = "salt-pepper"
     needs: ClassVar[Needs] = "runtime"
+    traits: ClassVar[Traits] = Traits()
     levels: int = number(50, 1, 10_000)
     largest: float = number(1.0, 1e-6, 1)
 

@@ -1,4 +1,4 @@
-"""Parameters of attacks as a user sets them: ``ATTACK.PARAMETER=VALUE``."""
+"""Parameters of attacks that a user sets with ``ATTACK.PARAMETER=VALUE``."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from toolkit.attacks.base import Attack
-from toolkit.defenses.parameters import check
 from toolkit.errors import UsageError
+from toolkit.parameters import check
 from toolkit.registry import unknown
 
 
 def apply_settings(attacks: Sequence[Attack], settings: Sequence[str]) -> tuple[Attack, ...]:
-    """The attacks with some parameters set; of two settings of one parameter the later one holds.
+    """Set some parameters of attacks. If a parameter is set twice, the later setting applies.
 
     Args:
         attacks: the attacks of a run.
-        settings: ``pgd.epsilon=8/255``, ``simba.basis=pixel``, ``glasses.mask=FILE``: numbers may be fractions, and a
-            value is of its parameter's type and in its declared range.
+        settings: for example ``pgd.epsilon=8/255``, ``simba.basis=pixel`` or ``glasses.mask=FILE``. Numbers may be
+            fractions. A value must have its parameter's type and be in the declared range.
+
+    Returns:
+        The attacks in the same order, with the new parameters.
 
     Raises:
-        UsageError: an attack is not of the run, or a parameter or value does not exist.
+        UsageError: an attack is not in the run, a parameter does not exist, or a value is not valid.
     """
     by_name = {attack.name: attack for attack in attacks}
     for setting in settings:
@@ -32,9 +35,9 @@ def apply_settings(attacks: Sequence[Attack], settings: Sequence[str]) -> tuple[
         if not (equals and dot):
             raise UsageError(f"--set {setting}: write ATTACK.PARAMETER=VALUE, for example pgd.epsilon=8/255")
         if name not in by_name:
-            raise UsageError(f"--set {setting}: {unknown('attack of this run', name, by_name)}")
+            raise UsageError(f"--set {setting}: {unknown('attack in this run', name, by_name)}")
         attack = by_name[name]
-        # What an attack is called is not a parameter of it.
+        # The name of an attack cannot be set.
         parameters = [field.name for field in fields(attack) if field.name != "name"]  # type: ignore[arg-type]
         if parameter not in parameters:
             raise UsageError(f"--set {setting}: {unknown(f'parameter of {name}', parameter, parameters)}")
@@ -48,18 +51,18 @@ def apply_settings(attacks: Sequence[Attack], settings: Sequence[str]) -> tuple[
 
 
 def is_file(attack: Attack, parameter: str) -> bool:
-    """Whether a parameter names a file."""
+    """Return whether a parameter is the path of a file."""
     kind = get_type_hints(type(attack)).get(parameter)
-    return get_origin(kind) in (Union, types.UnionType)  # the one such type is that of a file that may be given
+    return get_origin(kind) in (Union, types.UnionType)  # the only union type of a parameter is `Path | None`
 
 
 def _parse(kind: Any, text: str) -> object:
-    """A value of the type of a parameter.
+    """Parse a value of a parameter's type.
 
     Raises:
-        ValueError: the text is none.
+        ValueError: the text is not such a value.
     """
-    if get_origin(kind) in (Union, types.UnionType):  # the one such type is that of a file that may be given
+    if get_origin(kind) in (Union, types.UnionType):  # the only union type of a parameter is `Path | None`
         return Path(text).resolve()
     if kind is bool or get_origin(kind) is Literal:
         known = {"true": True, "false": False} if kind is bool else {str(value): value for value in get_args(kind)}

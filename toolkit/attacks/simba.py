@@ -8,29 +8,30 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, reached, to_8bit, to_unit
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, reached
 from toolkit.attacks.queries import Queries, craft_8bit
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images, to_8bit, to_unit
 
 
 def _cosines(side: int) -> Images:
-    """The orthonormal cosines (side, side) of the DCT-II, low frequencies first."""
+    """Return the orthonormal basis (side, side) of the DCT-II, with low frequencies first."""
     angle = np.pi * np.arange(side)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angle) * np.sqrt(np.where(np.arange(side) == 0, 1, 2) / side)[:, None]).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Simba:
-    """Adds or subtracts one vector of an orthonormal basis after another, wherever that brings the goal nearer.
+    """Adds or subtracts random vectors of an orthonormal basis, and keeps changes that increase the margin.
 
-    The vectors come in random order and none comes twice, so that k of them make an L2 norm of step sqrt(k).
-    Queries are rounded to 8 bits; what rounding hides of a sum stays in it and counts with later vectors.
+    No vector is used twice, so that k vectors give an L2 norm of step sqrt(k). Queries are rounded to 8 bits. The sum
+    of the vectors is not rounded, so that small changes add up.
 
     Attributes:
-        basis: single values, or cosines of the lowest frequencies.
-        frequencies: the share of frequencies along each side that are low (section 3.3).
-        step: length of a vector.
-        budget: queries per pair.
+        basis: `pixel` for single values, `dct` for cosines of the lowest frequencies.
+        frequencies: the share of frequencies along each side that is used (section 3.3).
+        step: the length of a vector.
+        budget: the number of queries per pair.
     """
 
     name: ClassVar[str] = "simba"
@@ -40,8 +41,13 @@ class Simba:
     step: float = number(0.2, 1e-6, 1000)
     budget: int = number(500, 1, 10_000_000)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(budget=self.budget)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; pairs leave when solved, out of queries or out of vectors."""
+        """Attack every pair. Solved pairs and pairs without queries or vectors left leave the batch."""
         _, height, width, channels = task.probes.shape
         dct, share = self.basis == "dct", self.frequencies if self.basis == "dct" else 1.0
         tall, wide = (_cosines(side) if dct else np.eye(side, dtype=np.float32) for side in (height, width))
@@ -73,7 +79,7 @@ class Simba:
 
     @staticmethod
     def _vectors(chosen: NDArray[np.intp], counts: tuple[int, int, int], tall: Images, wide: Images) -> Images:
-        """Basis vectors (M, H, W, 3) of numbers (M,)."""
+        """Return the basis vectors (M, H, W, 3) with the indices `chosen` (M,)."""
         rows, columns, colors = np.unravel_index(chosen, counts)
         plane = tall[rows][:, :, None] * wide[columns][:, None, :]
         return plane[..., None] * np.eye(counts[2], dtype=np.float32)[colors][:, None, None, :]

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, reached
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, reached
 from toolkit.attacks.norms import Ball, Norm
 from toolkit.attacks.queries import Queries, craft_8bit
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
-# The share of pixels in a square is halved after these numbers of queries, of 10,000 (section 5).
+# The share of pixels in a square is halved after these shares of the budget (section 5: queries out of 10,000).
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
 
 
@@ -26,12 +27,12 @@ def _place(generator: np.random.Generator, height: int, width: int, side: int) -
 
 
 def _bump(generator: np.random.Generator, side: int) -> Images:
-    """Two hills of opposite sign side by side or one above the other, of unit norm (equation 2)."""
+    """Return two hills of opposite sign, side by side or one above the other, with unit norm (equation 2)."""
 
     def hill(height: int, width: int) -> Images:
         rings = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in (height, width))
         ring = np.minimum(*np.meshgrid(*rings, indexing="ij"))
-        # From the outer ring inward, 1/n^2, then 1/n^2 + 1/(n-1)^2 and so on.
+        # From the outer ring inward, the values are 1/n^2, 1/n^2 + 1/(n-1)^2 and so on.
         most = (min(height, width) + 1) // 2
         return np.cumsum(1 / (most - np.arange(most)) ** 2)[ring].astype(np.float32)
 
@@ -42,7 +43,7 @@ def _bump(generator: np.random.Generator, side: int) -> Images:
 
 
 def _start(generator: np.random.Generator, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> Images:
-    """Vertical stripes for Linf, a grid of five bumps by five for L2."""
+    """Return the first perturbation: vertical stripes for Linf, a grid of 5 x 5 bumps for L2."""
     height, width, channels = shape
     if norm == "linf":
         return np.broadcast_to(_signs(generator, (1, width, channels)), shape) * np.float32(epsilon)
@@ -55,7 +56,7 @@ def _start(generator: np.random.Generator, norm: Norm, epsilon: float, shape: tu
 
 
 def _move_linf(generator: np.random.Generator, delta: Images, epsilon: float, side: int) -> Images:
-    """One square, each channel of it a full step up or down."""
+    """Replace one square of the perturbation. Each channel changes by `epsilon` up or down."""
     window = _place(generator, delta.shape[0], delta.shape[1], side)
     moved = delta.copy()
     moved[window] = _signs(generator, (delta.shape[2],)) * np.float32(epsilon)
@@ -63,7 +64,7 @@ def _move_linf(generator: np.random.Generator, delta: Images, epsilon: float, si
 
 
 def _move_l2(generator: np.random.Generator, delta: Images, epsilon: float, side: int) -> Images:
-    """One window gives its norm, and what the ball has left, to a bump in another (algorithm 3)."""
+    """Move the norm of one window, and the unused norm of the ball, to a bump in another window (algorithm 3)."""
     height, width, channels = delta.shape
     into, out_of = _place(generator, height, width, side), _place(generator, height, width, side)
     unused = max(0.0, epsilon**2 - float(np.sum(np.square(delta, dtype=np.float64))))
@@ -82,17 +83,17 @@ def _move_l2(generator: np.random.Generator, delta: Images, epsilon: float, side
 
 @dataclass(frozen=True)
 class Square:
-    """Random squares at the border of the ball, each kept where it brings the goal nearer.
+    """Changes random squares on the surface of a ball, and keeps changes that increase the margin.
 
     Every query is rounded to 8 bits inside the ball.
 
     Attributes:
-        name: the attack's name.
-        norm: of the ball.
-        epsilon: its radius.
-        budget: queries per pair.
-        share: of pixels in the first square; shrinks as queries are spent. The authors' code starts with 0.8; the
-            0.05 and 0.1 of section 5 are for 10,000 queries, and too small for hundreds.
+        name: the name of the attack.
+        norm: the norm of the ball.
+        epsilon: the radius of the ball, in units of the pixel range.
+        budget: the number of queries per pair.
+        share: the share of pixels in the first square. It decreases with the number of queries. The authors' code
+            starts with 0.8. The values 0.05 and 0.1 of section 5 are for 10,000 queries, and too small for hundreds.
     """
 
     needs: ClassVar[Needs] = "runtime"
@@ -102,8 +103,13 @@ class Square:
     budget: int = number(500, 1, 10_000_000)
     share: float = number(0.8, 1e-6, 1)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(norm=self.norm, epsilon=self.epsilon, budget=self.budget)
+
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair; solved pairs leave the batch."""
+        """Attack every pair. Solved pairs leave the batch."""
         ball, queries = Ball(self.norm, self.epsilon), Queries(model, task, self.budget)
         height, width = task.probes.shape[1:3]
         probes, best = task.probes.copy(), np.full(len(task), -np.inf)

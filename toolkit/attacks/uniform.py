@@ -7,22 +7,31 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.noise import craft_noise
-from toolkit.defenses.parameters import number
+from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 def _unit_uniform(generator: np.random.Generator, shape: tuple[int, ...]) -> Images:
-    """Uniform noise of standard deviation 1: half-width sqrt(3)."""
+    """Return uniform noise with standard deviation 1, which is uniform from -sqrt(3) to sqrt(3)."""
     return (generator.random(shape, dtype=np.float32) * 2 - 1) * np.float32(np.sqrt(3))
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Independent uniform noise on every value, its standard deviation rising until the decision flips."""
+    """Adds independent uniform noise to every value, with a standard deviation that rises until the decision flips.
+
+    Attributes:
+        levels: the number of standard deviations.
+        largest: the largest standard deviation before clipping, in units of the pixel range.
+        draws: the number of draws for each standard deviation.
+        squared: whether the standard deviations rise quadratically instead of linearly.
+    """
 
     name: ClassVar[str] = "uniform"
     needs: ClassVar[Needs] = "runtime"
+    traits: ClassVar[Traits] = Traits()
     levels: int = number(20, 1, 10_000)
     largest: float = number(0.5, 1e-6, 1000)
     draws: int = number(1, 1, 1000)

@@ -1,6 +1,6 @@
-"""A universal perturbation: one for all faces (Moosavi-Dezfooli et al. 2017, arXiv:1610.08401).
+"""A universal perturbation: one perturbation for all faces (Moosavi-Dezfooli et al. 2017, arXiv:1610.08401).
 
-Trained as Shafahi et al. 2020 (arXiv:1811.11304, algorithm 2) do: by ascent over batches, not one image at a time.
+It is trained as in Shafahi et al. 2020 (arXiv:1811.11304, algorithm 2), with gradient ascent over batches.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import Crafted, Gradients, Images, Needs, Task, ascent, margins, reached, to_8bit, to_unit
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, margins, reached
 from toolkit.attacks.norms import Ball, per_image, sizes
-from toolkit.defenses.parameters import number
 from toolkit.errors import InputError
+from toolkit.parameters import number
+from toolkit.pixels import Images, to_8bit, to_unit
 
 
 @dataclass(frozen=True)
 class Universal:
-    """Adds the same perturbation to every probe: it can be made once and given to anybody.
+    """Adds the same perturbation to every probe.
 
-    It is trained to take faces away from their own clean embeddings, which is to dodge; whom it impersonates by that is
-    chance, and is counted as well. Nobody is attacked by what was trained on them: `audit/craft.py` trains one for each
-    half of the people on the other half. Evaluations do not count the training.
+    Such a perturbation is made once and can be used by anybody. It is trained to move faces away from their own clean
+    embeddings, which is dodging. It may also succeed at impersonation by chance, which is counted as well. People are
+    never attacked with a perturbation that was trained on them: the audit trains one perturbation for each half of the
+    people on the other half. `evaluations` does not include the training.
+
+    Attributes:
+        epsilon: the largest change of a value, in units of the pixel range.
+        epochs: the number of passes over the photographs in training.
+        batch: the number of photographs in a batch.
     """
 
     name: ClassVar[str] = "universal"
@@ -31,12 +38,18 @@ class Universal:
     epochs: int = number(10, 1, 1000)
     batch: int = number(16, 1, 64)
 
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(norm="linf", epsilon=self.epsilon)
+
     def train(self, model: Gradients, task: Task) -> Images:
-        """The perturbation (H, W, 3) that takes the probes of `task` farthest from its references, on the mean.
+        """Train a perturbation (H, W, 3) that moves the probes of `task` away from their references.
 
         Args:
             model: the attacked model.
-            task: photographs to learn from, each with its own embedding as reference, all dodging.
+            task: the photographs to learn from. Each reference must be the photograph's own embedding, and the goal of
+                all pairs must be dodging.
         """
         delta = np.zeros_like(task.probes[0])
         batches = -(-len(task) // self.batch)
@@ -44,19 +57,19 @@ class Universal:
         for _ in range(self.epochs):
             for rows in np.array_split(task.generators[0].permutation(len(task)), batches):
                 _, gradient = ascent(model, task, rows, np.clip(task.probes[rows] + delta, 0, 1))
-                # Each face counts alike, however steep its way is.
+                # Normalize the gradients, so that each face has the same weight.
                 mean = np.sum(gradient * per_image(1 / np.maximum(sizes("l2", gradient), 1e-30)), axis=0)
                 delta = np.clip(delta + step * np.sign(mean), -self.epsilon, self.epsilon).astype(np.float32)
         return delta
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Add the perturbation that each pair was given.
+        """Add the trained perturbation to each probe.
 
         Raises:
-            InputError: none was trained.
+            InputError: the task has no trained perturbation.
         """
         if task.universal is None:
-            raise InputError("universal: there are too few people to train it on some and attack others")
+            raise InputError("universal: there are too few people to train on some and attack the others; add pairs")
         ball = Ball("linf", self.epsilon)
         rows = np.arange(len(task))
         probes = ball.project(task.probes, task.probes + task.universal)

@@ -1,4 +1,4 @@
-"""Collecting: replays of chunks, scenario by scenario, and what they say when an audit is stopped before its end."""
+"""The collector: replays chunks of probes, scenario by scenario, and summarizes them if an audit is interrupted."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from toolkit.attacks.base import Attack, Crafted
-from toolkit.audit.assessment import ScenarioResult, scenario_results
-from toolkit.audit.bench import Bench
-from toolkit.audit.craft import Chunk
-from toolkit.audit.jobs import Step
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.run import CleanRun
+from toolkit.audit.crafting.craft import Chunk
+from toolkit.audit.crafting.jobs import Step
 from toolkit.audit.plan import Plan, Scenario, Unavailable
-from toolkit.audit.replay import CleanRun, Replay, join, replay_chunk
-from toolkit.audit.sanity import Outcome
+from toolkit.audit.replaying.replay import Replay, join, replay_chunk
+from toolkit.audit.replaying.sanity import Outcome
+from toolkit.audit.results.assessment import ScenarioResult, scenario_results
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
 from toolkit.profiles.profile import Profile
 
-# In the run folder, until the audit is finished.
+# This file is in the run's folder until the audit is finished.
 PARTIAL = "partial.json"
 
 
 @dataclass(frozen=True)
 class Partial:
-    """What an audit had found when it was interrupted: each scenario over its first pairs only, as many as it says."""
+    """The results of an interrupted audit. Each scenario covers only the pairs that were finished."""
 
     run: str
     seed: int
@@ -34,7 +35,7 @@ class Partial:
 
 
 class InterruptedAuditError(KeyboardInterrupt):
-    """An audit was stopped by Ctrl-C; `partial` is what it had found."""
+    """The user stopped an audit with Ctrl-C; `partial` has the results so far."""
 
     def __init__(self, partial: Partial) -> None:
         super().__init__("interrupted")
@@ -42,27 +43,34 @@ class InterruptedAuditError(KeyboardInterrupt):
 
 
 class Collector:
-    """Replays each chunk of probes wherever a scenario of the plan says, and keeps what came of every pair.
+    """Replays each chunk of probes in every scenario that uses it, and keeps the result of every pair.
 
-    An attack that cannot be carried out on a profile, for instance because gradients are NaN, takes nothing else along.
+    If an attack fails on a profile, for instance because gradients are NaN, the other scenarios go on.
 
     Attributes:
-        clean: the deployed verifiers on the pairs as they are.
+        clean: the clean run of each deployed profile.
     """
 
     def __init__(self, plan: Plan, bench: Bench, crops: CropSet, clean: dict[Profile, CleanRun]) -> None:
-        """Begin without any chunk."""
+        """Start without chunks.
+
+        Args:
+            plan: the scenarios.
+            bench: the verifiers.
+            crops: the pairs.
+            clean: the clean run of each deployed profile.
+        """
         self.clean = clean
         self._plan, self._bench, self._crops = plan, bench, crops
         self._parts: dict[Scenario, list[Replay]] = {scenario: [] for scenario in plan.scenarios}
         self._failed: dict[tuple[Attack, Profile], Unavailable] = {}
 
     def failed(self, attack: Attack, known: Profile) -> bool:
-        """Whether the attack could not be carried out on the profile."""
+        """Whether the attack failed on the profile."""
         return (attack, known) in self._failed
 
     def take(self, step: Step, crafted: Crafted | InputError) -> None:
-        """Replay the next chunk of a series, or note why there is none."""
+        """Replay the next chunk of a series, or record why it could not be crafted."""
         attack, known = step.series.attack, step.series.known
         try:
             if isinstance(crafted, InputError):
@@ -79,15 +87,15 @@ class Collector:
         return replay_chunk(chunk, *runs, self._crops, bench.manifest.decision, bench.seed)
 
     def outcomes(self) -> list[Outcome]:
-        """What came of every pair, in the order of the plan's scenarios."""
+        """The results of every pair, in the order of the plan's scenarios."""
         return [(s, join(parts)) for s, parts in self._parts.items() if parts and not self.failed(s.attack, s.known)]
 
     def unavailable(self) -> list[Unavailable]:
-        """What could not be carried out, in the order of the plan."""
+        """The attacks that failed, in the order of the plan."""
         return [self._failed[craft] for craft in self._plan.crafts if craft in self._failed]
 
     def so_far(self, run: str) -> Partial:
-        """The scenarios over the pairs that are done."""
+        """Summarize each scenario over the pairs that are finished."""
         genuine = np.array([pair.genuine for pair in self._crops.pairs])
         results: list[ScenarioResult] = []
         for s, replay in self.outcomes():

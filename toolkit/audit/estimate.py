@@ -1,9 +1,9 @@
-"""What an audit would do, and about how long and how large: its plan, with every part of it measured on a few pairs."""
+"""Estimates of an audit: its plan, with time and disk space extrapolated from a few pairs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
@@ -12,22 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from toolkit.attacks.base import Attack, Crafted, Images, Task, Trained
-from toolkit.audit.artifacts import encode_probes
-from toolkit.audit.bench import Bench
-from toolkit.audit.craft import CHUNK, LEARNED_FROM, Chunk, make_task
-from toolkit.audit.group import aim
+from toolkit.attacks.base import Attack, Crafted, Task, Trained
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.group import aim
+from toolkit.audit.clean.run import CleanRun, run_clean
+from toolkit.audit.crafting.artifacts import encode_probes
+from toolkit.audit.crafting.craft import CHUNK, LEARNED_FROM, Chunk, make_task
+from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import Plan, Unavailable
-from toolkit.audit.replay import CleanRun, replay_chunk, run_clean
-from toolkit.audit.run import Request, plan_of
-from toolkit.audit.sanity import AGAIN
+from toolkit.audit.replaying.replay import replay_chunk
+from toolkit.audit.replaying.sanity import AGAIN
+from toolkit.audit.request import SAMPLE, Request, make_request, plan_of
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
+from toolkit.faces.sampling import spread_rows
+from toolkit.pixels import Images
 from toolkit.profiles.profile import Profile
+from toolkit.progress import SILENT, Progress
 
-# Pairs that each craft is measured on, and seconds after which an attack is stopped.
-SAMPLE = 4
+# An estimate stops an attack after this many seconds.
 CAP = 5.0
 _LEVEL = 0.95
 T = TypeVar("T")
@@ -35,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Span:
-    """An amount that is not known exactly; without `high` it is at least `low`, and nobody knows how much more."""
+    """An estimated amount with its interval. Without `high`, the amount is at least `low` and has no upper bound."""
 
     low: float
     expected: float
@@ -46,14 +50,14 @@ class Span:
         return Span(self.low + other.low, self.expected + other.expected, high)
 
     def times(self, factor: float) -> Span:
-        """The amount so many times."""
+        """Multiply the amount by `factor`."""
         high = None if self.high is None else factor * self.high
         return Span(factor * self.low, factor * self.expected, high)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much an audit is about: pairs by kind, and distinct images."""
+    """The size of an audit: genuine pairs, impostor pairs, distinct images."""
 
     genuine: int
     impostor: int
@@ -61,23 +65,23 @@ class Size:
 
     @property
     def pairs(self) -> int:
-        """All pairs."""
+        """The number of all pairs."""
         return self.genuine + self.impostor
 
 
 @dataclass(frozen=True)
 class CraftEstimate:
-    """One set of probes: crafted once, and replayed wherever a scenario says.
+    """The cost of one set of probes, which is crafted once and replayed in every scenario that uses it.
 
     Attributes:
-        attack: its name.
-        known: the profile that the attacker knows.
+        attack: name of the attack.
+        known: name of the profile that the attacker knows.
         replayed: knowledge and profile of each scenario that replays the probes.
-        pairs: that were crafted to measure it.
-        stopped: whether the time allowed for that was too short.
-        seconds: for all pairs of the audit, crafting and all replays.
-        bytes: of its artifacts; None where the attack was stopped.
-        problem: why it cannot be run, or None.
+        pairs: number of pairs that were measured.
+        stopped: whether the attack was stopped because it took too long.
+        seconds: time to craft and replay all pairs of the audit.
+        bytes: size of the artifacts; None if the attack was stopped.
+        problem: why the attack cannot run, or None.
     """
 
     attack: str
@@ -92,18 +96,18 @@ class CraftEstimate:
 
 @dataclass(frozen=True)
 class AuditEstimate:
-    """The plan of an audit with what it would take; nothing of its run folder was touched.
+    """The plan of an audit, and the time and disk space that it needs.
 
     Attributes:
-        target, provider: the verifier, and what it really runs on.
-        pairs_source, size, seed: what is audited. Pairs without a face will be left out.
-        crafts: in the order of the plan.
-        unavailable: attacks that cannot be run, and why.
-        other_seconds: loading and compiling, the clean pairs, and the sanity checks.
-        seconds: in all, with one worker.
-        bytes: of all artifacts, which stay.
-        temporary_bytes: of crops and embeddings, on disk while the audit runs.
-        noisy_images: that certificates take, in none of the times.
+        target, provider: the verifier, and the provider that it runs on.
+        pairs_source, size, seed: the pairs and the seed. The audit will leave out pairs without a face.
+        crafts: the sets of probes, in the order of the plan.
+        unavailable: attacks that cannot run, and why.
+        other_seconds: time to load and compile models, verify the clean pairs and run the sanity checks.
+        seconds: total time with one worker.
+        bytes: size of all artifacts. They remain after the audit.
+        temporary_bytes: size of crops and embeddings, which are on disk while the audit runs.
+        noisy_images: number of images that the certificates need. The times do not include them.
     """
 
     target: str
@@ -126,36 +130,30 @@ class AuditEstimate:
 
 
 def size_of(pairs: PairSet | CropSet) -> Size:
-    """Counted; of a pair set before any face is looked for."""
+    """Count pairs and images, including those in which no face will be found."""
     genuine = sum(pair.genuine for pair in pairs.pairs)
     images = {name for pair in pairs.pairs for name in (pair.probe, pair.reference)}
     return Size(genuine, len(pairs.pairs) - genuine, len(images))
 
 
-def sample_pairs(pairs: PairSet) -> PairSet:
-    """Some pairs of both kinds from all over the list: twice the sample, because some may have no face."""
-    genuine = np.array([pair.genuine for pair in pairs.pairs])
-    return replace(pairs, pairs=tuple(pairs.pairs[row] for row in _spread_rows(genuine, 2 * SAMPLE)))
-
-
 def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
-    """Lay out the plan and measure it: every craft on `SAMPLE` pairs, every replay of them, every profile's setup.
+    """Plan an audit, and measure each part on at most `SAMPLE` pairs: setup, crafting and replays.
 
-    Times are for one worker on a machine as busy as now. A span's ends are those of the 95 % interval (Student's t) of
-    the mean effort of so few pairs, and at its low end batches of a whole chunk gain what they were measured to gain.
+    Times hold for one worker on a machine as busy as it is now. An interval is the 95 % interval (Student's t) of the
+    mean time per pair. Its low end also assumes that full batches are as much faster as they were in a test.
 
     Args:
-        request: what is asked; its crops may be those of `sample_pairs`.
-        size: of the whole audit.
-        cap: seconds after which an attack is stopped; its time is then a lower bound, or goes by its budget.
+        request: the inputs of the audit; its crops may be those of `sample_pairs`.
+        size: size of the whole audit.
+        cap: seconds after which an attack is stopped. Its time is then a lower bound, or follows from its budget.
 
     Raises:
-        SixpixelsError: as by an audit.
+        SixpixelsError: see `run_audit`.
     """
     bench, decision = Bench(request.manifest, request.execution, request.seed), request.manifest.decision
     plan = plan_of(request)
     genuine = np.array([pair.genuine for pair in request.crops.pairs])
-    rows = _spread_rows(genuine, SAMPLE)
+    rows = spread_rows(genuine, SAMPLE)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
     other, clean = Span(0, 0, 0), {}
     for profile in deployed:
@@ -200,18 +198,18 @@ def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
 
 @dataclass(frozen=True)
 class _Pace:
-    """Of one side of a verifier: seconds to load and compile it, and what a whole chunk gains over the sample."""
+    """The speed of a verifier: seconds to load and compile it, and the speedup of a full batch over the sample."""
 
     setup: float
     gain: float
 
 
 class _TimeUpError(Exception):
-    """The time that an attack was given is over."""
+    """An attack has used up its time."""
 
 
 class _Stopwatch:
-    """A model that counts the images that an attack runs, and stops it when its time is up."""
+    """Wraps a model: counts the images that an attack runs, and stops the attack when its time is up."""
 
     def __init__(self, model: Any, seconds: float) -> None:
         self._model, self._end, self.images = model, time.perf_counter() + seconds, 0
@@ -270,7 +268,7 @@ def _measure(
     size: Size,
     cap: float,
 ) -> CraftEstimate:
-    """Craft the pairs `rows`, replay them, and scale by the pairs of the audit."""
+    """Craft and replay the pairs `rows`, and scale the cost to all pairs of the audit."""
     scenarios = [s for s in plan.scenarios if (s.attack, s.known) == (attack, known)]
     replayed = tuple((s.knowledge, s.profile.name) for s in scenarios)
     task, clock = _task(attack.name, request, clean[known], rows), _Stopwatch(bench.side(attack, known), cap)
@@ -289,7 +287,7 @@ def _measure(
         stopped = _stopped(attack, spent / len(rows), clock.images / len(rows), size.pairs)
         return CraftEstimate(attack.name, known.name, replayed, len(rows), True, stopped, None)
     effort = spent * crafted.evaluations / max(1, crafted.evaluations.sum())
-    # Two halves of the people, each with as many photographs as there are, up to a limit.
+    # A trained attack learns twice, on the photos of one half of the people each, up to a limit.
     seconds = _batched(_scaled(effort, size.pairs), pace.gain)
     seconds += _around(2 * learning / len(rows) * min(LEARNED_FROM, size.images / 2))
     for s in scenarios:
@@ -309,7 +307,7 @@ def _replay(
     crafted: Crafted,
     size: Size,
 ) -> Span:
-    """As if every pair had been crafted, which is what it takes at most."""
+    """Time to replay all pairs. It is an upper bound, because an audit replays only successful probes."""
     every = np.ones(len(rows), np.bool_)
     chunk = Chunk(rows, replace(crafted, success=every, success8=every))
     verifier, decision = bench.deployed(profile), request.manifest.decision
@@ -319,8 +317,8 @@ def _replay(
 
 
 def _stopped(attack: Attack, seconds: float, images: float, pairs: int) -> Span:
-    """Of an attack that was stopped after some seconds and images for each pair."""
-    budget = getattr(attack, "budget", None)
+    """Time of an attack that was stopped after `seconds` and `images` per pair."""
+    budget = attack.traits.budget
     if budget is None or not images:
         return Span(seconds * pairs, seconds * pairs, None)
     most = max(seconds, seconds * budget / images) * pairs
@@ -328,8 +326,8 @@ def _stopped(attack: Attack, seconds: float, images: float, pairs: int) -> Span:
 
 
 def _checks(attack: Attack, craft: CraftEstimate, size: Size) -> Span:
-    """The sanity checks run a gradient attack that knows the profile again: with other bounds, and for longer."""
-    times = 2 * hasattr(attack, "epsilon") + 2 * hasattr(attack, "steps")
+    """Time of the sanity checks, which run a gradient attack again with other bounds and with more steps."""
+    times = 2 * (attack.traits.epsilon is not None) + 2 * bool(attack.traits.steps)
     share = times * min(AGAIN, size.pairs) / size.pairs
     return craft.seconds.times(0 if isinstance(attack, Trained) else share)
 
@@ -347,7 +345,10 @@ def _one(crafted: Crafted, row: int) -> Crafted:
 
 
 def _scaled(values: NDArray[np.float64], pairs: int) -> Span:
-    """The sum over all pairs from the values of some: the mean's 95 % interval, but no less than the smallest value."""
+    """Extrapolate values of some pairs to a sum over `pairs`, with the 95 % interval of the mean.
+
+    The low end uses at least the smallest value.
+    """
     mean = float(values.mean())
     if len(values) >= pairs or len(values) < 2:
         return Span(mean * pairs, mean * pairs, mean * pairs)
@@ -356,12 +357,12 @@ def _scaled(values: NDArray[np.float64], pairs: int) -> Span:
 
 
 def _batched(span: Span, gain: float) -> Span:
-    """Measured in small batches; larger ones may gain nothing, or as much as was measured."""
+    """Allow for larger batches than the measured ones: they may be up to `gain` times as fast."""
     return Span(span.low / gain, span.expected / np.sqrt(gain), span.high)
 
 
 def _around(seconds: float) -> Span:
-    """A time that was measured once: it may be half or twice as much."""
+    """The interval of a time that was measured once: from half to twice the time."""
     return Span(seconds / 2, seconds, 2 * seconds)
 
 
@@ -371,13 +372,15 @@ def _timed(call: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-def _spread_rows(genuine: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
-    """At most `count` rows, as many of either kind as there are, from all over the list."""
-    kinds: Sequence[NDArray[np.intp]] = sorted((np.flatnonzero(genuine), np.flatnonzero(~genuine)), key=len)
-    few = min(len(kinds[0]), count // 2)
-    chosen = [
-        kind[np.unique(np.linspace(0, len(kind) - 1, n).round().astype(np.intp))]
-        for kind, n in zip(kinds, (few, min(len(kinds[1]), count - few)), strict=True)
-        if n
-    ]
-    return np.sort(np.concatenate(chosen))
+def plan_audit(options: AuditOptions, progress: Progress = SILENT) -> AuditEstimate:
+    """Plan an audit and estimate its cost on a few pairs, without writing anything.
+
+    Args:
+        options: the options of the audit.
+        progress: shows the alignment of the faces.
+
+    Raises:
+        SixpixelsError: see `audit_verifier`.
+    """
+    request, pairs = make_request(options, progress, sample=True)
+    return estimate(request, size_of(pairs if options.group is None else request.crops))

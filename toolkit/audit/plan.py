@@ -1,4 +1,4 @@
-"""The plan: which probes are crafted against what, and where they are replayed."""
+"""The plan: which attacks craft probes against which profiles, and which profiles the probes are replayed on."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from toolkit.errors import UsageError
 from toolkit.profiles.profile import Profile
 
 Knowledge = Literal["zero", "partial", "perfect", "query"]
-# What can be asked for: `query` is what perfect knowledge is called where an attack only asks the deployed verifier.
+# The levels that a user may ask for. Perfect knowledge is called `query` if the attack only queries the deployed
+# verifier.
 ASKED: tuple[Knowledge, ...] = ("zero", "partial", "perfect")
-# Who meets what is really deployed.
+# The levels at which the attack adapts to the deployed profile.
 ADAPTIVE: tuple[Knowledge, ...] = ("perfect", "query")
 Goal = Literal["dodging", "impersonation", "group"]
-# Of ordinary pairs, genuine and impostor ones.
+# The goals on genuine and on impostor pairs, in this order.
 GOALS: tuple[Goal, ...] = ("dodging", "impersonation")
 
 
@@ -25,8 +26,9 @@ GOALS: tuple[Goal, ...] = ("dodging", "impersonation")
 class Scenario:
     """One attack on one deployed profile, crafted against the profile `known` to the attacker.
 
-    Zero knowledge is of the bare verifier, partial of another profile, perfect of the deployed one; it is called query
-    where the attack does not see the model, but asks it within a budget. Without a defense all of it is perfect.
+    With zero knowledge, the attacker knows only the bare verifier; with partial knowledge, another profile; with
+    perfect knowledge, the deployed profile. Perfect knowledge is called `query` if the attack does not see the model,
+    but queries it within a budget. The bare verifier has only perfect or query knowledge.
     """
 
     attack: Attack
@@ -45,14 +47,14 @@ class Unavailable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an audit does. Scenarios that share attack and `known` share their crafted probes."""
+    """All scenarios of an audit. Scenarios with the same attack and the same `known` share their crafted probes."""
 
     scenarios: tuple[Scenario, ...]
     unavailable: tuple[Unavailable, ...]
 
     @property
     def crafts(self) -> list[tuple[Attack, Profile]]:
-        """Each distinct (attack, known profile), in order."""
+        """Each distinct pair (attack, known profile), in the order of the scenarios."""
         return list(dict.fromkeys((s.attack, s.known) for s in self.scenarios))
 
 
@@ -62,31 +64,31 @@ def make_plan(
     knowledge: Sequence[Knowledge],
     no_gradients: str | None,
 ) -> Plan:
-    """Lay out the scenarios.
+    """Build the scenarios.
 
     Args:
         attacks: the attacks to run.
-        profiles: the profiles that may be deployed.
-        knowledge: the levels of knowledge for the profiles that have a defense, of `ASKED`.
-        no_gradients: why gradient attacks cannot be run, or None if they can.
+        profiles: the profiles to attack, one at a time.
+        knowledge: levels of `ASKED`, for the profiles with a defense.
+        no_gradients: why gradient attacks cannot run, or None if they can.
 
     Raises:
-        UsageError: nothing is left to run, two profiles have one name, or partial knowledge is asked for with fewer
-            than two defended profiles.
+        UsageError: no scenario is left, two profiles have the same name, or partial knowledge is asked for with fewer
+            than two profiles that have a defense.
     """
     names = [profile.name for profile in profiles]
     if len(set(names)) < len(names):
-        raise UsageError(f"two profiles are called {max(names, key=names.count)}; a report could not tell them apart")
+        raise UsageError(f"two profiles are called {max(names, key=names.count)}; rename one")
     bare = next((p for p in profiles if p.empty), Profile("none", "", (), ""))
     defended = [profile for profile in profiles if not profile.empty]
     if "partial" in knowledge and len(defended) < 2:
-        raise UsageError("partial knowledge is of another profile than the deployed one: name two that defend")
+        raise UsageError("partial knowledge needs at least two profiles with a defense; add one to --profiles")
     scenarios, unavailable = [], []
     for attack in attacks:
         if attack.needs == "gradient" and no_gradients is not None:
             unavailable.append(Unavailable(attack.name, no_gradients))
             continue
-        full: Knowledge = "query" if hasattr(attack, "budget") else "perfect"
+        full: Knowledge = "perfect" if attack.traits.budget is None else "query"
         for profile, level in itertools.product(profiles, knowledge):
             if profile.empty:
                 scenarios += [Scenario(attack, full, profile, profile)] if level == knowledge[0] else []
@@ -98,5 +100,5 @@ def make_plan(
                 scenarios.append(Scenario(attack, full, profile, profile))
     if not scenarios:
         reasons = "; ".join(f"{u.attack}: {u.reason}" for u in unavailable)
-        raise UsageError(f"nothing to run: no attack, profile or knowledge is left ({reasons})")
+        raise UsageError(f"nothing to run: no attack, profile or level of knowledge is left ({reasons})")
     return Plan(tuple(scenarios), tuple(unavailable))

@@ -1,154 +1,188 @@
-"""One audit, from a manifest and crops to an assessment."""
+"""One audit, from its options to a finished run."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
-from toolkit.attacks.base import Attack, to_unit
-from toolkit.audit.assessment import (
+from toolkit.audit.clean.bench import Bench, gradient_draws
+from toolkit.audit.clean.group import aim
+from toolkit.audit.clean.result import CleanResult, clean_result, people_of
+from toolkit.audit.clean.run import CleanRun, run_clean
+from toolkit.audit.collect import PARTIAL, Collector, InterruptedAuditError
+from toolkit.audit.crafting.craft import Series, attack_parameters, attacked_model
+from toolkit.audit.crafting.jobs import Pool, Step, finish, series_steps
+from toolkit.audit.crafting.workers import open_pool
+from toolkit.audit.options import AuditOptions
+from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
+from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify
+from toolkit.audit.replaying.detection import detection_results
+from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_attacks, check_outcomes, check_profile
+from toolkit.audit.request import Request, make_request, plan_of, run_name
+from toolkit.audit.results.assessment import (
     Assessment,
+    DeclaredAttack,
     Target,
     make_caveats,
     scenario_results,
     worst_finding,
 )
-from toolkit.audit.bench import Bench, gradient_draws
-from toolkit.audit.certify import PairCertificates, Smoothing, certification_results, certify
-from toolkit.audit.clean import clean_result, people_of
-from toolkit.audit.collect import Collector, InterruptedAuditError
-from toolkit.audit.craft import Series, attack_parameters
-from toolkit.audit.detection import detection_results
-from toolkit.audit.group import aim
-from toolkit.audit.jobs import Pool, Step, finish, series_steps
-from toolkit.audit.outcomes import write_outcomes
-from toolkit.audit.plan import GOALS, Goal, Knowledge, Plan, make_plan
-from toolkit.audit.replay import CleanRun, run_clean
-from toolkit.audit.sanity import Check, Outcome, Subject, check_attacks, check_outcomes, check_profile
-from toolkit.audit.workers import open_pool
+from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
+from toolkit.audit.results.record import write_record
+from toolkit.documents import to_json
 from toolkit.errors import InputError
-from toolkit.export.parity import Parity, compare
 from toolkit.faces.crops import CropSet
-from toolkit.files import remove_stale_parts, sha256, sha256_of
+from toolkit.faces.pairs import PairSet
+from toolkit.files import remove_stale_parts, sha256, sha256_of, write_bytes
+from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import Profile
-from toolkit.verifiers.manifest import Manifest
-from toolkit.verifiers.runtime import Execution, RuntimeVerifier
+from toolkit.progress import SILENT, Progress
+from toolkit.verifiers.manifest import Manifest, with_threshold
+from toolkit.verifiers.parity import Parity, compare
+from toolkit.verifiers.runtime import RuntimeVerifier
 
 if TYPE_CHECKING:
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
-
-# Parity is checked again at every audit, on few pairs; `sixpixels export` checks it on many.
+# Every audit checks parity again on a few pairs; `sixpixels export` checks it on many.
 _PARITY_PAIRS = 100
 
 
-class Progress(Protocol):
-    """Where an audit says how far it is."""
+def audit_verifier(options: AuditOptions, progress: Progress = SILENT) -> Run:
+    """Attack a verifier, bare and behind each profile, and write the results into the run's folder.
 
-    def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """Begin a stage of `total` pairs; the result is called with each number of pairs done."""
-        ...
+    To continue an interrupted audit, call this again with the same options.
+
+    Args:
+        options: what to audit. The audit ignores `format`, `with_faces` and `policy`; reports use them.
+        progress: shows every stage.
+
+    Raises:
+        SixpixelsError: the options contradict each other, something they name cannot be used, or the folder cannot be
+            written.
+        InterruptedAuditError: the user pressed Ctrl-C. The results so far are in `partial.json` in the run's folder.
+    """
+    request, pairs = make_request(options, progress)
+    return _audit(request, pairs, options, _folder(options, request), progress)
+
+
+def audit_at_thresholds(options: AuditOptions, thresholds: Sequence[float], progress: Progress = SILENT) -> list[Run]:
+    """Run one audit at each threshold, on the same crops; see `audit_verifier`.
+
+    Each run has its own folder: `options.run` plus the threshold, or `runs` plus the hash of the request.
+    """
+    asked, pairs = make_request(options, progress)
+    runs = []
+    for threshold in thresholds:
+        request = replace(asked, manifest=with_threshold(asked.manifest, threshold))
+        folder = _folder(options, request) / ("" if options.run is None else f"{threshold:g}")
+        runs.append(_audit(request, pairs, options, folder, progress))
+    return runs
+
+
+def _folder(options: AuditOptions, request: Request) -> Path:
+    return Path("runs") / run_name(request) if options.run is None else Path(options.run)
+
+
+def _audit(request: Request, pairs: PairSet, options: AuditOptions, folder: Path, progress: Progress) -> Run:
+    """Run an audit and write its report and its record, or a partial report if it is interrupted."""
+    try:
+        assessment = run_audit(request, folder, progress, options.workers)
+    except InterruptedAuditError as stop:
+        write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
+        raise
+    write_bytes(folder / "report.json", to_json(assessment).encode())
+    write_record(request, folder, pairs.root, options.model, list(dict.fromkeys(options.profiles)))
+    (folder / PARTIAL).unlink(missing_ok=True)
+    return replace(read_run(folder), request=request)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What an audit is asked to do."""
+class _Setting:
+    """Everything that is known before the attacks: plan, verifiers, their decisions on the clean pairs, and parity."""
 
-    manifest: Manifest
-    crops: CropSet
-    pairs_source: str
-    attacks: tuple[Attack, ...]
-    profiles: tuple[Profile, ...]
-    knowledge: tuple[Knowledge, ...]
-    seed: int
-    execution: Execution
-    suite: str = "standard"
-    smoothings: tuple[Smoothing, ...] = ()
+    plan: Plan
+    bench: Bench
+    clean: dict[Profile, CleanRun]
+    genuine: Bools
+    parity: Parity | None
+    provider: str
 
 
-def run_name(request: Request) -> str:
-    """A short name from a hash of what is asked, so that the same request finds its probes again."""
-    manifest, crops = request.manifest, request.crops
-    content = [
-        sha256(manifest.model),
-        asdict(manifest.decision),
-        [[attack.name, attack_parameters(attack)] for attack in request.attacks],
-        [profile.sha256 for profile in request.profiles],
-        request.knowledge,
-        request.seed,
-        [asdict(smoothing) for smoothing in request.smoothings],
-        [pair.id for pair in crops.pairs],
-        None if crops.gallery is None else [crops.names[place] for place in crops.gallery],
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+@dataclass(frozen=True)
+class _Found:
+    """The results of the attacks."""
+
+    outcomes: list[Outcome]
+    unavailable: tuple[Unavailable, ...]
+    certificates: list[PairCertificates]
+    checks: list[Check]
 
 
-def plan_of(request: Request) -> Plan:
-    """The scenarios of a request.
-
-    Raises:
-        UsageError: there are none.
-    """
-    no_gradients = _why_no_gradients(request.manifest) if any(a.needs == "gradient" for a in request.attacks) else None
-    return make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
-
-
-def run_audit(request: Request, folder: Path, progress: Progress, workers: str = "1") -> Assessment:
-    """Craft, replay and assess. Probes are kept in `folder`, where an interrupted audit finds them again.
+def run_audit(request: Request, folder: Path, progress: Progress = SILENT, workers: str = "1") -> Assessment:
+    """Craft, replay and assess. The probes stay in `folder`, so that an interrupted audit can continue.
 
     Args:
-        request: what is asked.
-        folder: of the run.
-        progress: told of every stage.
-        workers: who crafts, see `toolkit.audit.workers.open_pool`; results do not depend on it.
+        request: the inputs of the audit.
+        folder: the folder of the run.
+        progress: shows every stage.
+        workers: see `toolkit.audit.crafting.workers.open_pool`; results do not depend on it.
 
     Raises:
-        SixpixelsError: the verifier, its checkpoint or a profile cannot be used, or the folder not be written.
-        InterruptedAuditError: Ctrl-C, after the clean pairs were decided.
+        SixpixelsError: the verifier, its checkpoint or a profile cannot be used, or the folder cannot be written.
+        InterruptedAuditError: the user pressed Ctrl-C after the clean pairs were verified.
     """
-    manifest, crops = request.manifest, request.crops
-    decision, genuine = manifest.decision, np.array([pair.genuine for pair in crops.pairs])
-    bench = Bench(manifest, request.execution, request.seed)
     probes = folder / "probes"
     remove_stale_parts(folder)
     remove_stale_parts(probes)
-    bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
-    verifier = bench.deployed(bare)
-    plan = plan_of(request)
-    deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
-    folder.mkdir(parents=True, exist_ok=True)
-    clean = {profile: run_clean(bench.deployed(profile), crops, decision, spill=folder) for profile in deployed}
-    people = people_of(crops.pairs) if crops.gallery is None else None
-    clean_results = [clean_result(p.name, clean[p], genuine, people, request.seed) for p in request.profiles]
-
-    uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
-    parity = _parity(verifier, bench.gradients(bare), crops, manifest) if uses_gradients else None
-    collector = Collector(plan, bench, crops, clean)
+    setting = _set_up(request, folder)
+    plan, bench, clean = setting.plan, setting.bench, setting.clean
+    collector = Collector(plan, bench, request.crops, clean)
     try:
         with open_pool(workers, bench) as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
         certificates = _certify(request, probes, bench, clean, progress)
-        write_outcomes(folder, crops.pairs, outcomes, clean, certificates)
+        write_outcomes(folder, request.crops.pairs, outcomes, clean, certificates)
         checks = [*_checks(request, plan, outcomes, bench, clean, progress), *check_outcomes(outcomes, clean)]
     except KeyboardInterrupt as stop:
         raise InterruptedAuditError(collector.so_far(folder.name)) from stop
+    return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, checks))
+
+
+def _set_up(request: Request, folder: Path) -> _Setting:
+    manifest, crops = request.manifest, request.crops
+    bench = Bench(manifest, request.execution, request.seed)
+    bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
+    verifier = bench.deployed(bare)
+    plan = plan_of(request)
+    deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = {
+        profile: run_clean(bench.deployed(profile), crops, manifest.decision, spill=folder) for profile in deployed
+    }
+    uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
+    parity = _parity(verifier, bench.gradients(bare), crops, manifest) if uses_gradients else None
+    genuine = np.array([pair.genuine for pair in crops.pairs])
+    return _Setting(plan, bench, clean, genuine, parity, verifier.provider)
+
+
+def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Assessment:
+    crops, genuine, clean = request.crops, setting.genuine, setting.clean
+    clean_results = _clean_results(request, clean, genuine)
     results = [
         result
-        for scenario, replay in outcomes
+        for scenario, replay in found.outcomes
         for result in scenario_results(scenario, replay, clean[scenario.profile], genuine)
     ]
-    detection = detection_results(outcomes, clean, genuine)
-    certification = [result for found in certificates for result in certification_results(found, genuine)]
+    detection = detection_results(found.outcomes, clean, genuine)
+    certification = [result for one in found.certificates for result in certification_results(one, genuine)]
     goals: tuple[Goal, ...] = GOALS
     if crops.gallery is not None:
         goals = ("group",)
@@ -157,17 +191,19 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
         certification = [replace(result, goal="group") for result in certification]
     draws = {p.name: gradient_draws(p) * p.draws for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
+    unavailable, checks = found.unavailable, found.checks
     return Assessment(
-        run=folder.name,
+        run=run,
         seed=request.seed,
         pairs_source=request.pairs_source,
         genuine=int(genuine.sum()),
         impostor=int((~genuine).sum()),
         left_out=left_out,
-        target=_target(request, verifier, uses_gradients=uses_gradients),
-        parity=parity,
+        target=_target(request, setting.provider, uses_gradients=setting.parity is not None),
+        parity=setting.parity,
         profiles=tuple((p.name, p.sha256) for p in request.profiles),
         attacks=tuple((a.name, tuple(attack_parameters(a).items())) for a in request.attacks),
+        declared=tuple(DeclaredAttack(a.name, a.needs, a.traits) for a in request.attacks),
         clean=tuple(clean_results),
         scenarios=tuple(results),
         unavailable=unavailable,
@@ -183,10 +219,16 @@ def run_audit(request: Request, folder: Path, progress: Progress, workers: str =
     )
 
 
+def _clean_results(request: Request, clean: dict[Profile, CleanRun], genuine: Bools) -> list[CleanResult]:
+    crops = request.crops
+    people = people_of(crops.pairs) if crops.gallery is None else None
+    return [clean_result(p.name, clean[p], genuine, people, request.seed) for p in request.profiles]
+
+
 def _certify(
     request: Request, probes: Path, bench: Bench, clean: dict[Profile, CleanRun], progress: Progress
 ) -> list[PairCertificates]:
-    """The certificates of every profile under every noise that is asked for."""
+    """Certify every profile at every requested noise level."""
     certificates = []
     for profile in request.profiles:
         for smoothing in request.smoothings:
@@ -203,7 +245,7 @@ def _checks(
     clean: dict[Profile, CleanRun],
     progress: Progress,
 ) -> list[Check]:
-    """The checks that need gradients, of every profile that a gradient attack knows."""
+    """Run the checks that need gradients, for every profile that a gradient attack knows."""
     known = list(dict.fromkeys(profile for attack, profile in plan.crafts if attack.needs == "gradient"))
     decision, checks = request.manifest.decision, []
     stage = progress.stage("checks", len(known))
@@ -222,7 +264,7 @@ def _checks(
 def _craft_and_replay(
     request: Request, probes: Path, bench: Bench, pool: Pool, collector: Collector, plan: Plan, progress: Progress
 ) -> None:
-    """Craft each distinct set of probes once, in the plan's order, and give all chunks to the collector."""
+    """Craft each distinct set of probes once, in the plan's order, and pass every chunk to the collector."""
     manifest, crops = request.manifest, request.crops
 
     def steps() -> Iterator[Step]:
@@ -245,32 +287,8 @@ def _craft_and_replay(
         stages[name](len(step.rows))
 
 
-def attacked_model(manifest: Manifest, attack: Attack) -> str:
-    """Hashes of the files that the attack works on, for naming its probes."""
-    deployed = sha256(manifest.model)
-    if attack.needs == "gradient" and manifest.checkpoint is not None and manifest.checkpoint.path.exists():
-        return f"{sha256_of(manifest.checkpoint.path)}+{deployed}"
-    return deployed
-
-
-def _why_no_gradients(manifest: Manifest) -> str | None:
-    if importlib.util.find_spec("tensorflow") is None:
-        return 'TensorFlow is not installed, so there are no gradients (pip install "sixpixels[tensorflow]")'
-    if manifest.detector is not None:
-        return "the verifier's file has a detector, whose gradients are not read; audit the original behind its profile"
-    if manifest.checkpoint is not None and manifest.checkpoint.path.exists():
-        return None
-    from toolkit.verifiers.onnx_graph import load_onnx
-
-    try:
-        load_onnx(manifest.model)
-    except InputError as error:
-        return f"there is no checkpoint of the original model, and the ONNX file gives no gradients: {error}"
-    return None
-
-
 def _parity(verifier: RuntimeVerifier, original: TensorFlowVerifier, crops: CropSet, manifest: Manifest) -> Parity:
-    """ONNX Runtime beside TensorFlow on at most `_PARITY_PAIRS` of the clean pairs."""
+    """Compare ONNX Runtime with TensorFlow on at most `_PARITY_PAIRS` clean pairs."""
     pairs = crops.index[:_PARITY_PAIRS]
     used, index = np.unique(pairs, return_inverse=True)
     images = to_unit(crops.images[used])
@@ -284,7 +302,7 @@ def _gradients_from(manifest: Manifest) -> str:
     return checkpoint.path.name if checkpoint is not None and checkpoint.path.exists() else "the ONNX file itself"
 
 
-def _target(request: Request, verifier: RuntimeVerifier, *, uses_gradients: bool) -> Target:
+def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
     manifest = request.manifest
     checkpoint = manifest.checkpoint
     return Target(
@@ -292,7 +310,7 @@ def _target(request: Request, verifier: RuntimeVerifier, *, uses_gradients: bool
         model=manifest.model.name,
         model_sha256=sha256(manifest.model),
         checkpoint_sha256=sha256_of(checkpoint.path) if checkpoint and checkpoint.path.exists() else None,
-        provider=verifier.provider,
+        provider=provider,
         provider_requested=request.execution.provider,
         metric=manifest.decision.metric,
         threshold=manifest.decision.threshold,

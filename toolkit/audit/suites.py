@@ -1,4 +1,4 @@
-"""Suites: sets of attacks that belong together, and the pairs of the paper."""
+"""Suites: named sets of attacks, and the pairs of the paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-import toolkit.attacks
 from toolkit.attacks.base import Attack
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.settings import apply_settings
@@ -17,17 +16,19 @@ from toolkit.registry import choose, discover
 
 STANDARD = ("deepfool", "fgsm", "gaussian", "uniform")
 _OFFICIAL_PAIRS, _DRAWN, _USED = 6000, 100, 50
+# Marks the source of the paper's own pairs.
+_OWN = f"(the paper's {_USED} of {_OFFICIAL_PAIRS})"
 
 
 def _standard() -> tuple[Attack, ...]:
-    return tuple(choose("attack", STANDARD, discover(toolkit.attacks, "ATTACK")))
+    return tuple(choose("attack", STANDARD, discover("attack")))
 
 
 def _paper() -> tuple[Attack, ...]:
-    """The same attacks, with noise as Foolbox 1 and 2 add it.
+    """The standard attacks, with noise as Foolbox 1 and 2 add it.
 
-    There epsilon is applied twice: uniform half-width and sqrt(3) Gaussian deviations are epsilon squared, with one
-    fresh draw for each epsilon. Here epsilon takes 100 equal steps up to 1.
+    Foolbox applies epsilon twice: the half-width of uniform noise and sqrt(3) standard deviations of Gaussian noise
+    equal epsilon squared, with one new draw for each epsilon. Here epsilon takes 100 equal steps up to 1.
     """
     largest = 1 / np.sqrt(3)
     as_in_foolbox = {
@@ -44,24 +45,32 @@ SUITES: dict[str, Callable[[], tuple[Attack, ...]]] = {"standard": _standard, "p
 
 
 def choose_attacks(suite: str, names: Sequence[str] | None, settings: Sequence[str]) -> tuple[Attack, ...]:
-    """The attacks of a suite, or those of `names` as the suite has them, with parameters set by `apply_settings`.
+    """Choose attacks and set their parameters.
+
+    Args:
+        suite: name of the suite.
+        names: attacks to run instead of all of the suite's, or None. An attack of the suite keeps its parameters.
+        settings: see `apply_settings`.
 
     Raises:
         UsageError: a suite, an attack or a setting does not exist.
     """
     of_suite: tuple[Attack, ...] = choose("suite", [suite], SUITES)[0]()
-    known = {**discover(toolkit.attacks, "ATTACK"), **{attack.name: attack for attack in of_suite}}
+    known = {**discover("attack"), **{attack.name: attack for attack in of_suite}}
     return apply_settings(of_suite if names is None else choose("attack", names, known), settings)
 
 
-def paper_pairs(path: Path, limit: int | None, folds: list[int] | None, seed: int) -> tuple[PairSet, str]:
-    """The paper's pairs where the official 6,000 are there, and others otherwise.
+def paper_pairs(path: Path, limit: int | None, folds: list[int] | None, seed: int) -> PairSet:
+    """The paper's pairs if `path` has all 6,000 official LFW pairs, or else other pairs; `which_pairs` tells which.
 
     The paper drew 100 of the official pairs by ``numpy.random.seed(0); numpy.random.choice(6000, 100,
-    replace=False)`` and used the first 50 (DESIGN: 26 genuine, 24 impostor).
+    replace=False)`` and used the first 50: 26 genuine, 24 impostor.
 
-    Returns:
-        The pairs, and a sentence on which they are.
+    Args:
+        path: labeled pairs.
+        limit: the number of pairs, or None. With a limit, the paper's pairs are not used.
+        folds: folds of the pair list, or None. With folds, the paper's pairs are not used.
+        seed: seed of the choice of other pairs.
 
     Raises:
         SixpixelsError: the pairs cannot be read.
@@ -69,11 +78,15 @@ def paper_pairs(path: Path, limit: int | None, folds: list[int] | None, seed: in
     everything = load_pairs(path, folds=folds, seed=seed)
     if len(everything.pairs) == _OFFICIAL_PAIRS and folds is None and limit is None:
         chosen = np.random.RandomState(0).choice(_OFFICIAL_PAIRS, _DRAWN, replace=False)[:_USED]
-        pairs = tuple(everything.pairs[i] for i in chosen)
-        source = f"{path} (the paper's {_USED} of {_OFFICIAL_PAIRS})"
-        return PairSet(everything.root, pairs, source), "These are the paper's own pairs."
-    pairs_set = load_pairs(path, limit=limit or _USED, seed=seed, folds=folds)
-    return pairs_set, (
-        f"These are not the paper's pairs, which need all {_OFFICIAL_PAIRS} of LFW and neither --folds nor --limit: "
-        f"{len(pairs_set.pairs)} pairs of {pairs_set.source} stand in for them."
+        return PairSet(everything.root, tuple(everything.pairs[i] for i in chosen), f"{path} {_OWN}")
+    return load_pairs(path, limit=limit or _USED, seed=seed, folds=folds)
+
+
+def which_pairs(source: str, pairs: int) -> str:
+    """Say in a sentence whether a run of the paper suite used the paper's own pairs."""
+    if source.endswith(_OWN):
+        return "These are the paper's own pairs."
+    return (
+        f"These are not the paper's own pairs, but {pairs} pairs of {source}. For the paper's pairs, give all "
+        f"{_OFFICIAL_PAIRS} pairs of LFW, without --folds and --limit."
     )

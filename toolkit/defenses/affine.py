@@ -1,4 +1,7 @@
-"""Crops enlarged, reduced and moved, each by its own amounts, in three forms; shared by random defenses."""
+"""Zoom and shift of crops, with separate amounts for each crop, in NumPy, TensorFlow and ONNX.
+
+Random defenses share these functions.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,16 @@ from toolkit.defenses.base import GraphBuilder
 
 
 def moved(crops: NDArray[np.float32], zoom: NDArray[np.float32], shift: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Crops (N, H, W, 3) seen through a window; what lies outside a crop is black.
+    """Zoom and shift crops. Pixels outside the original crop are black.
 
     Args:
-        crops: values in [0, 1].
-        zoom: (N,), above 1 enlarges.
-        shift: (N, 2), of the window's center, in units of half the side: x, y.
+        crops: (N, H, W, 3), values in [0, 1].
+        zoom: (N,), the zoom factors; values above 1 enlarge the crop.
+        shift: (N, 2), the shift (x, y) of the window's center, in units of half the side.
 
     Returns:
-        Bilinear samples, pixel centers at half-integers (ONNX's GridSample with `align_corners` 0).
+        (N, H, W, 3), sampled bilinearly. Pixel centers are at half-integers, as in ONNX's GridSample with
+        `align_corners` 0.
     """
     n, height, width, _ = crops.shape
     out = np.empty_like(crops)
@@ -31,19 +35,22 @@ def moved(crops: NDArray[np.float32], zoom: NDArray[np.float32], shift: NDArray[
 
 
 def _places(side: int, zoom: np.float32, shift: np.float32) -> NDArray[np.float32]:
-    """Where in the crop each pixel of the window looks, in pixels."""
+    """Return the position in the crop, in pixels, that each pixel of the window samples."""
     steps = (2 * np.arange(side, dtype=np.float32) + 1) / np.float32(side) - 1
     seen = steps / zoom + shift
     return np.asarray(((seen + 1) * np.float32(side) - 1) / 2, np.float32)
 
 
 def _weights(places: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """(side, side): the share of each pixel in each sample; tent functions, so pixels outside count as black."""
+    """Return the weights (side, side) of each pixel in each sample.
+
+    The weights are tent functions. Their sum is below 1 outside the crop, so that pixels outside count as black.
+    """
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(side, dtype=np.float32)))
 
 
 def tensorflow_moved(crops: Any, zoom: Any, shift: Any) -> Any:
-    """`moved` in TensorFlow, differentiable in the crops."""
+    """Compute `moved` in TensorFlow. It is differentiable with respect to the crops."""
     import tensorflow as tf
 
     def weights(side: Any, offset: Any) -> Any:
@@ -59,11 +66,21 @@ def tensorflow_moved(crops: Any, zoom: Any, shift: Any) -> Any:
 
 
 def onnx_moved(graph: GraphBuilder, value: str, zoom: str, shift: str) -> str:
-    """Add `moved`; `zoom` is (N, 1) and `shift` (N, 2), x and y."""
+    """Add the nodes of `moved` to an ONNX graph.
+
+    Args:
+        graph: the graph.
+        value: the name of the crops (N, 3, H, W).
+        zoom: the name of the zoom factors (N, 1).
+        shift: the name of the shifts (N, 2), x and y.
+
+    Returns:
+        The name of the moved crops (N, 3, H, W).
+    """
     shape = graph.add("Shape", [value])
 
     def weights(axis: int, column: int) -> str:
-        """(N, 1, side, side), for a product of matrices over the last two axes."""
+        """Add the weights (N, 1, side, side), for a matrix product over the last two axes."""
         side = graph.add("Gather", [shape, graph.integer(axis)], axis=0)
         length = graph.add("Cast", [side], to=1)
         one, half = (graph.constant(np.array(x, np.float32)) for x in (1, 0.5))

@@ -1,7 +1,8 @@
-"""What a defense is: one preprocessing step in three forms that agree."""
+"""The interface of defenses: one preprocessing step, implemented in NumPy, TensorFlow and ONNX."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -21,35 +22,41 @@ Backward = Literal["exact", "surrogate", "straight-through"]
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a model uses, 0 if it uses none."""
+    """Return the version of ONNX's standard operator set that a model uses; 0 if it uses none."""
     return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
 def with_opset(model: onnx.ModelProto, opset: int, what: str) -> onnx.ModelProto:
-    """The model with another version of ONNX's operators; `what` names it in the message.
+    """Convert a model to another version of ONNX's standard operator set.
+
+    Args:
+        model: the model.
+        opset: the wanted version.
+        what: what the model is, for the error message.
 
     Raises:
-        InputError: it cannot be converted.
+        InputError: the model cannot be converted.
     """
     if opset_of(model) == opset:
         return model
     try:
         return onnx.version_converter.convert_version(model, opset)
-    except Exception as error:  # the converter raises RuntimeError and worse
-        raise InputError(f"{what} of opset {opset_of(model)} cannot be brought to opset {opset}") from error
+    except Exception as error:  # the converter raises RuntimeError and other types
+        raise InputError(f"{what}: cannot be converted from opset {opset_of(model)} to opset {opset}") from error
 
 
 class GraphBuilder:
-    """Collects the nodes and constants of a defense; values are float32 (N, 3, H, W), RGB in [0, 1]."""
+    """Collects the nodes and constants of defenses. Images are float32 (N, 3, H, W), RGB in [0, 1]."""
 
     def __init__(self, prefix: str, opset: int = 17, batched: str = "", draws: int = 1) -> None:
-        """Begin.
+        """Start without nodes.
 
         Args:
-            prefix: keeps the new names apart from the verifier's.
-            opset: the verifier's operator set.
-            batched: a value of the graph whose first dimension is the batch; random defenses need it.
-            draws: how often every image goes through the defenses, all first draws first.
+            prefix: the prefix of all new names, which separates them from the verifier's names.
+            opset: the version of the verifier's operator set.
+            batched: the name of a value whose first dimension is the batch size; random defenses need it.
+            draws: how often every image goes through the defenses. Draw 1 of all images comes first, then draw 2, and
+                so on.
         """
         self.prefix, self.opset, self.batched, self.draws = prefix, opset, batched, draws
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -61,27 +68,29 @@ class GraphBuilder:
         return f"{self.prefix}{kind}_{len(self.nodes) + len(self.initializers)}"
 
     def constant(self, value: NDArray[Any]) -> str:
-        """Add a constant; returns its name."""
+        """Add a constant. Return its name."""
         name = self._fresh("constant")
         self.initializers.append(onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes: object) -> str:
-        """Add a node with one output; returns the output's name."""
+        """Add a node with one output. Return the name of the output."""
         name = output or self._fresh(operator.lower())
         self.nodes.append(onnx.helper.make_node(operator, inputs, [name], name=f"{self.prefix}{name}", **attributes))
         return name
 
     def integer(self, value: int) -> str:
-        """Add an int64 scalar."""
+        """Add an int64 scalar. Return its name."""
         return self.constant(np.array(value, np.int64))
 
     def entropy(self) -> str:
-        """The entropy (draws * N,) of the images, int64 from 0 to 2**62; the same value whenever it is asked for.
+        """Return the name of the images' entropies (draws * N,), int64 from 0 to 2**62.
 
-        The graph gets the optional input `ENTROPY`. One number for each image is taken as it is; one for all is
-        counted up from image to image. Without it ONNX Runtime draws one at every call; all sessions of a process begin
-        with the same, so a host that gives no entropy calls `onnxruntime.set_seed` with some before each session.
+        The first call adds the nodes, and later calls return the same name. The graph gets the optional input
+        `ENTROPY`, which has either one number per image, or one number for all images. In the second case the number
+        is incremented from image to image. Without this input, ONNX Runtime draws a number in every call. All sessions
+        of a process start with the same number, so a host that gives no entropy must call `onnxruntime.set_seed` with
+        a random number before it creates a session.
         """
         if self._entropy:
             return self._entropy
@@ -96,7 +105,7 @@ class GraphBuilder:
         drawn = self.add("ReduceSum", [self.add("Add", [scaled, last]), axis], keepdims=1)
         missing = self.add("Less", [ENTROPY, self.integer(0)])
         base = self.add("Where", [missing, drawn, ENTROPY])
-        # Counted up only where one number serves all images.
+        # The number is incremented from image to image only if there is one number for all images.
         count = self.add("Squeeze", [self.add("Shape", [base]), axis])
         alone = self.add("Cast", [self.add("Equal", [count, self.integer(1)])], to=onnx.TensorProto.INT64)
         shape = self.add("Shape", [self.batched])
@@ -108,10 +117,10 @@ class GraphBuilder:
         return self._entropy
 
     def include(self, model: onnx.ModelProto, value: str) -> str:
-        """Add all nodes of a model with one input and one output behind `value`; returns the output's name.
+        """Add all nodes of a model with one input and one output after `value`. Return the name of the output.
 
         Raises:
-            InputError: the model cannot be brought to this graph's operator set.
+            InputError: the model cannot be converted to this graph's operator set.
         """
         raised = with_opset(model, self.opset, "a defense's network")
         copy = onnx.compose.add_prefix(raised, f"{self._fresh('network')}/").graph
@@ -129,14 +138,25 @@ class GraphBuilder:
 class Defense(Protocol):
     """One preprocessing step: a frozen dataclass whose fields are its parameters.
 
-    Its constructor raises ValueError for a parameter out of range. All forms take and give crops in [0, 1];
-    `numpy` and `tensorflow` take (N, H, W, 3), `onnx` adds nodes that take (N, 3, H, W).
+    The constructor raises ValueError if a parameter is out of range. All forms map crops in [0, 1] to crops in [0, 1].
+    `numpy` and `tensorflow` take (N, H, W, 3). `onnx` adds nodes that take (N, 3, H, W).
 
-    `backward` says what the gradient of the TensorFlow form is: the true one (`exact`), that of a smooth stand-in
-    (`surrogate`), or the identity's at the steps that have none (`straight-through`); the last two are the BPDA of
-    Athalye et al. 2018, and the forward value is the true defense in all cases. `exact` is false where the
-    TensorFlow and ONNX forms only come close to `numpy`. A defense that may say `any_range = True` (see `any_range`)
-    saves a hardened graph the way to [0, 1] and back.
+    `backward` says what the gradient of the TensorFlow form is: the true gradient (`exact`), the gradient of a smooth
+    approximation (`surrogate`), or the true gradient with the identity for steps without a useful gradient
+    (`straight-through`). The last two are BPDA (Athalye et al. 2018). The forward value is always the true defense.
+    `exact` is false if the TensorFlow and ONNX forms only approximate `numpy`.
+
+    A defense may declare more, as a class variable or a property. Read these declarations with the function in the
+    table, which knows the default.
+
+    | declaration | type | default | function |
+    | --- | --- | --- | --- |
+    | `random` | bool | False | `is_random` |
+    | `any_range` | bool | False | `any_range` |
+    | `smallest_side` | int | 1 | `smallest_side` |
+    | `sides` | (int or None, int or None) | (None, None) | `sides` |
+    | `opset` | int | 0 | `oldest_opset` |
+    | `sha256` | str | "" | `file_hash` |
     """
 
     backward: ClassVar[Backward]
@@ -144,27 +164,27 @@ class Defense(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that profiles use."""
+        """The name of the defense in profiles."""
         ...
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What a Python service would run (NumPy, OpenCV, SciPy)."""
+        """Apply the defense with NumPy, OpenCV and SciPy, as a Python service would."""
         ...
 
     def tensorflow(self, crops: Any) -> Any:
-        """Differentiable, for attacks that know the defense."""
+        """Apply the defense in TensorFlow, with gradients for attacks that know the defense."""
         ...
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """Add the defense to `graph` behind `value`; returns the name of the defended value."""
+        """Add the defense to `graph` after `value`. Return the name of the defended value."""
         ...
 
 
 class RandomDefense(Protocol):
-    """A defense that draws anew for every image; see `Defense` for the rest.
+    """A defense that draws random numbers for every image. See `Defense` for everything else.
 
-    Given the same `entropy` (N,), int64 from 0 to 2**62, and `stream`, the three forms draw the same. The stream keeps
-    what one step of a profile draws apart from what another does.
+    The three forms draw the same numbers from the same `entropy` (N,), int64 from 0 to 2**62, and the same `stream`.
+    The streams make the draws of different steps of a profile independent.
     """
 
     backward: ClassVar[Backward]
@@ -173,47 +193,78 @@ class RandomDefense(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that profiles use."""
+        """The name of the defense in profiles."""
         ...
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
-        """What a Python service would run."""
+        """Apply the defense with NumPy, as a Python service would."""
         ...
 
     def tensorflow(self, crops: Any, entropy: Any, stream: int) -> Any:
-        """Differentiable in the crops, for attacks that know the defense."""
+        """Apply the defense in TensorFlow, with gradients with respect to the crops."""
         ...
 
     def onnx(self, graph: GraphBuilder, value: str, stream: int) -> str:
-        """Add the defense to `graph`, which gets its entropy as an optional input."""
+        """Add the defense to `graph` after `value`. The graph gets the entropy as an optional input."""
         ...
 
 
 AnyDefense = Defense | RandomDefense
 
 
+def is_random(defense: AnyDefense) -> TypeIs[RandomDefense]:
+    """Return whether the defense draws random numbers. Such a defense is a `RandomDefense`."""
+    return bool(getattr(defense, "random", False))
+
+
 def any_range(defense: AnyDefense) -> bool:
-    """Whether the defense gives the same on values of any range: it commutes with x -> a x + b, a > 0, by channel."""
+    """Return whether the defense works on values of any range, and not only on [0, 1].
+
+    Such a defense commutes with x -> a x + b for a > 0 in each channel. A hardened graph with only such defenses does
+    not convert its input to [0, 1] and back.
+    """
     return bool(getattr(defense, "any_range", False))
 
 
-def is_random(defense: AnyDefense) -> TypeIs[RandomDefense]:
-    """Whether a defense draws random numbers."""
-    return getattr(defense, "random", False)
+def smallest_side(defense: AnyDefense) -> int:
+    """Return the smallest height and width of a crop, in pixels, that the defense accepts."""
+    return int(getattr(defense, "smallest_side", 1))
+
+
+def sides(defense: AnyDefense) -> tuple[int | None, int | None]:
+    """Return the only height and the only width of a crop that the defense accepts; None if it accepts any."""
+    height, width = getattr(defense, "sides", (None, None))
+    return height, width
+
+
+def oldest_opset(defense: AnyDefense) -> int:
+    """Return the oldest ONNX operator set that the defense can be built with; 0 if it has no requirement."""
+    return int(getattr(defense, "opset", 0))
+
+
+def nested_defenses(defense: AnyDefense) -> tuple[AnyDefense, ...]:
+    """Return the defenses that are parameters of this defense, in order. Most defenses have none."""
+    declared = [field for field in fields(defense) if field.metadata.get("defenses")]  # type: ignore[arg-type]
+    return tuple(option for field in declared for option in getattr(defense, field.name))
+
+
+def file_hash(defense: AnyDefense) -> str:
+    """Return a hash of the files that the defense reads; empty if it reads none."""
+    return str(getattr(defense, "sha256", ""))
 
 
 def apply_numpy(
     defense: AnyDefense, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int
 ) -> NDArray[np.float32]:
-    """The NumPy form of either kind."""
+    """Apply the NumPy form of a defense, random or not."""
     return defense.numpy(crops, entropy, stream) if is_random(defense) else defense.numpy(crops)
 
 
 def apply_tensorflow(defense: AnyDefense, crops: Any, entropy: Any, stream: int) -> Any:
-    """The TensorFlow form of either kind."""
+    """Apply the TensorFlow form of a defense, random or not."""
     return defense.tensorflow(crops, entropy, stream) if is_random(defense) else defense.tensorflow(crops)
 
 
 def apply_onnx(defense: AnyDefense, graph: GraphBuilder, value: str, stream: int) -> str:
-    """The ONNX form of either kind."""
+    """Add the ONNX form of a defense, random or not. Return the name of the defended value."""
     return defense.onnx(graph, value, stream) if is_random(defense) else defense.onnx(graph, value)

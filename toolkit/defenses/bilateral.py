@@ -1,4 +1,4 @@
-"""The bilateral filter (Tomasi and Manduchi 1998): smooths, but not across edges."""
+"""The bilateral filter (Tomasi and Manduchi 1998), which smooths but keeps edges."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
 from toolkit.defenses.windows import onnx_window, tensorflow_window
+from toolkit.parameters import check, number
 
 
 @dataclass(frozen=True)
 class Bilateral:
-    """Weighs the neighbors in a disk of diameter `size` by their distance in space and in color.
+    """Averages the neighbors in a disk, weighted by their distance in space and in color.
 
-    As OpenCV does: a color's distance is the sum of the channels' absolute differences (0 to 3), and the weight is
-    exp(-color^2 / (2 sigma_color^2) - space^2 / (2 sigma_space^2)). `size` is odd, from 3 to 9; `sigma_color` from
-    0.01 to 3; `sigma_space` from 0.3 to 10 pixels; borders are reflect-101. The three forms agree to 2e-6,
-    with OpenCV 4.10 and 5, although OpenCV interpolates the weights from a table.
+    The disk has the diameter `size`. As in OpenCV, the color distance is the sum of the channels' absolute differences
+    (0 to 3), and the weight is exp(-color^2 / (2 sigma_color^2) - space^2 / (2 sigma_space^2)). `size` is odd, from 3
+    to 9. `sigma_color` is from 0.01 to 3, and `sigma_space` from 0.3 to 10 pixels. Borders are reflect-101. The three
+    forms agree to 2e-6 with OpenCV 4.10 and 5, although OpenCV interpolates the weights from a table.
     """
 
     name: ClassVar[str] = "bilateral"
@@ -37,11 +37,11 @@ class Bilateral:
 
     @property
     def smallest_side(self) -> int:
-        """Of a crop: what is reflected at its border must lie within it."""
+        """The smallest side of a crop. Reflection at the border needs this many pixels."""
         return self.size // 2 + 1
 
     def _neighbors(self) -> Iterator[tuple[int, int, np.float32]]:
-        """Row, column and exponent of every neighbor in the disk, without the pixel itself."""
+        """Yield the row, column and spatial exponent of every neighbor in the disk, without the pixel itself."""
         radius = self.size // 2
         for i in range(self.size):
             for j in range(self.size):
@@ -54,7 +54,7 @@ class Bilateral:
         return np.float32(-1 / (2 * self.sigma_color**2))
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """OpenCV's `bilateralFilter`, crop by crop."""
+        """Apply OpenCV's `bilateralFilter` to each crop."""
         border = cv2.BORDER_REFLECT_101
         filtered = [
             cv2.bilateralFilter(
@@ -65,7 +65,7 @@ class Bilateral:
         return np.asarray(filtered, np.float32).reshape(crops.shape)
 
     def tensorflow(self, crops: Any) -> Any:
-        """Neighbor by neighbor, so that memory does not grow with the disk; the gradient is the true one."""
+        """Add up the neighbors one by one, so that memory does not grow with the disk. The gradient is exact."""
         import tensorflow as tf
 
         radius = self.size // 2
@@ -80,7 +80,7 @@ class Bilateral:
         return total / weights
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """The same; the sum over channels is a 1x1 Conv, whose form does not depend on the opset."""
+        """Add the same computation. The sum over channels is a 1 x 1 Conv, which is the same in all opsets."""
         radius = self.size // 2
         pads = graph.constant(np.array([0, 0, radius, radius] * 2, np.int64))
         ones = graph.constant(np.ones((1, 3, 1, 1), np.float32))

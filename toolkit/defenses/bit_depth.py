@@ -1,4 +1,4 @@
-"""Fewer bits per channel (Xu et al. 2018, "Feature Squeezing")."""
+"""Bit depth reduction (Xu et al. 2018, "Feature Squeezing")."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
 from toolkit.defenses.gradients import straight_through
-from toolkit.defenses.parameters import check, number
+from toolkit.parameters import check, number
 
 
 @dataclass(frozen=True)
 class BitDepth:
-    """Rounds each channel to the 2^`bits` levels from 0 to 1 (`bits` 1 to 7); a tie goes to the even level.
+    """Rounds each channel to 2^`bits` levels.
 
-    The three forms are equal. The gradient is that of the identity, because the true one is zero.
+    The levels are evenly spaced from 0 to 1. `bits` is from 1 to 7. Ties are rounded to the even level. The three
+    forms are equal. The gradient is that of the identity, because the true gradient is zero.
     """
 
     name: ClassVar[str] = "bit-depth"
@@ -33,17 +34,17 @@ class BitDepth:
         return np.float32(2**self.bits - 1)
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Multiply, round, divide."""
+        """Round crops to the levels."""
         return np.asarray(np.rint(crops * self._steps) / self._steps, np.float32)
 
     def tensorflow(self, crops: Any) -> Any:
-        """The same, straight-through."""
+        """Round crops to the levels, with the gradient of the identity."""
         import tensorflow as tf
 
         return straight_through(lambda x: tf.round(x * self._steps) / self._steps, crops)
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """Mul, Round, Div."""
+        """Add Mul, Round and Div nodes."""
         steps = graph.constant(np.array(self._steps))
         return graph.add("Div", [graph.add("Round", [graph.add("Mul", [value, steps])]), steps])
 

@@ -1,4 +1,4 @@
-"""A random choice among defenses, made anew for every image (the paper's future work, section 7)."""
+"""A random choice of one defense for every image (the paper's future work, section 7)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.defenses.base import AnyDefense, Backward, GraphBuilder, apply_numpy, apply_onnx, apply_tensorflow
+from toolkit.defenses.base import (
+    AnyDefense,
+    Backward,
+    GraphBuilder,
+    apply_numpy,
+    apply_onnx,
+    apply_tensorflow,
+    file_hash,
+    oldest_opset,
+    sides,
+    smallest_side,
+)
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
 
 _FEWEST, _MOST = 2, 8
@@ -16,9 +27,10 @@ _FEWEST, _MOST = 2, 8
 
 @dataclass(frozen=True)
 class Choice:
-    """Runs each image through one of 2 to 8 `options`, all equally likely.
+    """Applies one of several defenses to each image, chosen at random.
 
-    In a graph every option is computed and one is kept: the cost is the sum of all, and time does not tell which.
+    The `options` are 2 to 8 defenses with equal probability. A graph computes all options and keeps one of them. Its
+    cost is therefore the sum of all options, and its run time does not reveal the choice.
     """
 
     name: ClassVar[str] = "choice"
@@ -31,29 +43,42 @@ class Choice:
         if not _FEWEST <= len(self.options) <= _MOST:
             raise ValueError(f"options must be {_FEWEST} to {_MOST} defenses, not {len(self.options)}")
         if any(option.name == self.name for option in self.options):
-            raise ValueError("options must not be choices themselves; list all of them in one")
+            raise ValueError("options must not be choices themselves; list all options in one choice")
+        if any(len(fixed) > 1 for fixed in self._fixed_sides()):
+            raise ValueError("options must not be networks for crops of different sizes; export them for any size")
 
     @property
     def sha256(self) -> str:
-        """Hashes of the files that options read."""
-        return "".join(getattr(option, "sha256", "") for option in self.options)
+        """The hashes of the files that the options read."""
+        return "".join(map(file_hash, self.options))
 
     @property
     def opset(self) -> int:
         """The newest operator set that an option needs."""
-        return max(getattr(option, "opset", 0) for option in self.options)
+        return max(map(oldest_opset, self.options))
 
     @property
     def smallest_side(self) -> int:
-        """The largest that an option needs."""
-        return max(getattr(option, "smallest_side", 1) for option in self.options)
+        """The smallest side of a crop that all options accept."""
+        return max(map(smallest_side, self.options))
+
+    @property
+    def sides(self) -> tuple[int | None, int | None]:
+        """The height and width that an option needs; None if every option accepts any."""
+        height, width = (next(iter(fixed), None) for fixed in self._fixed_sides())
+        return height, width
+
+    def _fixed_sides(self) -> list[set[int]]:
+        """The heights and the widths that single options need."""
+        heights, widths = zip(*map(sides, self.options), strict=True)
+        return [{side for side in axis if side is not None} for axis in (heights, widths)]
 
     def _stream(self, stream: int, option: int) -> int:
-        """What options draw must not depend on what the choice drew."""
+        """Return the stream of an option. It makes the option's draws independent of the choice's draw."""
         return (stream + 1) * 1000 + option
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
-        """Each option on its own images."""
+        """Apply each option to the images that it was chosen for."""
         chosen = (uniforms(entropy, stream, 1)[:, 0] * len(self.options)).astype(int)
         result = np.empty_like(crops)
         for i, option in enumerate(self.options):
@@ -63,7 +88,7 @@ class Choice:
         return result
 
     def tensorflow(self, crops: Any, entropy: Any, stream: int) -> Any:
-        """Every option on every image, and one kept; gradients flow through the one."""
+        """Apply every option to every image, and keep one. Gradients flow through the kept one."""
         import tensorflow as tf
 
         chosen = tf.floor(tensorflow_uniforms(entropy, stream, 1)[:, :, None, None] * len(self.options))
@@ -74,7 +99,7 @@ class Choice:
         return result
 
     def onnx(self, graph: GraphBuilder, value: str, stream: int) -> str:
-        """Every option on every image, and one kept."""
+        """Apply every option to every image, and keep one."""
 
         def number(x: float) -> str:
             return graph.constant(np.array(x, np.float32))

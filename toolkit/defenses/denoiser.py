@@ -1,4 +1,4 @@
-"""A denoising network before the verifier (paper, section 4: "Noise2Clean")."""
+"""A denoising network in front of the verifier (paper, section 4: "Noise2Clean")."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class DenoiserManifest:
-    """What `denoiser.toml` says: an ONNX file (N, 3, H, W) to the same, RGB in [0, 1], and its Keras weights."""
+    """The content of a `denoiser.toml`: an ONNX file and the Keras weights of the same network.
+
+    The ONNX file maps crops (N, 3, H, W), RGB in [0, 1], to denoised crops of the same shape. `network` has the name
+    and arguments of the Keras network.
+    """
 
     path: Path
     name: str
@@ -41,13 +45,13 @@ class DenoiserManifest:
 
 
 def read_denoiser(path: Path) -> DenoiserManifest:
-    """Read and check a denoiser's manifest, its two files' hashes, and the shapes of its ONNX file.
+    """Read a denoiser's manifest. Check the hashes of its two files and the shapes of its ONNX file.
 
     Raises:
-        InputError: something is missing, damaged or of another kind; the message names it.
+        InputError: a file or key is missing or not valid. The message names it.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such denoiser; shipped: {', '.join(shipped_denoisers())}")
+        raise InputError(f"{path}: no such denoiser; the shipped ones are {', '.join(shipped_denoisers())}")
     top = read_table(path, _SCHEMA_VERSION)
     model, checkpoint, image = top.table("model"), top.table("checkpoint"), top.table("input")
     manifest = DenoiserManifest(
@@ -66,19 +70,23 @@ def read_denoiser(path: Path) -> DenoiserManifest:
         table.done()
     for file, expected in ((manifest.model, manifest.sha256), (manifest.weights, manifest.weights_sha256)):
         if not file.is_file() or file.stat().st_size > _LARGEST_MODEL:
-            raise InputError(f"{file}: is missing or larger than {_LARGEST_MODEL >> 20} MB (named in {path})")
+            raise InputError(f"{file}: is missing or larger than {_LARGEST_MODEL >> 20} MB; {path} needs this file")
         check_sha256(file, expected)
     _check_shapes(_load(manifest.model), manifest.model)
     return manifest
 
 
 def shipped_denoisers() -> list[str]:
-    """Names of the denoisers that come with the toolkit."""
+    """Return the names of the denoisers that are shipped with the toolkit."""
     return sorted(path.parent.name for path in bundled("models").glob("*/denoiser.toml"))
 
 
 def _check_input(table: Table) -> None:
-    """A denoiser works on what defenses pass on, and on nothing else."""
+    """Check that the denoiser takes the format that defenses exchange: NCHW, RGB, [0, 1].
+
+    Raises:
+        InputError: it takes another format.
+    """
     wanted = {"layout": "NCHW", "channels": "RGB"}
     for key, value in wanted.items():
         if (found := table.take(key, str)) != value:
@@ -101,12 +109,12 @@ def _check_shapes(model: onnx.ModelProto, path: Path) -> None:
         ("output", list(model.graph.output)),
     ):
         if len(values) != 1:
-            raise InputError(f"{path}: has {len(values)} {kind}s; a denoiser has one")
+            raise InputError(f"{path}: has {len(values)} {kind}s; a denoiser must have one")
         tensor = values[0].type.tensor_type
         sides = [d.dim_value or None for d in tensor.shape.dim]
         if tensor.elem_type != onnx.TensorProto.FLOAT or len(sides) != 4 or sides[1] not in (3, None):
             raise InputError(
-                f"{path}: {kind} {values[0].name!r} has shape {sides}; a denoiser takes float (N, 3, H, W)"
+                f"{path}: {kind} {values[0].name!r} has shape {sides}; a denoiser takes and gives float (N, 3, H, W)"
             )
 
 
@@ -116,7 +124,7 @@ def _cached(path: Path) -> DenoiserManifest:
 
 
 @lru_cache(maxsize=8)
-def _session(manifest_path: Path, sha256: str) -> Any:  # noqa: ARG001 - another file is another session
+def _session(manifest_path: Path, sha256: str) -> Any:  # noqa: ARG001 - the hash is part of the cache key
     import onnxruntime
 
     model = _cached(manifest_path).model
@@ -129,15 +137,20 @@ def _network(manifest_path: Path, sha256: str) -> Callable[[Any], Any]:  # noqa:
 
 
 def tensorflow_denoiser(manifest: DenoiserManifest) -> Callable[[Any], Any]:
-    """The Keras network behind `manifest`, for crops (N, H, W, 3) in [0, 1] of any sides.
+    """Load the Keras network of a denoiser.
+
+    Returns:
+        A function from crops (N, H, W, 3) in [0, 1] of any size to denoised crops.
 
     Raises:
-        InputError: the network is not known, or the weights do not fit it.
+        InputError: the network is unknown, or the weights do not fit it.
+        UnavailableError: TensorFlow is not installed.
     """
-    from toolkit.verifiers.quiet import import_tensorflow
+    from toolkit.quiet import import_tensorflow
 
     tf = import_tensorflow()
-    # The first call may come from inside a trace, where the weights would be loaded into a graph that never runs.
+    # The first call may happen while TensorFlow traces a function. Without init_scope, the weights would be loaded into
+    # the traced graph.
     with tf.init_scope():
         network = build(**manifest.network)
         load_weights(network, manifest.weights)
@@ -146,10 +159,10 @@ def tensorflow_denoiser(manifest: DenoiserManifest) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """Runs every crop through a denoising network; its output is cut off at 0 and 1.
+    """Applies a denoising network, and clips its output to [0, 1].
 
-    `model` is the name of a shipped denoiser, or the path of a `denoiser.toml` inside the profile's folder.
-    The constructor checks the network's files, so that nothing begins with a wrong one.
+    `model` is the name of a shipped denoiser, or the path of a `denoiser.toml` inside the profile's folder. The
+    constructor checks the network's files.
     """
 
     name: ClassVar[str] = "denoiser"
@@ -168,17 +181,17 @@ class Denoiser:
 
     @property
     def sha256(self) -> str:
-        """Hash of the network's file: a profile with other weights is another profile."""
+        """The hash of the ONNX file, so that other weights change the hash of the profile."""
         return self.manifest.sha256
 
     @property
     def opset(self) -> int:
-        """The operator set of the network's file: an older verifier is raised to it."""
+        """The operator set of the ONNX file. An older verifier must be converted to it."""
         return opset_of(_load(self.manifest.model))
 
     @property
     def sides(self) -> tuple[int | None, int | None]:
-        """Height and width of the crops that the network's file takes, None where it takes any."""
+        """The height and width of crops that the ONNX file accepts; None if it accepts any."""
         graph = _load(self.manifest.model).graph
         constants = {tensor.name for tensor in graph.initializer}
         entry = next(value for value in graph.input if value.name not in constants)
@@ -186,7 +199,7 @@ class Denoiser:
         return height.dim_value or None, width.dim_value or None
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The ONNX file in ONNX Runtime, on the CPU."""
+        """Run the ONNX file in ONNX Runtime on the CPU."""
         session = _session(self.manifest.path, self.sha256)
         name = session.get_inputs()[0].name
         parts = [np.empty((0, *crops.shape[1:]), np.float32)]
@@ -196,13 +209,13 @@ class Denoiser:
         return np.clip(np.concatenate(parts), 0, 1)
 
     def tensorflow(self, crops: Any) -> Any:
-        """The Keras network; differentiable all through, but for what is cut off."""
+        """Run the Keras network. The gradient is exact, and zero for clipped values."""
         import tensorflow as tf
 
         return tf.clip_by_value(_network(self.manifest.path, self.sha256)(crops), 0.0, 1.0)
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """The ONNX file's own nodes."""
+        """Add the nodes of the ONNX file, and a Clip node."""
         denoised = graph.include(_load(self.manifest.model), value)
         zero, one = (graph.constant(np.array(limit, np.float32)) for limit in (0, 1))
         return graph.add("Clip", [denoised, zero, one])

@@ -1,4 +1,4 @@
-"""The Gaussian filter: a low-pass defense that weighs near pixels more than the mean does."""
+"""The Gaussian filter: a low-pass filter that gives near pixels a larger weight."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
+from toolkit.parameters import check, number
 
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """Smooths with a separable Gaussian of deviation `sigma` (0.3 to 5 pixels); borders are reflect-101.
+    """Smooths with a Gaussian filter.
 
-    The kernel is as wide as OpenCV takes it for 8-bit images, about three deviations to each side, and is passed
-    explicitly, because OpenCV takes a wider one for float images. A crop's sides must be longer than that radius
-    (15 pixels at the most). The three forms agree to 1e-6.
+    The standard deviation `sigma` is from 0.3 to 5 pixels. Borders are reflect-101. The kernel has the size that
+    OpenCV uses for 8-bit images, with a radius of about three deviations. It is set explicitly, because OpenCV would
+    use a larger kernel for float images. The sides of a crop must be longer than the radius (15 pixels at most). The
+    three forms agree to 1e-6.
     """
 
     name: ClassVar[str] = "gaussian-blur"
@@ -33,25 +34,25 @@ class GaussianBlur:
 
     @property
     def size(self) -> int:
-        """The side of the kernel, odd."""
+        """The side of the kernel; an odd number."""
         return round(self.sigma * 6 + 1) | 1
 
     @property
     def smallest_side(self) -> int:
-        """Of a crop: what is reflected at its border must lie within it."""
+        """The smallest side of a crop. Reflection at the border needs this many pixels."""
         return self.size // 2 + 1
 
     def _kernel(self) -> NDArray[np.float32]:
         return np.asarray(cv2.getGaussianKernel(self.size, self.sigma, cv2.CV_32F), np.float32).ravel()
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """OpenCV's `GaussianBlur`, crop by crop."""
+        """Apply OpenCV's `GaussianBlur` to each crop."""
         k = (self.size, self.size)
         blurred = [cv2.GaussianBlur(c, k, self.sigma, borderType=cv2.BORDER_REFLECT_101) for c in crops]
         return np.asarray(blurred, np.float32).reshape(crops.shape)
 
     def tensorflow(self, crops: Any) -> Any:
-        """Reflecting pad and two depthwise convolutions; linear, so its gradient is exact."""
+        """Apply a reflection pad and two depthwise convolutions. The gradient is exact."""
         import tensorflow as tf
 
         radius = self.size // 2
@@ -62,7 +63,7 @@ class GaussianBlur:
         return value
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """Reflecting Pad and two grouped Convs."""
+        """Add a reflecting Pad and two grouped Convs."""
         radius = self.size // 2
         pads = graph.constant(np.array([0, 0, radius, radius] * 2, np.int64))
         value = graph.add("Pad", [value, pads], mode="reflect")

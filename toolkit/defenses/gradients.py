@@ -1,4 +1,4 @@
-"""Gradients through steps that have none."""
+"""Gradients for steps that have no useful gradient."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def straight_through(step: Callable[[Any], Any], value: Any) -> Any:
-    """`step(value)` in TensorFlow, with the gradient of the identity (Bengio et al. 2013; BPDA).
+    """Compute `step(value)` in TensorFlow with the gradient of the identity (Bengio et al. 2013; BPDA).
 
-    The usual `value + stop_gradient(step(value) - value)` would leave rounding errors in the forward value.
+    The usual `value + stop_gradient(step(value) - value)` would have rounding errors in the forward value.
     """
     import tensorflow as tf
 

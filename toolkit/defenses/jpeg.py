@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
 from toolkit.defenses.jpeg_steps import OnnxSteps, Steps, TensorFlowSteps
-from toolkit.defenses.parameters import check, number
+from toolkit.parameters import check, number
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """Rounds to 8 bits, compresses and decompresses; `quality` from 5 to 95, `subsampling` for 4:2:0 (else 4:4:4).
+    """Compresses crops as 8-bit JPEG images and decompresses them.
 
-    The NumPy form is OpenCV's codec, libjpeg-turbo. The TensorFlow and ONNX forms do what it does, in its integers:
-    JFIF colors, chroma halved and enlarged by its filters, padding by the outermost pixel, its accurate cosine
-    transforms. All three give the same bits (where float32 products are float32: not with a GPU's TF32). With 4:2:0,
-    crops must have 5 columns or more, because libjpeg enlarges narrower ones by another filter. The gradient takes each
-    rounding for the identity.
+    `quality` is from 5 to 95. `subsampling` selects 4:2:0, otherwise 4:4:4. The NumPy form uses OpenCV's codec,
+    libjpeg-turbo. The TensorFlow and ONNX forms reproduce its integer arithmetic: JFIF colors, downsampling and
+    upsampling of chroma, padding with the outermost pixel, and the accurate cosine transform (`islow`). All three forms
+    give the same bits, unless a GPU computes float32 products in TF32. With 4:2:0, crops must have at least 5 columns,
+    because libjpeg uses another upsampling filter for narrower images. The gradient replaces each rounding by the
+    identity.
     """
 
     name: ClassVar[str] = "jpeg"
@@ -36,11 +37,11 @@ class Jpeg:
 
     @property
     def smallest_side(self) -> int:
-        """So that half of the columns are more than 2."""
+        """The smallest side of a crop. With subsampling, half of the columns must be more than 2."""
         return 5 if self.subsampling else 1
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """OpenCV's encoder and decoder, on 8-bit images."""
+        """Encode and decode 8-bit images with OpenCV."""
         return np.asarray([self._codec(crop) for crop in crops], np.float32).reshape(crops.shape)
 
     def _codec(self, crop: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -54,14 +55,14 @@ class Jpeg:
         return decoded[..., ::-1].astype(np.float32) / np.float32(255)
 
     def tensorflow(self, crops: Any) -> Any:
-        """The steps of libjpeg, straight-through."""
+        """Run the steps of libjpeg. Each rounding has the gradient of the identity."""
         import tensorflow as tf
 
-        # Cropping to a size that is known only at run time loses the static one.
+        # Slicing to a size that is known only at run time loses the static shape.
         return tf.ensure_shape(self._steps(TensorFlowSteps(), tf.convert_to_tensor(crops)), crops.shape)
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """The same steps."""
+        """Add the nodes of the same steps."""
         return str(self._steps(OnnxSteps(graph), value))
 
     def _steps(self, steps: Steps, crops: Any) -> Any:
@@ -70,12 +71,12 @@ class Jpeg:
         luma = _quantize(steps, steps.channels(colors, 0, 1), quantization_table(_LUMA, self.quality))
         chroma = steps.channels(colors, 1, 3)
         if self.subsampling:
-            # The encoder pads columns before it halves them, and rows (except for an odd one) after.
+            # The encoder pads the columns before it halves them. It pads the rows afterwards, except for an odd row.
             halves = steps.convolve(steps.pad(chroma, 4, 16), _HALVE, _HALVE_ROUNDING, stride=4)
             chroma = steps.crop(steps.unfold(steps.floor(halves), 2), crops, 2, columns=False)
         chroma = _quantize(steps, chroma, quantization_table(_CHROMA, self.quality))
         if self.subsampling:
-            # The decoder knows nothing of the padding.
+            # The decoder removes the padding before it enlarges the chroma planes.
             framed = steps.frame(steps.crop(chroma, crops, 2, columns=True))
             chroma = steps.unfold(steps.floor(steps.convolve(framed, _DOUBLE, _DOUBLE_ROUNDING)), 2)
         luma, chroma = (steps.crop(plane, crops, 1, columns=True) for plane in (luma, chroma))
@@ -84,18 +85,18 @@ class Jpeg:
 
 
 def quantization_table(standard: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
-    """A standard's table (8, 8) at libjpeg's `quality`, for baseline files."""
+    """Scale a quantization table (8, 8) of the standard to libjpeg's `quality`, for baseline files."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((standard * percent + 50) // 100, 1, 255)
 
 
 def _quantize(steps: Steps, planes: Any, table: NDArray[np.int64]) -> Any:
-    """Planes around 0, padded to whole blocks, to the quantized cosine transform and back."""
+    """Pad planes with values around 0 to whole blocks, quantize their cosine transform, and transform them back."""
     squares = steps.fold(steps.pad(planes, 8, 8), 8)
-    # Two more bits are kept between rows and columns; the coefficients are eight times too large.
+    # As in libjpeg, two extra bits are kept between rows and columns, and the coefficients are scaled by eight.
     rows = _transform(steps, _DCT, steps.lines(squares), 11, vertical=False)
     coefficients = _transform(steps, _DCT, rows, 15, vertical=True)
-    # A hair more than the quotient sends ties away from zero and moves no other integer over an edge.
+    # The factor 1 + 2^-16 rounds ties away from zero and does not change the rounding of any other integer.
     quotients = steps.multiply(coefficients, ((1 + 2.0**-16) / (8 * table)).astype(np.float32)[..., None])
     restored = steps.multiply(steps.round(quotients), table.astype(np.float32)[..., None])
     columns = _transform(steps, _DCT.T, restored, 11, vertical=True)
@@ -104,9 +105,10 @@ def _quantize(steps: Steps, planes: Any, table: NDArray[np.int64]) -> Any:
 
 
 def _transform(steps: Steps, matrix: NDArray[np.int64], lines: Any, bits: int, *, vertical: bool) -> Any:
-    """`matrix` times integers, in 2^`bits`ths, rounded with ties up.
+    """Multiply integers by `matrix`, divide by 2^`bits`, and round with ties up.
 
-    The inputs are below 2^13 and the sums up to 2^29, which float32 does not hold: hence two sums of fewer bits.
+    The inputs are below 2^13 and the sums up to 2^29. float32 cannot represent such sums exactly, so the result is
+    computed from two sums with fewer bits.
     """
     coarse = np.rint(matrix / 128)
     fine = steps.transform((matrix / 128 - coarse).astype(np.float32), lines, vertical=vertical)
@@ -116,10 +118,11 @@ def _transform(steps: Steps, matrix: NDArray[np.int64], lines: Any, bits: int, *
 
 
 def _dct() -> NDArray[np.int64]:
-    """The cosine transform of a line of 8 pixels in 8192ths, sqrt(8) times the orthonormal one: (frequency, pixel).
+    """Return the matrix (frequency, pixel) of the cosine transform of 8 pixels, in units of 1/8192.
 
-    Not the nearest integers: they are sums of the 12 rounded constants of Loeffler, Ligtenberg and Moschytz 1989, which
-    is how libjpeg's `islow` multiplies; the other half mirrors this one.
+    It is sqrt(8) times the orthonormal transform. The entries are not the nearest integers. They are sums of the 12
+    rounded constants of Loeffler, Ligtenberg and Moschytz 1989, as in libjpeg's `islow`. The second half of each row
+    mirrors the first.
     """
     half = np.array(
         [
@@ -155,8 +158,9 @@ _LUMA = np.array(
 _CHROMA = np.full((8, 8), 99)
 _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
-# JFIF's colors in 65,536ths, which is how libjpeg rounds them; float32 holds all sums without an error, and a floor
-# behind them rounds (chroma a hair lower, so that no 127.5 becomes 128). Luma and chroma are around 0 here.
+# JFIF's color matrices, rounded to multiples of 1/65,536 as in libjpeg. float32 represents all sums exactly. The sums
+# are rounded with a floor. The offset of chroma is slightly below 0.5, so that 127.5 does not become 128. Luma and
+# chroma are centered at 0 here.
 _ONE = 1 << 16
 
 
@@ -171,23 +175,26 @@ _RGB_ROUNDING = np.full(3, 0.5, np.float32)
 
 
 def _by_plane(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same matrix for both planes of chroma, none mixing with the other; planes are the faster index."""
+    """Return a matrix that applies `matrix` to both chroma planes separately. The plane is the faster index."""
     return np.kron(matrix, np.eye(2, dtype=np.float32)).astype(np.float32)
 
 
 def _halve() -> NDArray[np.float32]:
-    """Means of 2 x 2 pixels as channels (row, column, plane) of 4 x 4 pixels."""
+    """Return a kernel that computes means of 2 x 2 pixels, as channels (row, column, plane) of 4 x 4 pixels."""
     means = np.kron(np.eye(4), np.full(4, 0.25)).reshape(2, 2, 2, 2, 2, 2).transpose(0, 1, 2, 4, 3, 5)
     return _by_plane(means.reshape(4, 16).astype(np.float32)).reshape(8, 4, 4, 2).transpose(0, 3, 1, 2)
 
 
 def _double() -> NDArray[np.float32]:
-    """Twice as many rows and columns as channels (row, column, plane): three parts the nearer, one the farther."""
+    """Return a kernel that doubles rows and columns, as channels (row, column, plane).
+
+    The weights are 3/4 for the nearer pixel and 1/4 for the farther one.
+    """
     line = np.array([[1, 3, 0], [0, 3, 1]]) / 4
     return _by_plane(np.kron(line, line).astype(np.float32)).reshape(8, 3, 3, 2).transpose(0, 3, 1, 2)
 
 
-# libjpeg's alternating rounding, column by column, in the same order of channels.
+# libjpeg alternates the rounding offset from column to column. The offsets are in the same order of channels.
 _HALVE, _HALVE_ROUNDING = _halve(), np.tile(np.repeat([1 / 4, 2 / 4], 2), 2).astype(np.float32)
 _DOUBLE, _DOUBLE_ROUNDING = _double(), np.tile(np.repeat([8 / 16, 7 / 16], 2), 2).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The mean filter, the paper's low-pass defense (section 4)."""
+"""The mean filter: the paper's low-pass defense (section 4)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
+from toolkit.parameters import check, number
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Replaces each pixel by the mean of the `size` x `size` square around it; borders are reflect-101.
+    """Replaces each pixel by the mean of the `size` x `size` square around it.
 
-    An even square reaches one pixel further to the top and left, as OpenCV's does.
+    `size` is from 2 to 31. A square of even size extends one pixel further to the top and left, as in OpenCV. Borders
+    are reflect-101.
     """
 
     name: ClassVar[str] = "mean"
@@ -31,7 +32,7 @@ class Mean:
 
     @property
     def smallest_side(self) -> int:
-        """Of a crop: what is reflected at its border must lie within it."""
+        """The smallest side of a crop. Reflection at the border needs this many pixels."""
         return self.size // 2 + 1
 
     @property
@@ -39,13 +40,13 @@ class Mean:
         return self.size // 2, self.size - 1 - self.size // 2
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """OpenCV's `blur`, crop by crop."""
+        """Apply OpenCV's `blur` to each crop."""
         k = (self.size, self.size)
         blurred = [cv2.blur(crop, k, borderType=cv2.BORDER_REFLECT_101) for crop in crops]
         return np.asarray(blurred, np.float32).reshape(crops.shape)
 
     def tensorflow(self, crops: Any) -> Any:
-        """Reflecting pad and a depthwise convolution; linear, so its gradient is exact."""
+        """Apply a reflection pad and a depthwise convolution. The gradient is exact."""
         import tensorflow as tf
 
         kernel = tf.fill((self.size, self.size, 3, 1), np.float32(1.0 / self.size**2))
@@ -53,7 +54,7 @@ class Mean:
         return tf.nn.depthwise_conv2d(padded, kernel, (1, 1, 1, 1), "VALID")
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """Reflecting Pad and AveragePool, whose own padding treats borders otherwise."""
+        """Add a reflecting Pad and an AveragePool without padding, because its own padding is different."""
         before, after = self._padding
         pads = graph.constant(np.array([0, 0, before, before, 0, 0, after, after], np.int64))
         padded = graph.add("Pad", [value, pads], mode="reflect")

@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
 from toolkit.defenses.windows import onnx_window, tensorflow_window
+from toolkit.parameters import check, number
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Median:
-    """Replaces each pixel by the median of the `size` x `size` square around it (3 or 5), channel by channel.
+    """Replaces each pixel by the median of the `size` x `size` square around it.
 
-    Borders repeat the outermost pixel, because OpenCV's do and offer no choice. The three forms are equal. The
-    gradient goes to the pixel that is the median; among equal pixels, to one of them.
+    The median is computed for each channel separately. `size` is 3 or 5. The border repeats the outermost pixel,
+    because OpenCV supports nothing else. The three forms are equal. The gradient goes to the pixel that is the median,
+    or to one of several equal pixels.
     """
 
     name: ClassVar[str] = "median"
@@ -36,22 +37,22 @@ class Median:
         check(self)
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """OpenCV's `medianBlur`, crop by crop."""
+        """Apply OpenCV's `medianBlur` to each crop."""
         filtered = [cv2.medianBlur(np.ascontiguousarray(crop), self.size) for crop in crops]
         return np.asarray(filtered, np.float32).reshape(crops.shape)
 
     def tensorflow(self, crops: Any) -> Any:
-        """The network on shifted copies."""
+        """Run the median network on shifted copies of the crops."""
         import tensorflow as tf
 
         for _ in range(self.size // 2):
-            # A symmetric pad by one pixel repeats the border; TensorFlow has no such mode for more.
+            # A symmetric pad by one pixel repeats the border. TensorFlow has no mode that repeats it for more pixels.
             crops = tf.pad(crops, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="SYMMETRIC")
         windows = [tensorflow_window(crops, self.size, i, j) for i in range(self.size) for j in range(self.size)]
         return _run_network(windows, tf.minimum, tf.maximum)
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """The network as Min and Max nodes; TopK is 25 times slower."""
+        """Add the median network as Min and Max nodes. TopK would be 25 times slower."""
         pads = graph.constant(np.array([0, 0, self.size // 2, self.size // 2] * 2, np.int64))
         padded = graph.add("Pad", [value, pads], mode="edge")
         windows = [onnx_window(graph, padded, self.size, i, j) for i in range(self.size) for j in range(self.size)]
@@ -60,11 +61,13 @@ class Median:
 
 @cache
 def median_network(count: int) -> tuple[tuple[int, int, bool, bool], ...]:
-    """Compare-exchanges that leave the median of `count` wires on the middle one.
+    """Return a network of compare-exchange steps that moves the median of `count` wires to the middle wire.
 
-    Each is (low, high, keep minimum, keep maximum): the minimum goes to wire `low`, the maximum to wire `high`;
-    what nothing reads later is not kept. This is Batcher's odd-even merge sort (1968), from which everything that
-    the median does not need is taken away.
+    It is Batcher's odd-even merge sort (1968) without the steps that the median does not need.
+
+    Returns:
+        Steps (low, high, keep minimum, keep maximum). The minimum goes to wire `low` and the maximum to wire `high`. A
+        flag is False if no later step reads this wire.
     """
     exchanges = []
     run = 1
@@ -73,7 +76,7 @@ def median_network(count: int) -> tuple[tuple[int, int, bool, bool], ...]:
         while step:
             for start in range(step % run, count - step, 2 * step):
                 for low in range(start, min(start + step, count - step)):
-                    # Only wires of the same pair of sorted runs are merged.
+                    # Merge only wires that belong to the same pair of sorted runs.
                     if low // (2 * run) == (low + step) // (2 * run):
                         exchanges.append((low, low + step))
             step //= 2

@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
+from toolkit.parameters import check, number
 
 _SMALLEST = np.float32(2**-25)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Adds independent Gaussian noise of deviation `sigma` (0.001 to 0.5 of the range), cut off at 0 and 1.
+    """Adds independent Gaussian noise, and clips the result to [0, 1].
 
-    Normal numbers are made of pairs of uniform ones (Box and Muller 1958).
+    The standard deviation `sigma` is from 0.001 to 0.5, as a share of the pixel range. The normal numbers are computed
+    from pairs of uniform numbers (Box and Muller 1958).
     """
 
     name: ClassVar[str] = "noise"
@@ -32,7 +33,7 @@ class Noise:
         check(self)
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
-        """Noise by `uniforms`, values in the order height, width, channel."""
+        """Add noise that is computed with `uniforms`. The numbers are in the order height, width, channel."""
         total = int(np.prod(crops.shape[1:]))
         half = (total + 1) // 2
         u = uniforms(entropy, stream, 2 * half)
@@ -42,7 +43,7 @@ class Noise:
         return np.clip(crops + np.float32(self.sigma) * normal.reshape(crops.shape), 0, 1)
 
     def tensorflow(self, crops: Any, entropy: Any, stream: int) -> Any:
-        """The same numbers."""
+        """Add the same noise."""
         import tensorflow as tf
 
         shape = tf.shape(crops)
@@ -55,7 +56,7 @@ class Noise:
         return tf.clip_by_value(crops + self.sigma * tf.reshape(normal, shape), 0.0, 1.0)
 
     def onnx(self, graph: GraphBuilder, value: str, stream: int) -> str:
-        """The same numbers."""
+        """Add nodes that add the same noise."""
         one, zeros = graph.integer(1), graph.constant(np.array([0], np.int64))
         shape = graph.add("Shape", [value])
         n, c, h, w = (graph.add("Gather", [shape, graph.integer(i)], axis=0) for i in range(4))

@@ -1,4 +1,4 @@
-"""Random pixels dropped and filled in from their neighbors."""
+"""Pixel dropout: random pixels are dropped and filled in from their neighbors."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
+from toolkit.parameters import check, number
 
 _EMPTY = np.float32(1e-6)
 
 
 @dataclass(frozen=True)
 class PixelDropout:
-    """Drops each pixel with probability `share` (0.01 to 0.5) and puts the mean of its kept 3 x 3 neighbors there.
+    """Drops random pixels, and replaces each by the mean of its kept 3 x 3 neighbors.
 
-    A pixel without a kept neighbor becomes black. Borders are reflect-101 (normalized convolution, Knutsson and Westin
-    1993).
+    The probability `share` is from 0.01 to 0.5. A dropped pixel without a kept neighbor becomes black. Borders are
+    reflect-101. The method is normalized convolution (Knutsson and Westin 1993).
     """
 
     name: ClassVar[str] = "pixel-dropout"
@@ -34,7 +34,7 @@ class PixelDropout:
         check(self)
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
-        """OpenCV's `blur` of what is kept, over that of the mask."""
+        """Divide OpenCV's `blur` of the kept pixels by the `blur` of the mask."""
         n, height, width, _ = crops.shape
         kept = (uniforms(entropy, stream, height * width) >= np.float32(self.share)).astype(np.float32)
         result = np.empty_like(crops)
@@ -45,7 +45,7 @@ class PixelDropout:
         return result
 
     def tensorflow(self, crops: Any, entropy: Any, stream: int) -> Any:
-        """The same pixels; linear in the crops."""
+        """Drop the same pixels. The result is linear in the crops, so the gradient is exact."""
         import tensorflow as tf
 
         shape = tf.shape(crops)
@@ -60,7 +60,7 @@ class PixelDropout:
         return mask * crops + (1 - mask) * around
 
     def onnx(self, graph: GraphBuilder, value: str, stream: int) -> str:
-        """The same pixels."""
+        """Add nodes that drop the same pixels."""
         shape = graph.add("Shape", [value])
         n, h, w = (graph.add("Gather", [shape, graph.constant(np.array([i], np.int64))], axis=0) for i in (0, 2, 3))
         scalar = graph.constant(np.array([0], np.int64))

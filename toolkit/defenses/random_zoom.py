@@ -1,4 +1,4 @@
-"""Random resizing: reduced and padded (Xie et al. 2018, arXiv:1711.01991), or cropped and enlarged."""
+"""Random resizing: reduce and pad (Xie et al. 2018, arXiv:1711.01991), or crop and enlarge."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.affine import moved, onnx_moved, tensorflow_moved
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
 from toolkit.defenses.randomness import onnx_uniforms, tensorflow_uniforms, uniforms
+from toolkit.parameters import check, number
 
 
 @dataclass(frozen=True)
 class RandomZoom:
-    """Resizes each crop by a random factor from `smallest` to `largest` and puts it at a random place.
+    """Resizes each crop by a random factor and moves it to a random position.
 
-    Below 1 the whole crop stays visible and the rest is black (resize and pad); above 1 a random part of it is
-    enlarged (crop and rescale). Factors are from 0.5 to 2. Bilinear, without averaging before reducing.
+    The factor is from `smallest` to `largest`, which are from 0.5 to 2. With a factor below 1, the whole crop stays
+    visible and the rest is black (resize and pad). With a factor above 1, a random part of the crop is enlarged (crop
+    and rescale). The interpolation is bilinear, without a low-pass filter.
     """
 
     name: ClassVar[str] = "random-zoom"
@@ -32,16 +33,16 @@ class RandomZoom:
     def __post_init__(self) -> None:
         check(self)
         if self.smallest > self.largest:
-            raise ValueError(f"smallest must not be above largest, not {self.smallest} and {self.largest}")
+            raise ValueError(f"smallest is {self.smallest}; it must not be above largest, which is {self.largest}")
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64], stream: int) -> NDArray[np.float32]:
-        """Tent weights along both axes."""
+        """Resample each crop with tent weights along both axes."""
         u = uniforms(entropy, stream, 3)
         zoom = np.float32(self.smallest) + np.float32(self.largest - self.smallest) * u[:, 0]
         return moved(crops, zoom, (2 * u[:, 1:] - 1) * np.abs(1 - 1 / zoom)[:, None])
 
     def tensorflow(self, crops: Any, entropy: Any, stream: int) -> Any:
-        """The same numbers."""
+        """Resample with the same random numbers."""
         import tensorflow as tf
 
         u = tensorflow_uniforms(entropy, stream, 3)
@@ -49,7 +50,7 @@ class RandomZoom:
         return tensorflow_moved(crops, zoom, (2 * u[:, 1:] - 1) * tf.abs(1 - 1 / zoom)[:, None])
 
     def onnx(self, graph: GraphBuilder, value: str, stream: int) -> str:
-        """The same numbers."""
+        """Add nodes that resample with the same random numbers."""
 
         def number(x: float) -> str:
             return graph.constant(np.array(x, np.float32))

@@ -1,9 +1,9 @@
-"""Random numbers that are the same in NumPy, TensorFlow and ONNX, given the same entropy.
+"""Random numbers that are equal in NumPy, TensorFlow and ONNX for the same entropy.
 
-A deployed graph must not be predictable, and ONNX Runtime's own generator is: sessions of a process share one sequence.
-So every image has an entropy, a number of 62 bits that the host may give, and what a defense draws is a hash of it.
-Integers only, so that the three forms agree to the last bit. The hash is not a cipher: it must not be asked to
-hide its entropy, only to spread it.
+A deployed graph must not be predictable, but ONNX Runtime's own generator is: all sessions of a process share one
+sequence. Every image therefore has an entropy, a number of 62 bits that the host can provide. The draws of a defense
+are a hash of it. The hash uses integers only, so that the three forms agree to the last bit. It is not a cipher: it
+does not hide the entropy.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Products of two numbers below this fit into 63 bits.
+# The product of two numbers below this fits into 63 bits.
 _PRIME = 2**31 - 1
 _MULTIPLIER, _STEP = 48271, 69621
 _ROUNDS = 4
 _FRACTION = 2**24
-# From the entropy of an image's draw to that of its next one.
+# The step from the entropy of one draw of an image to the entropy of the next draw.
 _DRAW = 805459861
 
 
 def uniforms(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.float32]:
-    """Numbers in [0, 1).
+    """Return uniform random numbers in [0, 1).
 
     Args:
-        entropy: (N,), one for each image, from 0 to 2**62.
-        stream: keeps what one defense draws apart from what another does.
-        count: numbers for each image.
+        entropy: (N,), one number from 0 to 2**62 for each image.
+        stream: a number that makes the draws of different defenses independent.
+        count: how many random numbers each image gets.
 
     Returns:
         (N, count) float32, multiples of 2**-24.
@@ -41,7 +41,7 @@ def uniforms(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.
 
 
 def tensorflow_uniforms(entropy: Any, stream: int, count: Any) -> Any:
-    """`uniforms` of a tensor (N,) of int64; `count` may be a tensor as well."""
+    """Compute `uniforms` in TensorFlow. `entropy` is an int64 tensor (N,), and `count` may be a tensor."""
     import tensorflow as tf
 
     low, high = entropy[:, None] % _PRIME, entropy[:, None] // _PRIME % _PRIME
@@ -53,7 +53,16 @@ def tensorflow_uniforms(entropy: Any, stream: int, count: Any) -> Any:
 
 
 def onnx_uniforms(graph: Any, stream: int, count: str) -> str:
-    """Add `uniforms` of the graph's entropy; `count` is an int64 scalar of the graph. Gives (N, count)."""
+    """Add `uniforms` of the graph's entropy to an ONNX graph.
+
+    Args:
+        graph: the `GraphBuilder`.
+        stream: see `uniforms`.
+        count: the name of an int64 scalar.
+
+    Returns:
+        The name of the random numbers (N, count).
+    """
 
     def number(value: int) -> str:
         return str(graph.constant(np.array(value, np.int64)))
@@ -75,13 +84,16 @@ def onnx_uniforms(graph: Any, stream: int, count: str) -> str:
 
 
 def spread(entropy: NDArray[np.int64], draws: int) -> NDArray[np.int64]:
-    """Entropies (draws * N,) for several draws of each image, all first draws first; those are `entropy`'s own."""
+    """Return entropies (draws * N,) for several draws of each image.
+
+    Draw 1 of all images comes first, then draw 2, and so on. Draw 1 has the values of `entropy` (N,).
+    """
     low, high = entropy % _PRIME, entropy // _PRIME
     return (low + _PRIME * ((high + _steps(draws)) % _PRIME)).ravel()
 
 
 def tensorflow_spread(entropy: Any, draws: int) -> Any:
-    """`spread` of a tensor."""
+    """Compute `spread` in TensorFlow."""
     import tensorflow as tf
 
     low, high = entropy % _PRIME, entropy // _PRIME
@@ -89,7 +101,7 @@ def tensorflow_spread(entropy: Any, draws: int) -> Any:
 
 
 def onnx_spread(graph: Any, entropy: str, draws: int) -> str:
-    """Add `spread` behind the value `entropy`."""
+    """Add `spread` of the value `entropy` to an ONNX graph. Return the name of the result."""
     prime = graph.integer(_PRIME)
     low, high = graph.add("Mod", [entropy, prime]), graph.add("Div", [entropy, prime])
     turned = graph.add("Mod", [graph.add("Add", [high, graph.constant(_steps(draws))]), prime])

@@ -1,4 +1,4 @@
-"""Total-variation denoising (Rudin, Osher, Fatemi 1992) by Chambolle's dual projection (2004)."""
+"""Total variation denoising (Rudin, Osher, Fatemi 1992) with Chambolle's dual projection (2004)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
-from toolkit.defenses.parameters import check, number
+from toolkit.parameters import check, number
 
-# The step of the dual ascent. Chambolle proves convergence up to 1/8 and observes it up to 1/4.
+# The step size of the dual ascent. Chambolle proves convergence up to 1/8 and observes it up to 1/4.
 _STEP = 0.125
-# Under the square root, which has no gradient at zero; it moves no pixel by more than 1e-6.
+# Added under the square root, which has no gradient at zero. It changes no pixel by more than 1e-6.
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """Approaches the u that minimizes |u - x|^2 / (2 `weight`) + TV(u), channel by channel.
+    """Denoises each channel by minimizing its total variation.
 
-    TV is isotropic, with forward differences that are zero behind the last pixel. `weight` is from 1e-6
-    (nothing changes) to 10; 0.1 smooths visibly. `iterations`, from 1 to 100, is fixed, so that all forms do the
-    same: they agree to 1e-6. The gradient is that of the iterations.
+    The result approximates the u that minimizes |u - x|^2 / (2 `weight`) + TV(u). TV is isotropic, with forward
+    differences that are zero after the last pixel. `weight` is from 1e-6 (almost no change) to 10. A weight of 0.1
+    smooths visibly. The number of `iterations`, from 1 to 100, is fixed, so that the three forms agree to 1e-6. The
+    gradient is that of the iterations.
     """
 
     name: ClassVar[str] = "total-variation"
@@ -35,16 +36,16 @@ class TotalVariation:
     def __post_init__(self) -> None:
         check(self)
 
-    # With q = weight * p for Chambolle's dual p, an iteration is
+    # With q = weight * p for Chambolle's dual variable p, one iteration is
     #   g = step * gradient(divergence(q) - x);  q = (q + g) / (1 + |g| / weight)
-    # which stays finite for a weight near zero; the result is x - divergence(q).
+    # and the result is x - divergence(q). This form stays finite for a weight near zero.
 
     @property
     def _inverse_weight_squared(self) -> float:
         return 1.0 / self.weight**2
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """All crops at once."""
+        """Run the iterations on all crops at once."""
         down, right = np.zeros_like(crops), np.zeros_like(crops)
         rate, tiny = np.float32(self._inverse_weight_squared), np.float32(_TINY)
         for _ in range(self.iterations):
@@ -56,7 +57,7 @@ class TotalVariation:
         return np.clip(crops - _divergence(down, right), 0, 1)
 
     def tensorflow(self, crops: Any) -> Any:
-        """The same, unrolled."""
+        """Run the same iterations, unrolled."""
         import tensorflow as tf
 
         def differences(value: Any, axis: int) -> Any:
@@ -79,13 +80,14 @@ class TotalVariation:
         return tf.clip_by_value(crops - divergence(down, right), 0.0, 1.0)
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """The same, unrolled; down and right are stacked as six channels, so that a Conv differentiates both."""
+        """Add the same iterations, unrolled. `down` and `right` are stacked as six channels for a single Conv."""
         steps = np.zeros((3, 2, 2, 2), np.float32)
-        # The channels of a group are (down, right).
+        # Each group has the channels (down, right).
         steps[:, 0] = [[-1, 0], [1, 0]]
         steps[:, 1] = [[-1, 1], [0, 0]]
         gradient = graph.constant(steps.reshape(6, 1, 2, 2) * np.float32(_STEP))
-        # The negative adjoint, on an image with a row and a column of zeros before it: this pixel minus the last.
+        # The divergence is the negative adjoint: this pixel minus the previous one. The image is padded with a row and
+        # a column of zeros at the start.
         divergence = graph.constant(np.ascontiguousarray(-steps[:, :, ::-1, ::-1]))
         rate = np.float32(self._inverse_weight_squared)
         squares = graph.constant(np.full((6, 2, 1, 1), rate, np.float32))

@@ -1,4 +1,4 @@
-"""The adaptive Wiener filter (Lee 1980): smooths where the image is flat, leaves it where it is busy."""
+"""The adaptive Wiener filter (Lee 1980), which smooths flat regions and keeps detailed ones."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from toolkit.defenses.base import Backward, GraphBuilder
 from toolkit.defenses.mean import Mean
-from toolkit.defenses.parameters import check, number
+from toolkit.parameters import check, number
 
 
 @dataclass(frozen=True)
 class Wiener:
-    """Pulls each pixel toward the mean of the `size` x `size` square around it, channel by channel.
+    """Moves each pixel toward the mean of the `size` x `size` square around it, more so in flat regions.
 
-    With the square's mean m and variance v, x becomes m + (x - m) max(v - noise, 0) / max(v, noise), which is the
-    formula of `scipy.signal.wiener`; borders are reflect-101, and not SciPy's zeros. `size` is odd, from 3 to 31;
-    `noise` is the variance of the noise to be removed, from 1e-5 to 1 (0.001 is a deviation of 8 of 255 levels).
-    The three forms agree to 3e-5 at the smallest `noise`, and to 5e-6 from 0.001 on.
+    Each channel is filtered separately. With the square's mean m and variance v, x becomes
+    m + (x - m) max(v - noise, 0) / max(v, noise), which is the formula of `scipy.signal.wiener`. Borders are
+    reflect-101 instead of SciPy's zeros. `size` is odd, from 3 to 31. `noise` is the variance of the noise to remove,
+    from 1e-5 to 1; 0.001 is a standard deviation of 8 of 255 levels. The three forms agree to 3e-5 for the smallest
+    `noise`, and to 5e-6 for at least 0.001.
     """
 
     name: ClassVar[str] = "wiener"
@@ -35,11 +36,11 @@ class Wiener:
 
     @property
     def smallest_side(self) -> int:
-        """Of a crop: what is reflected at its border must lie within it."""
+        """The smallest side of a crop. Reflection at the border needs this many pixels."""
         return self.size // 2 + 1
 
     def numpy(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """OpenCV's `blur` for the two local moments."""
+        """Compute the local mean and variance with OpenCV's `blur`, and apply the formula."""
         filtered = [self._filter(crop) for crop in crops]
         return np.asarray(filtered, np.float32).reshape(crops.shape)
 
@@ -48,7 +49,7 @@ class Wiener:
             blurred = cv2.blur(value, (self.size, self.size), borderType=cv2.BORDER_REFLECT_101)
             return np.asarray(blurred, np.float32)
 
-        # Around the middle of the range less of the difference of the two moments is lost.
+        # Centering the range at 0 reduces the rounding error of the difference of the two moments.
         centered = crop - np.float32(0.5)
         mean, noise = blur(centered), np.float32(self.noise)
         variance = blur(centered * centered) - mean * mean
@@ -56,7 +57,7 @@ class Wiener:
         return np.asarray(mean + (centered - mean) * gain + np.float32(0.5), np.float32)
 
     def tensorflow(self, crops: Any) -> Any:
-        """The same with the mean filter's convolutions; the gradient is the true one."""
+        """Apply the same formula with the mean filter's convolutions. The gradient is exact."""
         import tensorflow as tf
 
         blur = Mean(self.size).tensorflow
@@ -67,7 +68,7 @@ class Wiener:
         return mean + (centered - mean) * gain + 0.5
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """The same."""
+        """Add nodes for the same formula."""
         half, noise, zero = (graph.constant(np.array(v, np.float32)) for v in (0.5, self.noise, 0.0))
         centered = graph.add("Sub", [value, half])
         mean = Mean(self.size).onnx(graph, centered)

@@ -1,4 +1,4 @@
-"""A quantized variant beside the verifier that it was made from, on real pairs that it was not calibrated on."""
+"""Quantization: compare a quantized variant with the original on real pairs that were not used for calibration."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Bools, to_unit
 from toolkit.errors import InsufficientError
-from toolkit.export.parity import Parity, compare
 from toolkit.export.quantize import Precision, QuantizedFile, write_quantized
 from toolkit.faces.crops import CropSet
+from toolkit.faces.pairs import PairSet, find_pairs
+from toolkit.pixels import Bools, to_unit
+from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import fmr_fnmr
+from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.latency import latencies
-from toolkit.verifiers.manifest import Manifest, read_manifest
+from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
+from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.scores import distances
 
 
 @dataclass(frozen=True)
 class CleanErrors:
-    """At the manifest's threshold."""
+    """Error rates of clean pairs at the manifest's threshold."""
 
     fnmr: Rate
     fmr: Rate
@@ -32,23 +35,26 @@ class CleanErrors:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What was written, and what it changes; all but the calibration is of the pairs that are left for the report.
+    """The written variant, and how it differs from the original on pairs that were not used for calibration.
 
     Attributes:
-        calibrated_on: crops.
-        cosine_mean: of a crop's two embeddings.
-        cosine_min: the smallest.
-        relative_max: the largest length of an embedding's difference, over the length of the original's embedding.
-        relative_p99: its 99th percentile over crops.
-        parity: largest differences, and flipped decisions.
+        written: the files.
+        to: the precision of the variant.
+        pairs_source: where the pairs come from.
+        calibrated_on: the number of crops used for calibration.
+        cosine_mean: the mean cosine similarity of a crop's two embeddings.
+        cosine_min: the smallest cosine similarity of a crop's two embeddings.
+        relative_max: the largest L2 difference of a crop's two embeddings, relative to the length of the original's.
+        relative_p99: the 99th percentile of this relative difference over crops.
+        parity: the largest absolute differences, and the number of flipped decisions.
         flips: flipped decisions over pairs.
-        before: clean errors of the original.
-        after: clean errors of the variant, at the same threshold.
-        score_difference: the largest of attack scores; None without a detector.
-        alarms: crops that the detector flags in one and not in the other, over crops; None without a detector.
-        latency_ratio: time of a call with one crop (or the fixed batch) over that of the original's call beside it,
-            the median of them.
-        latency_quartiles: the first and the third of those ratios.
+        before: the clean error rates of the original.
+        after: the clean error rates of the variant at the same threshold.
+        score_difference: the largest difference of an attack score; None without a detector.
+        alarms: crops that the detector flags in one variant only, over all crops; None without a detector.
+        latency_ratio: the median ratio of the variant's latency to the original's, measured in adjacent calls with one
+            crop (or the fixed batch size).
+        latency_quartiles: the first and third quartile of these ratios.
     """
 
     written: QuantizedFile
@@ -71,7 +77,12 @@ class QuantizationReport:
 
 @dataclass(frozen=True)
 class Split:
-    """Crops (N, H, W, 3) for calibration, and which of the pairs (n,) show nobody of them."""
+    """A split of a pair set.
+
+    Attributes:
+        calibration: (N, H, W, 3) uint8, the crops for calibration.
+        report: (n,), which pairs show none of the people in `calibration`.
+    """
 
     calibration: NDArray[np.uint8]
     report: Bools
@@ -88,7 +99,10 @@ def run_quantization(
     seed: int,
     repeats: int = 20,
 ) -> QuantizationReport:
-    """Write the variant and compare it with the original.
+    """Write the quantized variant, and compare it with the original.
+
+    See `quantize_verifier` for the arguments. `crops` are the aligned pairs, `pairs_source` describes where they come
+    from, and `repeats` is how often the latency is measured.
 
     Raises:
         InputError: the verifier cannot be quantized or run, or the output cannot be written.
@@ -96,7 +110,8 @@ def run_quantization(
         UsageError: the output's name cannot be used.
     """
     split = split_pairs(crops, calibration if to == "int8" else 0, seed)
-    # With a seed random profiles draw the same in both. What cannot be run is refused before a file is written.
+    # With a seed, random profiles draw the same numbers in both verifiers. The original is loaded first, so that no
+    # file is written if it cannot be run.
     original = RuntimeVerifier(manifest, execution=execution, seed=seed)
     written = write_quantized(manifest, to, output, split.calibration, pairs_source)
     variant = RuntimeVerifier(read_manifest(written.path), execution=execution, seed=seed)
@@ -135,13 +150,13 @@ def run_quantization(
 
 
 def split_pairs(crops: CropSet, count: int, seed: int) -> Split:
-    """Set people apart for calibration, one after the other by chance, until they have `count` crops.
+    """Choose random people for calibration until they have `count` crops.
 
-    A pair is reported on only if neither of its sides shows one of them; where pairs name no identities, every image is
-    taken for a person of its own.
+    A pair is used for the report only if neither image shows one of these people. If pairs have no identities, each
+    image counts as a separate person.
 
     Raises:
-        InsufficientError: no pair is left.
+        InsufficientError: no pair is left for the report.
     """
     person = {}
     for pair in crops.pairs:
@@ -161,8 +176,8 @@ def split_pairs(crops: CropSet, count: int, seed: int) -> Split:
     report = np.array([not {person[p.probe], person[p.reference]} & apart for p in crops.pairs], np.bool_)
     if not report.any():
         raise InsufficientError(
-            f"no pair is left besides the {len(apart)} people of the calibration; lower --calibration, or "
-            "give more pairs"
+            f"no pair is left without the {len(apart)} people used for calibration; lower --calibration, or give more "
+            "pairs"
         )
     return Split(crops.images[sorted(chosen)[:count]], report)
 
@@ -173,3 +188,35 @@ def _clean_errors(
     d = distances(manifest.decision.metric, embeddings[index[:, 0]], embeddings[index[:, 1]])
     fmr, fnmr = fmr_fnmr(d, genuine, manifest.decision.threshold)
     return CleanErrors(fnmr, fmr)
+
+
+def quantize_verifier(
+    model: str | Path | Manifest,
+    output: str | Path,
+    precision: Precision = "int8",
+    pairs: PairSet | Path | str | None = None,
+    *,
+    calibration: int = 32,
+    seed: int = 0,
+    execution: Execution | None = None,
+    progress: Progress = SILENT,
+) -> QuantizationReport:
+    """Write an int8 or fp16 variant of a verifier, hardened or not, and compare the two on real pairs.
+
+    Args:
+        model: a shipped model's name, an .onnx file with a manifest beside it, a `model.toml`, or a manifest.
+        output: the .onnx file to write.
+        precision: fp16, or int8 (static, per channel, calibrated).
+        pairs: pairs from `load_pairs`, or their path. The default is the generated faces of the toolkit.
+        calibration: the number of crops for the calibration of int8. The people in them are left out of the comparison.
+        seed: the seed for the choice of calibration crops.
+        execution: how ONNX Runtime runs both verifiers.
+        progress: shows how many faces are aligned.
+
+    Raises:
+        SixpixelsError: the model cannot be quantized, or the pairs cannot be used or are too few.
+    """
+    manifest, chosen = find_manifest(model), find_pairs(pairs)
+    crops = crop_for(manifest, chosen, progress)
+    ran = execution or Execution()
+    return run_quantization(manifest, precision, Path(output), crops, chosen.source, calibration, ran, seed)

@@ -1,4 +1,4 @@
-"""A denoiser's Keras weights to ONNX, for batches and sides of any size."""
+"""Export of a denoiser's Keras weights to ONNX, for any batch size and image size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from toolkit.defenses.denoiser import DenoiserManifest, tensorflow_denoiser
 from toolkit.errors import InputError
 from toolkit.export.onnx_export import convert
 from toolkit.files import sha256, write_bytes
-from toolkit.verifiers.quiet import import_tensorflow
+from toolkit.quiet import import_tensorflow
 
-# Batch, height and width of the images that parity is measured on: the usual crop, odd sides, and a single row.
+# Batch size, height and width of the images for the parity check: a common crop size, odd sides, and a single row.
 _CHECKED = ((4, 160, 160), (2, 75, 131), (1, 1, 40))
 
 
 @dataclass(frozen=True)
 class DenoiserExport:
-    """What was written, and the largest difference to TensorFlow on images in [0, 1]."""
+    """The written file, and its largest absolute difference from TensorFlow on images in [0, 1]."""
 
     path: Path
     sha256: str
@@ -28,7 +28,9 @@ class DenoiserExport:
 
 
 def export_denoiser(manifest: DenoiserManifest, output: Path, opset: int = 17) -> DenoiserExport:
-    """Export the weights that `manifest` names to `output`: float32 (N, 3, H, W), RGB in [0, 1], to the same.
+    """Export the weights that `manifest` names to an ONNX file.
+
+    The file maps crops float32 (N, 3, H, W), RGB in [0, 1], to denoised crops of the same shape.
 
     Raises:
         InputError: the weights cannot be loaded or converted, or the output cannot be written.

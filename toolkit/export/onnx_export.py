@@ -1,4 +1,4 @@
-"""ONNX out: a checkpoint through tf2onnx to a checked, self-describing file."""
+"""Export of a checkpoint to a checked ONNX file with tf2onnx."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import onnx
 from toolkit import __version__
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import sha256, sha256_of, write_bytes
+from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.manifest import Manifest
-from toolkit.verifiers.quiet import import_tensorflow
 
-# Constants below this are not worth a Cast.
+# Constants with fewer values than this are not stored as float16, because it would save too little.
 _SMALLEST_COMPACT = 1024
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written."""
+    """The written files: the model, its manifest, the SHA-256 of the model, and its operator set."""
 
     path: Path
     manifest: Path
@@ -32,17 +32,18 @@ class ExportResult:
 
 
 def export_onnx(manifest: Manifest, output: Path, opset: int = 17) -> ExportResult:
-    """Export `manifest`'s checkpoint to `output`, with a manifest beside it.
+    """Export the checkpoint of `manifest` to the ONNX file `output`, with a manifest beside it.
 
-    The file takes what the checkpoint takes, in batches of any size. Manifest, hash of the checkpoint and tool
-    versions are in its metadata. Constants that float16 holds without loss are stored so, and cast in the graph.
+    The file has the same input as the checkpoint and accepts any batch size. Its metadata contain the manifest, the
+    hash of the checkpoint, and the versions of the tools. Constants that float16 represents exactly are stored as
+    float16 and cast in the graph.
 
     Raises:
         InputError: the checkpoint cannot be loaded or converted, or the output cannot be written.
         UnavailableError: there is no checkpoint, or TensorFlow or tf2onnx is not installed.
     """
     if manifest.checkpoint is None:
-        raise UnavailableError(f"{manifest.path}: names no [checkpoint] to export")
+        raise UnavailableError(f"{manifest.path}: has no [checkpoint]; add one to export it")
     if output.suffix != ".onnx":
         raise InputError(f"{output}: the name of an exported model must end in .onnx")
     tf = import_tensorflow()
@@ -73,25 +74,27 @@ def convert(
     *,
     channels_first: bool = False,
 ) -> bytes:
-    """Convert a `tf.function` that returns a dict of outputs; check, compact and serialize the model.
+    """Convert a `tf.function` to ONNX. Check, compact and serialize the model.
 
     Args:
-        function: compiled for `signature`, with one output.
+        function: a `tf.function` for `signature` that returns a dictionary with one output.
         signature: one `tf.TensorSpec`, whose first dimension is the batch.
-        opset: ONNX operator set.
-        origin: metadata of where the weights come from, beside the versions of the tools.
-        source: what is converted, for messages.
-        channels_first: images go in and come out as (N, C, H, W), though the function has channels last.
+        opset: the ONNX operator set.
+        origin: metadata about the origin of the weights. The versions of the tools are added.
+        source: the converted file, for error messages.
+        channels_first: the model takes and gives images (N, C, H, W), although the function has the channels last.
 
     Raises:
-        InputError: tf2onnx cannot convert it.
+        InputError: tf2onnx cannot convert the function.
         UnavailableError: tf2onnx is not installed.
     """
     tf = import_tensorflow()
     try:
         import tf2onnx
     except ImportError as error:
-        raise UnavailableError('tf2onnx is not installed: pip install "sixpixels[tensorflow]"') from error
+        raise UnavailableError(
+            'this needs tf2onnx, which is not installed: pip install "sixpixels[tensorflow]"'
+        ) from error
     turned = {"inputs_as_nchw": [signature[0].name], "outputs_as_nchw": ["output"]} if channels_first else {}
     try:
         model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset, **turned)
@@ -117,7 +120,7 @@ def convert(
 
 
 def _compact(graph: onnx.GraphProto) -> None:
-    """Store float32 constants that float16 holds exactly as float16 with a Cast; ONNX Runtime folds it away."""
+    """Store float32 constants as float16 with a Cast if this is exact. ONNX Runtime removes the Cast when it loads."""
     casts = []
     for tensor in graph.initializer:
         value = onnx.numpy_helper.to_array(tensor)
@@ -135,7 +138,7 @@ def _compact(graph: onnx.GraphProto) -> None:
 
 
 def _write_manifest(manifest: Manifest, output: Path) -> Path:
-    """A manifest for the exported file; it keeps the checkpoint only where that lies below the file's folder."""
+    """Write a manifest for the exported file. It keeps the checkpoint only if it is inside the file's folder."""
     import tomlkit
 
     document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))

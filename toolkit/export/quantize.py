@@ -1,4 +1,4 @@
-"""Smaller numbers: a verifier's fp16 and int8 variants, made by ONNX Runtime's own tools."""
+"""Quantization of verifiers to fp16 and int8 with ONNX Runtime's tools."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import to_unit
 from toolkit.defenses.base import opset_of, with_opset
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
+from toolkit.pixels import to_unit
 from toolkit.profiles.harden import PREFIX, checked_graph
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
@@ -29,7 +29,7 @@ from toolkit.verifiers.runtime import read_model
 Precision = Literal["int8", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-# Scales per channel are an attribute of QuantizeLinear from opset 13 on.
+# Since opset 13, QuantizeLinear supports a scale per channel.
 _OLDEST_OPSET = 13
 _QUANTIZED = ("Conv", "Gemm", "MatMul")
 _DONE = {
@@ -42,7 +42,7 @@ _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 @dataclass(frozen=True)
 class QuantizedFile:
-    """What `write_quantized` wrote."""
+    """The files that `write_quantized` wrote: the model, its manifest, its SHA-256, and the sizes before and after."""
 
     path: Path
     manifest: Path
@@ -54,14 +54,14 @@ class QuantizedFile:
 def write_quantized(
     manifest: Manifest, precision: Precision, output: Path, calibration: NDArray[np.uint8], source: str
 ) -> QuantizedFile:
-    """Write a variant with the same input, output and threshold, and a manifest beside it.
+    """Write a quantized variant with the same input, output and threshold, and a manifest beside it.
 
     Args:
         manifest: the verifier, hardened or not.
         precision: see `quantized`.
-        output: the .onnx file.
-        calibration: crops (N, H, W, 3) for the ranges of int8; fp16 needs none.
-        source: where the crops come from, for the provenance.
+        output: the .onnx file to write.
+        calibration: (N, H, W, 3) uint8, crops to calibrate the ranges of int8; not used for fp16.
+        source: where the crops come from, for the manifest's provenance.
 
     Raises:
         InputError: the verifier cannot be quantized, or the output cannot be written.
@@ -72,7 +72,7 @@ def write_quantized(
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: the name of a quantized verifier must end in .onnx")
     if output.resolve() == manifest.model.resolve():
-        raise UsageError(f"{output}: is the verifier itself; write the quantized one elsewhere")
+        raise UsageError(f"{output}: is the verifier itself; choose another name for the quantized verifier")
     model = read_model(manifest)
     proto = quantized(model, manifest, precision, calibration)
     how = f"{precision} by ONNX Runtime {onnxruntime.__version__}"
@@ -83,7 +83,7 @@ def write_quantized(
     document["model"]["file"] = output.name
     document["model"].pop("sha256", None)
     document["model"]["provenance"] = f"{manifest.provenance}; {how}"
-    # The checkpoint is of the verifier with its own numbers.
+    # The checkpoint belongs to the original verifier.
     document.pop("checkpoint", None)
     metadata = {p.key: p.value for p in proto.metadata_props if not p.key.startswith("onnx.")}
     metadata |= {"sixpixels.manifest": tomlkit.dumps(document), "sixpixels.quantized": how}
@@ -101,15 +101,16 @@ def write_quantized(
 def quantized(
     model: bytes, manifest: Manifest, precision: Precision, calibration: NDArray[np.uint8]
 ) -> onnx.ModelProto:
-    """A variant of a serialized verifier that takes and gives float32.
+    """Quantize a serialized verifier. Its input and output stay float32.
 
-    int8 is static, in QDQ form, 8 bits unsigned for weights (a scale for each channel) and activations (the range seen
-    on `calibration`), of Conv, Gemm and MatMul. fp16 is of everything. The nodes of a profile (named `sixpixels/...`)
-    keep float32 in both, and see the input as it is, so that the defense is exactly the one that was audited.
+    int8 is static quantization of Conv, Gemm and MatMul in QDQ form. Weights are unsigned with one scale per channel.
+    Activations are unsigned with the range that they have on `calibration`. fp16 converts all operators. In both cases
+    the nodes of a profile (named `sixpixels/...`) stay float32 and get the unchanged input, so that the defense is
+    exactly the audited one.
 
     Raises:
-        InputError: the model is nothing that `checked_graph` takes, is quantized already, has nothing to quantize, or
-            ONNX Runtime's tools fail on it; or there are no crops to calibrate on.
+        InputError: `checked_graph` rejects the model, it is already quantized, it has nothing to quantize, ONNX
+            Runtime's tools fail on it, or there are no crops for calibration.
     """
     where = manifest.model
     proto = checked_graph(model, manifest)
@@ -117,29 +118,29 @@ def quantized(
         proto = with_opset(proto, _OLDEST_OPSET, str(where))
     _unfold_constants(proto.graph)
     if _is_quantized(proto.graph):
-        raise InputError(f"{where}: is quantized already; give the verifier that it was made from")
+        raise InputError(f"{where}: is quantized already; give the original verifier")
     for node in proto.graph.node:
-        # Nodes are chosen by name below.
+        # The tools below select nodes by name, so every node needs one.
         node.name = node.name or f"{node.output[0]}#"
     mine = [node for node in proto.graph.node if not node.name.startswith(PREFIX)]
     if not any(node.op_type in _QUANTIZED for node in mine):
-        raise InputError(f"{where}: has no {', '.join(_QUANTIZED)} to quantize")
+        raise InputError(f"{where}: has no {', '.join(_QUANTIZED)} to quantize; use it without quantization")
     if precision == "int8" and not len(calibration):
-        raise InputError(f"{where}: int8 needs crops to calibrate on; give --pairs")
+        raise InputError(f"{where}: int8 needs crops for calibration; give --pairs")
     try:
         if precision == "fp16":
             return _fp16(proto, [node.name for node in proto.graph.node if node.name.startswith(PREFIX)])
         return _int8(proto, [n.name for n in mine if n.op_type in _QUANTIZED], _Reader(proto, manifest, calibration))
-    except Exception as error:  # the tools, and the sessions of the calibration, raise a dozen unrelated types
+    except Exception as error:  # the tools raise a dozen unrelated types
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{where}: ONNX Runtime's tools cannot make it {precision} ({reason})") from error
+        raise InputError(f"{where}: ONNX Runtime's tools cannot convert it to {precision} ({reason})") from error
 
 
 def _fp16(proto: onnx.ModelProto, defense: list[str]) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    # These have half-precision forms since opset 13; in float32 each would cost two casts.
+    # Max and Min support float16 since opset 13. In float32 each of them would need two casts.
     blocked = [op for op in DEFAULT_OP_BLOCK_LIST if op not in {"Max", "Min"}]
     with _quiet():
         half: onnx.ModelProto = convert_float_to_float16(
@@ -151,9 +152,10 @@ def _fp16(proto: onnx.ModelProto, defense: list[str]) -> onnx.ModelProto:
 
 
 def _skip_round_trips(graph: onnx.GraphProto) -> None:
-    """Take float32 values from one float32 node to the next as they are.
+    """Remove pairs of casts from float32 to float16 and back between two float32 nodes.
 
-    The converter sends every value through float16, one cast for each node that takes it, all of one name.
+    The converter casts every value to float16. It adds one cast for each consumer, and all these casts have the same
+    name.
     """
     halved = {n.output[0]: n.input[0] for n in graph.node if _casts(n, _HALF)}
     back = {n.output[0]: halved[n.input[0]] for n in graph.node if _casts(n, _FLOAT) and n.input[0] in halved}
@@ -161,7 +163,8 @@ def _skip_round_trips(graph: onnx.GraphProto) -> None:
         for i, name in enumerate(node.input):
             node.input[i] = back.get(name, name)
     ends = {value.name for value in graph.output}
-    # Of casts of one name one stays; each end of a chain that nobody takes uncovers the next.
+    # Keep one of several casts with the same output. Then remove unused casts repeatedly, because removing one may
+    # leave the cast before it unused.
     nodes = list({node.output[0]: node for node in graph.node}.values())
     while True:
         used = {name for node in nodes for name in node.input} | ends
@@ -176,7 +179,7 @@ def _skip_round_trips(graph: onnx.GraphProto) -> None:
 def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    # The quantizer warns where it does not find the mark of its own preparation; what that does is done above.
+    # Without this mark, the quantizer warns that its own preprocessing is missing. That preprocessing is done above.
     proto = onnx.shape_inference.infer_shapes(proto)
     proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -189,7 +192,7 @@ def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.Mod
             op_types_to_quantize=list(_QUANTIZED),
             nodes_to_quantize=nodes,
             per_channel=True,
-            # Signed weights saturate in the 16-bit sums of x86 processors without VNNI.
+            # Signed weights overflow the 16-bit sums of x86 processors without VNNI.
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QUInt8,
         )
@@ -197,9 +200,9 @@ def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.Mod
 
 
 class _Reader:
-    """Crops for ONNX Runtime's calibration, which asks for one batch after the other.
+    """Provides crops for ONNX Runtime's calibration, batch by batch.
 
-    Where the graph fixes the size of a batch, the last is filled up with its last crop.
+    If the graph fixes the batch size, the last batch is filled up with its last crop.
     """
 
     def __init__(self, proto: onnx.ModelProto, manifest: Manifest, crops: NDArray[np.uint8]) -> None:
@@ -212,7 +215,7 @@ class _Reader:
         self.crops = np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """A feed, or None behind the last; a random profile draws the same at every calibration."""
+        """Return the next batch, or None after the last one. A random profile draws the same in every calibration."""
         batch = to_unit(self.crops[self.at : self.at + self.size])
         self.at += self.size
         if not len(batch):
@@ -222,7 +225,10 @@ class _Reader:
 
 
 def _unfold_constants(graph: onnx.GraphProto) -> None:
-    """Make of constants that are nodes, or stored in float16 with a Cast, float32 ones that the converters know."""
+    """Convert constant nodes and constants stored as float16 with a Cast to float32 initializers.
+
+    The converters support only such initializers.
+    """
     constants = [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"]
     for node in constants:
         graph.initializer.append(node.attribute[0].t)
@@ -240,7 +246,7 @@ def _unfold_constants(graph: onnx.GraphProto) -> None:
 
 
 def _is_quantized(graph: onnx.GraphProto) -> bool:
-    """Whether the verifier has integer operators or half-precision values; a profile may store its constants so."""
+    """Return whether the verifier has integer operators or float16 values. A profile's own constants do not count."""
     halves = (tensor.data_type == _HALF and not tensor.name.startswith(PREFIX) for tensor in graph.initializer)
     return any(halves) or any(node.op_type in _DONE or _casts(node, _HALF) for node in graph.node)
 
@@ -258,7 +264,7 @@ def _remove(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the converters' advice on the root logger."""
+    """Suppress the warnings that the converters write to the root logger."""
     log = getLogger()
     level = log.level
     log.setLevel(ERROR)

@@ -1,4 +1,4 @@
-"""An export and its parity, on every provider that this machine really has."""
+"""Export a checkpoint, and compare it with the original on every execution provider that works on this machine."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from toolkit.attacks.base import to_unit
 from toolkit.errors import UnavailableError
 from toolkit.export.onnx_export import ExportResult, export_onnx
-from toolkit.export.parity import Parity, compare
 from toolkit.faces.crops import CropSet
-from toolkit.verifiers.manifest import Manifest, read_manifest
+from toolkit.faces.pairs import PairSet, find_pairs
+from toolkit.pixels import to_unit
+from toolkit.progress import SILENT, Progress
+from toolkit.verifiers.crops import crop_for
+from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
+from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
-# Without real crops, noise still shows a wrong graph, though it cannot show a flipped decision.
+# Without real crops, the comparison uses noise. It reveals a wrong graph, but not flipped decisions.
 _NOISE_CROPS = 8
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how it compares with the original on each working provider."""
+    """The written files, and a comparison with the original on each working provider.
+
+    `real_crops` is False if the comparison used noise.
+    """
 
     result: ExportResult
     parities: tuple[Parity, ...]
@@ -30,7 +36,13 @@ class ExportReport:
 
 
 def run_export(manifest: Manifest, output: Path, crops: CropSet | None, opset: int) -> ExportReport:
-    """Export `manifest`'s checkpoint to `output` and compare it with the original.
+    """Export the checkpoint of `manifest` to `output`, and compare it with the original.
+
+    Args:
+        manifest: the verifier.
+        output: the .onnx file to write.
+        crops: the crops to compare on; None uses noise.
+        opset: the ONNX operator set.
 
     Raises:
         SixpixelsError: the checkpoint cannot be loaded or exported, or the file cannot be written.
@@ -54,3 +66,28 @@ def run_export(manifest: Manifest, output: Path, crops: CropSet | None, opset: i
             continue  # listed by ONNX Runtime, but not working on this machine
         parities.append(compare(verifier.embed(images), original, index, manifest.decision, verifier.provider))
     return ExportReport(result, tuple(parities), crops is not None)
+
+
+def export_verifier(
+    model: str | Path | Manifest,
+    output: str | Path,
+    pairs: PairSet | Path | str | None = None,
+    *,
+    opset: int = 17,
+    progress: Progress = SILENT,
+) -> ExportReport:
+    """Export a model's original checkpoint to ONNX, and compare the two on every provider of this machine.
+
+    Args:
+        model: a shipped model's name, a `model.toml`, or a manifest; it must name a checkpoint.
+        output: the .onnx file to write.
+        pairs: real pairs, to compare embeddings and decisions. None compares embeddings of noise only.
+        opset: the ONNX operator set, 13 to 18.
+        progress: shows how many faces are aligned.
+
+    Raises:
+        SixpixelsError: the checkpoint cannot be loaded or exported, or the file cannot be written.
+    """
+    manifest = find_manifest(model)
+    crops = None if pairs is None else crop_for(manifest, find_pairs(pairs), progress)
+    return run_export(manifest, Path(output), crops, opset)

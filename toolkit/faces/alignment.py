@@ -1,4 +1,7 @@
-"""Alignment of faces: five landmarks, from a file or from MTCNN, and the similarity that takes them to a template."""
+"""Face alignment: find five landmarks, and compute the similarity transform that maps them to a template.
+
+The landmarks come from a file or from MTCNN.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from toolkit.errors import InputError, UnavailableError
 from toolkit.faces.images import read_image
 from toolkit.files import write_bytes
+from toolkit.quiet import import_tensorflow
 
 Points = NDArray[np.float64]
 
@@ -28,9 +32,9 @@ _DETECTED_SIDE = 1024
 
 
 def similarity_transform(points: Points, template: Points) -> Points | None:
-    """Least-median similarity (2, 3) that takes `points` (5, 2) to `template` (5, 2); None where there is none.
+    """Return the similarity transform (2, 3) that maps `points` (5, 2) to `template` (5, 2); None if there is none.
 
-    Least median of squares, so that one badly placed landmark does not turn the crop.
+    The fit is least median of squares, so that one badly placed landmark does not rotate the crop.
     """
     matrix, _ = cv2.estimateAffinePartial2D(
         np.asarray(points, np.float64), np.asarray(template, np.float64), method=cv2.LMEDS
@@ -39,12 +43,16 @@ def similarity_transform(points: Points, template: Points) -> Points | None:
 
 
 def read_landmarks(path: Path) -> dict[str, Points | None]:
-    """Landmarks by image name from a CSV with the columns image, confidence and x and y of the five `PARTS`.
+    """Read landmarks from a CSV file.
 
-    Points are (5, 2) in pixels of the image; None where the confidence is 0, which means that no face was found.
+    The columns are `image`, `confidence`, and `PART_x` and `PART_y` for each of the five `PARTS`.
+
+    Returns:
+        Points (5, 2) in image pixels (x, y), by image name. The value is None if the confidence is 0, which means that
+        no face was found.
 
     Raises:
-        InputError: the file cannot be read, or a line is broken.
+        InputError: the file cannot be read, or a line is not valid.
     """
     try:
         size = path.stat().st_size
@@ -52,7 +60,7 @@ def read_landmarks(path: Path) -> dict[str, Points | None]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     if size > _LARGEST_FILE:
-        raise InputError(f"{path}: larger than {_LARGEST_FILE >> 20} MB; this is no list of landmarks")
+        raise InputError(f"{path}: is larger than {_LARGEST_FILE >> 20} MB; this is not a list of landmarks")
     landmarks: dict[str, Points | None] = {}
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
@@ -63,25 +71,34 @@ def read_landmarks(path: Path) -> dict[str, Points | None]:
                 raise ValueError("a number is not finite")  # noqa: TRY301
             landmarks[row["image"]] = points if confidence > 0 else None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}:{rows.line_num}: is not a line of landmarks ({error})") from error
+        raise InputError(f"{path}:{rows.line_num}: is not a valid line of landmarks ({error})") from error
     return landmarks
 
 
 def default_cache() -> Path:
-    """Where detected landmarks are kept: $SIXPIXELS_CACHE, or sixpixels in the user's cache folder."""
+    """Return the folder that caches detected landmarks: $SIXPIXELS_CACHE, or ~/.cache/sixpixels."""
     base = os.environ.get("SIXPIXELS_CACHE")
     return Path(base) if base else Path.home() / ".cache" / "sixpixels"
 
 
 class LandmarkFinder:
-    """Finds the five points of the faces of a pair set.
+    """Finds the five landmarks of the faces in a pair set.
 
-    From `landmarks.csv` in the set's root or in the folder above it, if there is one; what it does not name is
-    found by MTCNN (Zhang et al. 2016), whose answers are kept on disk under the hash of the image.
+    The landmarks come from `landmarks.csv` in the pair set's root or in its parent folder. MTCNN (Zhang et al. 2016)
+    detects the landmarks of images that this file does not contain. Detections are cached on disk by the hash of the
+    image.
     """
 
     def __init__(self, root: Path, cache: Path | None = None) -> None:
-        """`root` is the pair set's; `cache` defaults to `default_cache`."""
+        """Read the landmarks file, if there is one.
+
+        Args:
+            root: the folder of the pair set.
+            cache: the folder for cached detections. The default is `default_cache()`.
+
+        Raises:
+            InputError: the landmarks file cannot be read.
+        """
         self._root = root
         self._cache = (cache or default_cache()) / "landmarks"
         self._detector: Any = None
@@ -92,11 +109,11 @@ class LandmarkFinder:
                 break
 
     def points(self, name: str) -> Points | None:
-        """The (5, 2) points of image `name` in its pixels, or None where no face is found.
+        """Return the landmarks (5, 2) of image `name` in its pixels (x, y); None if it has no face.
 
         Raises:
             InputError: the image cannot be read.
-            UnavailableError: a face must be detected, and MTCNN is not installed.
+            UnavailableError: the face must be detected, but MTCNN is not installed.
         """
         if name in self._known:
             return self._known[name]
@@ -110,8 +127,8 @@ class LandmarkFinder:
             stored = json.loads(cached.read_text())["points"]
             points = None if stored is None else np.array(stored, np.float64).reshape(5, 2)
             if points is not None and not np.isfinite(points).all():
-                raise ValueError  # noqa: TRY301 - damaged like any other
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: detected anew
+                raise ValueError  # noqa: TRY301 - treated like any other damage
+        except (OSError, ValueError, KeyError, TypeError):  # the cached file is missing or damaged
             points = self._detect(image)
             content = {"points": None if points is None else points.tolist()}
             write_bytes(cached, json.dumps(content).encode())
@@ -119,20 +136,23 @@ class LandmarkFinder:
         return points
 
     def _detect(self, path: Path) -> Points | None:
-        """MTCNN; of several faces the one that is largest for its distance from the image's center."""
+        """Detect landmarks (5, 2) with MTCNN. Return None if there is no face.
+
+        If there are several faces, large faces near the center of the image are preferred.
+        """
         if self._detector is None:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             try:
+                import_tensorflow()
                 from mtcnn import MTCNN
-            except ImportError as error:
+            except (ImportError, UnavailableError) as error:
                 raise UnavailableError(
-                    f"{path}: a face must be found, which needs MTCNN; "
+                    f"{path}: face detection needs MTCNN, which is not installed; "
                     'pip install "sixpixels[tensorflow]", or put a landmarks.csv beside the pairs'
                 ) from error
             self._detector = MTCNN()
         image = read_image(path)
         scale = min(1.0, _DETECTED_SIDE / max(image.shape))
-        if scale < 1:  # the pyramid of a huge image would take gigabytes
+        if scale < 1:  # MTCNN's image pyramid would take gigabytes of memory for a huge image
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
         center = np.array(image.shape[1::-1]) / 2
 

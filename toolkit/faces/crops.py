@@ -1,4 +1,4 @@
-"""Crops: every distinct image of a pair set, aligned once."""
+"""Crops: align every distinct image of a pair set once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolkit.faces.rows import Rows, gather_rows
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A pair that cannot be used, and why."""
+    """A pair that cannot be used, and the reason."""
 
     pair: Pair
     reason: str
@@ -27,17 +27,18 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class CropSet:
-    """Aligned crops and the pairs that they form.
+    """Aligned crops and their pairs.
 
     Attributes:
-        images: (M, H, W, 3) uint8, RGB; in memory, or on disk where there may be many.
-        names: M names of images.
-        pairs: n pairs.
-        index: (n, 2), the places of each pair's probe and reference in `images`.
-        left_out: pairs without a face; never silently replaced.
-        template: where the five points lie in a crop, x and y in pixels; None where images were crops already.
-        gallery: (G,), the places of the enrolled people's crops, where every probe is held against all of them and not
-            against the reference of its pair; None for ordinary pairs.
+        images: (M, H, W, 3) uint8, RGB; in memory, or on disk for large pair sets.
+        names: the names of the M images.
+        pairs: the n usable pairs.
+        index: (n, 2), the indices of each pair's probe and reference in `images`.
+        left_out: the pairs in which no face was found. They are never replaced.
+        template: the positions (x, y) of the five landmarks in a crop, in pixels; None if the images were crops
+            already.
+        gallery: (G,), the indices of the enrolled people's crops, for identification: every probe is compared with
+            the whole gallery instead of the reference of its pair. None for ordinary pairs.
     """
 
     images: NDArray[np.uint8] | Rows
@@ -62,15 +63,15 @@ def crop_pairs(
 
     Args:
         pairs: the pairs.
-        width: of a crop, in pixels.
-        height: of a crop, in pixels.
-        template: where the five points lie in a crop; None where images are crops already.
-        finder: finds the points; by default one for the pair set's root.
-        progress: called with the images done and the images there are.
-        spill: a folder on whose disk the crops lie while they are needed; None keeps them in memory.
+        width: the width of a crop in pixels.
+        height: the height of a crop in pixels.
+        template: the positions (x, y) of the five landmarks in a crop; None if the images are crops already.
+        finder: finds the landmarks. The default is a finder for the pair set's root.
+        progress: called with the number of images done and the total number of images.
+        spill: a folder for a temporary file of the crops; None keeps the crops in memory.
 
     Raises:
-        InputError: an image cannot be read, or is not of the crop's size where there is no template.
+        InputError: an image cannot be read, or there is no template and an image does not have the crop's size.
         InsufficientError: no pair is left.
     """
     names = list(dict.fromkeys(name for pair in pairs.pairs for name in (pair.probe, pair.reference)))
@@ -112,8 +113,8 @@ def _crop(
         image = read_image(pairs.root / name)
         if image.shape != (height, width, 3):
             raise InputError(
-                f"{pairs.root / name}: is {image.shape[1]} x {image.shape[0]}, but the manifest has no [alignment] and "
-                f"takes crops of {width} x {height}"
+                f"{pairs.root / name}: is {image.shape[1]} x {image.shape[0]}, but the verifier takes crops of "
+                f"{width} x {height}; add [alignment] to the manifest, or crop the images"
             )
         return image
     points = finder.points(name)

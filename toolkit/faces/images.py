@@ -1,4 +1,4 @@
-"""Safe decoding: an image is read exactly as a verifier would get it, or refused with a reason."""
+"""Safe image decoding: read an image exactly as a verifier would receive it, or reject it with a reason."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 _LARGEST_FILE = 64 << 20
 _LARGEST_IMAGE = 50_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Markers of a JPEG that have no length and no content.
+# JPEG markers without a length field and content.
 _BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 _FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _CONVERT = "convert it to 8-bit RGB"
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode a JPEG or PNG to (H, W, 3) uint8, RGB, turned as its EXIF orientation says.
+    """Decode a JPEG or PNG file to (H, W, 3) uint8, RGB. The EXIF orientation is applied.
 
-    Nothing is converted silently, because an audit must see what the verifier would see: gray, transparent,
-    16-bit and truncated images are refused.
+    Gray, transparent, 16-bit and truncated images are rejected instead of converted, because an audit must see the
+    same image as the verifier. Sizes are checked before the image is decoded.
 
     Raises:
-        InputError: one line with the path and the reason. Sizes are checked before anything is decoded.
+        InputError: the file cannot be read or used. The message has the path and the reason.
     """
     try:
         size = path.stat().st_size
         if size > _LARGEST_FILE:
-            raise InputError(f"{path}: {size >> 20} MB, larger than the {_LARGEST_FILE >> 20} MB limit for an image")
+            raise InputError(f"{path}: is {size >> 20} MB large; the limit for an image is {_LARGEST_FILE >> 20} MB")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         width, height, channels, bits = _png_header(content) if content[:8] == _PNG else _jpeg_header(content)
     except (_BadHeaderError, struct.error, IndexError) as error:
-        raise InputError(f"{path}: is no complete JPEG or PNG image ({error})") from error
+        raise InputError(f"{path}: is not a complete JPEG or PNG image ({error})") from error
     if width * height > _LARGEST_IMAGE or not width or not height:
-        raise InputError(f"{path}: {width} x {height} pixels; the limit is {_LARGEST_IMAGE // 1_000_000} megapixels")
+        raise InputError(
+            f"{path}: has {width} x {height} pixels; it must not be empty or larger than "
+            f"{_LARGEST_IMAGE // 1_000_000} megapixels"
+        )
     if bits != 8:
         raise InputError(f"{path}: has {bits} bits per channel; {_CONVERT}")
     if channels != 3:
@@ -67,7 +70,7 @@ def _png_header(content: bytes) -> tuple[int, int, int, int]:
     if b"IEND" not in content[-16:]:
         raise _BadHeaderError("truncated: no IEND at the end")
     width, height, bits, color = struct.unpack(">IIBB", content[16:26])
-    # RGB, or a palette of it, is transparent if a chunk before the image data says so.
+    # An RGB or palette image is transparent if it has a tRNS chunk before the image data.
     transparent = b"tRNS" in content[: content.find(b"IDAT")]
     channels = {0: 1, 2: 3 + transparent, 3: 3 + transparent, 4: 2, 6: 4}.get(color)
     if channels is None:
@@ -78,8 +81,8 @@ def _png_header(content: bytes) -> tuple[int, int, int, int]:
 def _jpeg_header(content: bytes) -> tuple[int, int, int, int]:
     if content[:2] != b"\xff\xd8":
         raise _BadHeaderError("unknown format")
-    # Decoders fill the missing rest of a truncated file with gray, so its end is looked for here.
-    # It may be followed by other things, and a thumbnail before the scan has an end of its own.
+    # Decoders fill the missing part of a truncated file with gray, so check that the end marker exists. The search
+    # starts at the last scan, because a thumbnail before it has its own end marker. Other data may follow the marker.
     if content.find(b"\xff\xd9", content.rfind(b"\xff\xda") + 2) < 0:
         raise _BadHeaderError("truncated: no end-of-image marker")
     at = 2

@@ -1,4 +1,4 @@
-"""Labeled pairs: the LFW layout, a CSV of two paths and a label, or one folder per person."""
+"""Labeled pairs, read from LFW's layout, from a CSV of paths and labels, or from one folder per person."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ _LABELS = {
     **dict.fromkeys(("same", "genuine", "1", "true", "match"), True),
     **dict.fromkeys(("different", "impostor", "0", "false", "mismatch"), False),
 }
-# A person with many photographs would otherwise outweigh all others: 5 photographs give 10 pairs.
+# The most genuine pairs per person, so that people with many photographs do not dominate. 5 photographs give 10 pairs.
 _GENUINE_PER_PERSON = 10
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The attacker perturbs the probe; the reference is fixed. Names are paths relative to the pair set's root."""
+    """A pair of images. The attacker perturbs the probe; the reference is fixed.
+
+    Attributes:
+        probe: path of the probe, relative to the pair set's root.
+        reference: path of the reference, relative to the pair set's root.
+        genuine: True if both images show the same person.
+        fold: the fold of the pair, counted from 1; None if there are no folds.
+        probe_identity: the name of the person in the probe; None if unknown.
+        reference_identity: the name of the person in the reference; None if unknown.
+    """
 
     probe: str
     reference: str
@@ -41,13 +50,19 @@ class Pair:
 
     @property
     def id(self) -> str:
-        """A text that is the same for the same pair, wherever it is read from."""
+        """A string that identifies the pair. It does not depend on the file format of the pairs."""
         return f"{self.probe}|{self.reference}|{'genuine' if self.genuine else 'impostor'}"
 
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs and the folder that their names are relative to; `source` says in words where they come from."""
+    """A set of pairs.
+
+    Attributes:
+        root: the folder that image names are relative to.
+        pairs: the pairs.
+        source: a description of where the pairs come from, for reports.
+    """
 
     root: Path
     pairs: tuple[Pair, ...]
@@ -55,10 +70,10 @@ class PairSet:
 
 
 def embedded_pairs() -> Path:
-    """Folder of the generated faces that come with the toolkit, with their pairs.
+    """Return the folder of the generated faces and pairs that are shipped with the toolkit.
 
     Raises:
-        InputError: this installation does not have them.
+        InputError: this installation does not have the faces.
     """
     folder = bundled("models") / "nobody" / "faces"
     if not (folder / "pairs.txt").is_file():
@@ -66,21 +81,24 @@ def embedded_pairs() -> Path:
     return folder
 
 
-def load_pairs(path: Path, limit: int | None = None, seed: int = 0, folds: Sequence[int] | None = None) -> PairSet:
+def load_pairs(
+    path: Path | str, limit: int | None = None, seed: int = 0, folds: Sequence[int] | None = None
+) -> PairSet:
     """Read pairs.
 
     Args:
-        path: a folder with the official LFW `pairs.txt`; a CSV file (or a folder with `pairs.csv`) of probe,
-            reference, label and perhaps fold; or a folder with one folder of images per person, of which at most
-            10 genuine pairs per person and as many impostor pairs as genuine ones are drawn.
-        limit: at most this many pairs, half genuine and half impostor as nearly as there are, drawn with `seed`.
-        seed: of every random choice.
+        path: one of: a folder with LFW's `pairs.txt`; a CSV file, or a folder with `pairs.csv`, with the columns
+            probe, reference, label and optionally fold; a folder with one folder of images per person. From folders
+            of people, at most 10 genuine pairs per person and an equal number of impostor pairs are drawn.
+        limit: draw at most this many pairs; half genuine and half impostor, as far as there are enough.
+        seed: the seed of every random choice.
         folds: keep only the pairs of these folds, counted from 1.
 
     Raises:
-        InputError: a line, label or image is wrong; the message says where.
+        InputError: a line or label is not valid, or an image is missing. The message says where.
         InsufficientError: no pair is left.
     """
+    path = Path(path)
     if path.is_file():
         root, pairs = path.parent, _read_csv(path, path.parent)
     elif (path / "pairs.txt").is_file():
@@ -90,7 +108,7 @@ def load_pairs(path: Path, limit: int | None = None, seed: int = 0, folds: Seque
     elif path.is_dir():
         root, pairs = path, _people_pairs(path, np.random.default_rng(seed))
     else:
-        raise InputError(f"{path}: no such folder or file of pairs")
+        raise InputError(f"{path}: no such folder or file; give a folder of images or a list of pairs")
     source = str(path)
     if folds is not None:
         missing = sorted(set(folds) - {pair.fold for pair in pairs if pair.fold is not None})
@@ -107,44 +125,58 @@ def load_pairs(path: Path, limit: int | None = None, seed: int = 0, folds: Seque
     return PairSet(root, tuple(pairs), source)
 
 
+def find_pairs(pairs: PairSet | Path | str | None = None) -> PairSet:
+    """Return the pairs of a path, or the pairs that come with the toolkit if none are given.
+
+    Args:
+        pairs: pairs that are already loaded, which are returned unchanged; or a path for `load_pairs`; or None for
+            the generated faces (`embedded_pairs`).
+
+    Raises:
+        InputError: the pairs cannot be read.
+        InsufficientError: there are no pairs.
+    """
+    return pairs if isinstance(pairs, PairSet) else load_pairs(pairs or embedded_pairs())
+
+
 def _check(pairs: Sequence[Pair], root: Path, path: Path) -> None:
-    """Refuse contradictory labels and images that are not there."""
+    """Raise InputError if labels contradict each other or an image is missing."""
     labels: dict[tuple[str, str], bool] = {}
     for pair in pairs:
         if labels.setdefault((pair.probe, pair.reference), pair.genuine) != pair.genuine:
-            raise InputError(f"{path}: {pair.probe} and {pair.reference} are labeled same and different")
+            raise InputError(f"{path}: {pair.probe} and {pair.reference} are labeled both same and different")
         for name in (pair.probe, pair.reference):
             if not (root / name).is_file():
-                raise InputError(f"{root / name}: no such image (named in the pairs of {path})")
+                raise InputError(f"{root / name}: no such image; the pairs of {path} need it")
 
 
 def read_people(path: Path) -> list[dict[str, int]]:
-    """The sets of LFW's `people.txt`: for each, name -> number of images.
+    """Read LFW's `people.txt`. Return one dictionary for each set, from a person's name to the number of images.
 
     Raises:
-        InputError: a line or a count is wrong.
+        InputError: a line or a count is not valid.
     """
     lines = _read_text(path).splitlines()
     try:
-        # The file of all sets begins with their number; a development file has one set only.
+        # The file with all sets starts with the number of sets. A development file has only one set.
         sets, at = (int(lines[0]), 1) if lines[1].strip().isdecimal() else (1, 0)
         people = []
         for _ in range(sets):
             count = int(lines[at])
             rows = [line.split("\t") for line in lines[at + 1 : at + 1 + count]]
             if len(rows) != count:
-                raise InputError(f"{path}: ends early; {count} people are announced in line {at + 1}")
+                raise InputError(f"{path}: ends early; line {at + 1} announces {count} people")
             people.append({name: int(images) for name, images in rows})
             at += 1 + count
     except (ValueError, IndexError) as error:
-        raise InputError(f"{path}: is not a people.txt of LFW ({error})") from error
+        raise InputError(f"{path}: is not a valid people.txt of LFW ({error})") from error
     return people
 
 
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _LARGEST_LIST:
-            raise InputError(f"{path}: larger than {_LARGEST_LIST >> 20} MB; this is no list of pairs")
+            raise InputError(f"{path}: is larger than {_LARGEST_LIST >> 20} MB; this is not a list of pairs")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text") from error
@@ -153,7 +185,7 @@ def _read_text(path: Path) -> str:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a whole number that is not absurdly long."""
+    """Return whether a string is a non-negative integer with at most `_LONGEST_NUMBER` digits."""
     return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
 
 
@@ -162,7 +194,9 @@ def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
     lines = _read_text(path).splitlines()
     header = lines[0].split() if lines else []
     if len(header) not in (1, 2) or not all(_is_number(n) and int(n) for n in header):
-        raise InputError(f"{path}:1: must be the number of folds and of pairs per kind, not {' '.join(header)[:40]!r}")
+        raise InputError(
+            f"{path}:1: must have the number of folds and the number of pairs per kind, not {' '.join(header)[:40]!r}"
+        )
     half = int(header[-1])
     n_folds = int(header[0]) if len(header) == 2 else 1
     rows = [(i, line.split("\t")) for i, line in enumerate(lines[1:], 2) if line.strip()]
@@ -173,10 +207,10 @@ def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
     for index, (number, fields) in enumerate(rows):
         numbers = [fields[1], fields[-1]] if len(fields) in (3, 4) else []
         if not numbers or not all(map(_is_number, numbers)):
-            raise InputError(f"{path}:{number}: must be 'name n n' or 'name n name n', separated by tabs")
+            raise InputError(f"{path}:{number}: must be 'name n n' or 'name n name n' with tabs between the fields")
         people = (fields[0], fields[0]) if len(fields) == 3 else (fields[0], fields[2])
         if len(fields) == 4 and people[0] == people[1]:
-            raise InputError(f"{path}:{number}: is written as a pair of different people, but both are {people[0]!r}")
+            raise InputError(f"{path}:{number}: must name two different people, but both are {people[0]!r}")
         names = [f"{who}/{who}_{int(n):04d}.jpg" for who, n in zip(people, numbers, strict=True)]
         for name in names:
             inside(root, name, f"{path}:{number}")
@@ -189,7 +223,7 @@ def _lfw_images(folder: Path) -> Path:
     for candidate in [folder / "images", *sorted(folder.glob("lfw*")), folder]:
         if candidate.is_dir() and any(child.is_dir() for child in candidate.iterdir()):
             return candidate
-    raise InputError(f"{folder}: has pairs.txt, but no folder of images (images/NAME/NAME_0001.jpg)")
+    raise InputError(f"{folder}: has pairs.txt, but no folder of images; expected images/NAME/NAME_0001.jpg")
 
 
 def _read_csv(path: Path, root: Path) -> list[Pair]:
@@ -204,14 +238,14 @@ def _read_csv(path: Path, root: Path) -> list[Pair]:
             continue
         if len(fields) not in (3, 4):
             raise InputError(
-                f"{path}:{number}: must be probe, reference, label and perhaps fold, has {len(fields)} fields"
+                f"{path}:{number}: has {len(fields)} fields; must be probe, reference, label and optionally fold"
             )
         if fields[2].lower() not in _LABELS:
-            raise InputError(f"{path}:{number}: {fields[2]!r} is no label; write same or different (or 1 or 0)")
+            raise InputError(f"{path}:{number}: {fields[2]!r} is not a label; write same or different (or 1 or 0)")
         if len(fields) == 4 and not (_is_number(fields[3]) and int(fields[3]) > 0):
-            raise InputError(f"{path}:{number}: fold must be a number from 1, not {fields[3][:20]!r}")
+            raise InputError(f"{path}:{number}: fold must be an integer of at least 1, not {fields[3][:20]!r}")
         if fields[0] == fields[1]:
-            raise InputError(f"{path}:{number}: pairs {fields[0]!r} with itself, which tests nothing")
+            raise InputError(f"{path}:{number}: probe and reference are the same image, {fields[0]!r}")
         for name in fields[:2]:
             if not name:
                 raise InputError(f"{path}:{number}: an image path is empty")
@@ -230,7 +264,9 @@ def _people_pairs(folder: Path, rng: np.random.Generator) -> list[Pair]:
     }
     people = {name: images for name, images in people.items() if images}
     if not people:
-        raise InsufficientError(f"{folder}: has neither pairs.txt nor pairs.csv nor folders of {', '.join(SUFFIXES)}")
+        raise InsufficientError(
+            f"{folder}: has neither pairs.txt nor pairs.csv nor folders of images ({', '.join(SUFFIXES)})"
+        )
     genuine = [
         Pair(a, b, genuine=True, probe_identity=name, reference_identity=name)
         for name, images in people.items()
@@ -239,7 +275,7 @@ def _people_pairs(folder: Path, rng: np.random.Generator) -> list[Pair]:
     names = list(people)
     wanted = len(genuine) if len(names) > 1 else 0
     impostor: dict[str, Pair] = {}
-    for _ in range(20 * wanted):  # chance may offer a pair twice; with few images there are fewer than wanted
+    for _ in range(20 * wanted):  # the same pair may be drawn twice, and few images may give fewer pairs than wanted
         if len(impostor) == wanted:
             break
         a, b = (names[i] for i in rng.choice(len(names), 2, replace=False))
@@ -255,7 +291,7 @@ def _people_pairs(folder: Path, rng: np.random.Generator) -> list[Pair]:
 
 
 def _balanced(pairs: Sequence[Pair], limit: int, rng: np.random.Generator) -> list[Pair]:
-    """At most `limit` pairs, in their old order, as many genuine as impostor ones as there are."""
+    """Draw at most `limit` pairs, half of each kind as far as there are enough. The order of pairs is kept."""
     kinds = [[i for i, p in enumerate(pairs) if p.genuine is kind] for kind in (True, False)]
     half = [min(len(kinds[0]), (limit + 1) // 2), min(len(kinds[1]), limit // 2)]
     half = [min(len(kinds[k]), limit - half[1 - k]) for k in (0, 1)]

@@ -1,4 +1,4 @@
-"""Rows of arrays that may be larger than the memory: crops and embeddings of many pairs."""
+"""Arrays on disk, for crops and embeddings of many pairs that may not fit in memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ from toolkit.errors import InputError
 
 
 class Rows:
-    """An array on disk that gives copies of its rows; indexed as an array by its first axis, and read-only.
+    """A read-only array on disk. Indexing along the first axis returns copies of rows.
 
-    It is no memory map: pages of a map count as memory of the process once they were looked at.
+    A memory map is not used, because the pages that were read count as memory of the process.
 
     Attributes:
-        shape: (N, ...), as of an array.
-        dtype: of its values.
+        shape: (N, ...), the shape of the array.
+        dtype: the data type of the values.
     """
 
     def __init__(self, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """`stream` holds the rows one after the other, and belongs to this object from now on."""
+        """Take ownership of `stream`, which contains all rows one after the other.
+
+        Args:
+            stream: a seekable binary stream.
+            shape: (N, ...), the shape of the array.
+            dtype: the data type of the values.
+        """
         self.shape, self.dtype = shape, dtype
         self._stream, self._lock = stream, threading.Lock()
         self._size = dtype.itemsize * int(np.prod(shape[1:]))
@@ -35,11 +41,11 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        """Rows by a number, a slice, or an array of numbers or truth values."""
+        """Return a copy of the rows that an integer, a slice, or an array of integers or booleans selects."""
         places = np.arange(len(self))[index]
         flat = places.reshape(-1)
         rows = np.empty((len(flat), *self.shape[1:]), self.dtype)
-        # Neighbors are read at once.
+        # Consecutive rows are read with one call.
         starts = np.flatnonzero(np.diff(flat, prepend=-2) != 1)
         for start, end in itertools.pairwise([*starts, len(flat)]):
             self._read(int(flat[start]), rows[start:end])
@@ -53,13 +59,13 @@ class Rows:
 
 
 def gather_rows(parts: Iterable[NDArray[Any]], folder: Path | None) -> NDArray[Any] | Rows:
-    """Parts (k, ...) of one array as a whole, in memory, or on the disk of `folder` in a file without a name.
+    """Concatenate parts of an array along the first axis, in memory or in a temporary file.
 
-    Such a file vanishes with its process, however that ends.
+    The temporary file has no name. It disappears when the process ends, even if the process is killed.
 
     Args:
-        parts: at least one, all alike but for their lengths.
-        folder: an existing folder, or None for an array in memory.
+        parts: one or more arrays (k, ...) with the same data type and the same shape after the first axis.
+        folder: an existing folder for the temporary file; None for an array in memory.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
@@ -68,7 +74,7 @@ def gather_rows(parts: Iterable[NDArray[Any]], folder: Path | None) -> NDArray[A
         return np.concatenate(list(parts))
     count, last = 0, np.empty(0)
     try:
-        stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as its rows
+        stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `Rows` needs the open file
         for last in parts:
             stream.write(np.ascontiguousarray(last).tobytes())
             count += len(last)

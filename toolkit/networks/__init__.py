@@ -1,14 +1,16 @@
-"""Network definitions in Keras, built by the name and arguments that a manifest gives."""
+"""Keras network definitions. A manifest gives the name and the arguments of a network."""
 
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 from toolkit.errors import InputError
+from toolkit.quiet import import_tensorflow
 from toolkit.registry import unknown
 
-# The arguments that a manifest may set: type, smallest and largest value. They bound the memory that is taken.
+# The arguments that a manifest may set: type, smallest and largest value. The limits bound the memory use.
 _ARGUMENTS: dict[str, dict[str, tuple[type, float, float]]] = {
     "inception_resnet_v1": {
         "embedding_size": (int, 1, 4096),
@@ -20,19 +22,20 @@ _ARGUMENTS: dict[str, dict[str, tuple[type, float, float]]] = {
     "red30": {"width": (int, 4, 256)},
     "dncnn": {"width": (int, 4, 256), "depth": (int, 3, 64), "folded": (bool, 0, 1)},
 }
-# A manifest states the crop's sides itself, so that the network takes any unless it is told otherwise.
+# By default a network accepts any input size, because the manifest already states the size of crops.
 _DEFAULTS: dict[str, dict[str, Any]] = {"inception_resnet_v1": {"input_side": None}}
 
 
 def build(name: str, **arguments: Any) -> Any:
-    """Build the Keras model `name`; Keras is imported here and not before.
+    """Build the Keras model `name`. Keras is imported only when this function is called.
 
     Args:
-        name: name of the network, of its module and of the function in it.
-        arguments: passed on; those left out have the network's defaults, but the input's sides are free.
+        name: the name of the network, which is also the name of its module and of the function in this module.
+        arguments: arguments of this function. Missing arguments have the network's defaults, except that the input
+            may have any size.
 
     Raises:
-        InputError: there is no such network or argument, or a value is out of range.
+        InputError: the network or an argument is unknown, or a value is out of range.
     """
     if name not in _ARGUMENTS:
         raise InputError(unknown("network", name, _ARGUMENTS))
@@ -44,10 +47,14 @@ def build(name: str, **arguments: Any) -> Any:
         of_kind = type(value) is kind or (kind is float and type(value) is int)
         if not of_kind or not low <= value <= high:
             raise InputError(f"network {name}: {key} must be {kind.__name__} from {low} to {high}, not {value!r}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    return getattr(module, name)(**{**_DEFAULTS.get(name, {}), **arguments})
+    return getattr(_module(name), name)(**{**_DEFAULTS.get(name, {}), **arguments})
 
 
 def multiple_of(name: str) -> int:
-    """What the sides of the network's input must be multiples of."""
-    return int(getattr(importlib.import_module(f"{__name__}.{name}"), "MULTIPLE", 1))
+    """Return the number that the height and width of the network's input must be multiples of."""
+    return int(getattr(_module(name), "MULTIPLE", 1))
+
+
+def _module(name: str) -> ModuleType:
+    import_tensorflow()
+    return importlib.import_module(f"{__name__}.{name}")

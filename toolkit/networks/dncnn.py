@@ -9,13 +9,13 @@ from toolkit.networks.folding import NORMALIZATION_EPSILON
 
 
 def dncnn(width: int = 64, depth: int = 20, folded: bool = False, name: str = "dncnn") -> keras.Model:  # noqa: FBT001, FBT002 - also set from a manifest
-    """Build the network, which predicts the noise and takes it off.
+    """Build the network. It predicts the noise and subtracts it from the input.
 
     Args:
-        width: channels of the hidden layers. At 64 and depth 20: 0.67 M parameters.
-        depth: number of convolutions.
-        folded: leave the normalizations out and give the convolutions a bias in their place, see `fold`.
-        name: name of the model.
+        width: the number of channels of the hidden layers. With 64 and depth 20 the model has 0.67 M parameters.
+        depth: the number of convolutions.
+        folded: replace the batch normalizations by biases of the convolutions. See `fold`.
+        name: the name of the model.
 
     Returns:
         A model from float32 (N, H, W, 3), RGB in [0, 1], to the denoised crops.

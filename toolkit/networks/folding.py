@@ -1,23 +1,23 @@
-"""Normalizations folded into the convolutions before them."""
+"""Folding of batch normalizations into the preceding convolutions."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 
-# Of every normalization in these networks; none of them has a scale.
+# The epsilon of every batch normalization in these networks. None of them has a scale parameter.
 NORMALIZATION_EPSILON = 1e-3
 
 
 def fold(model: keras.Model, folded: keras.Model) -> None:
-    """Set the weights of `folded` so that it computes what `model` does in inference.
+    """Set the weights of `folded` so that it computes the same function as `model` in inference.
 
-    A normalization behind a convolution is a scale of its kernel and a bias; without it the network is smaller,
-    and what is stored is what is run.
+    A batch normalization after a convolution is equivalent to scaling its kernel and adding a bias. The folded network
+    is smaller, and the stored weights are exactly those that are run.
 
     Args:
-        model: built with ``folded=False``.
-        folded: built with the same arguments but ``folded=True``.
+        model: the model built with ``folded=False``.
+        folded: the model built with the same arguments but ``folded=True``. Its weights are changed.
     """
     for target in folded.layers:
         if not target.weights:

@@ -1,4 +1,4 @@
-"""Reflecting pads for networks whose sides must be multiples of a number."""
+"""Reflection padding for networks whose input sides must be multiples of a number."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Any
 
 
 def on_any_side(network: Callable[[Any], Any], multiple: int) -> Callable[[Any], Any]:
-    """Let a network take sides of any length.
+    """Wrap a network so that it accepts inputs of any height and width.
 
-    Rows and columns are continued below and on the right by reflection (reflect-101), as often as it takes, and the
-    result is cropped back. Sides that are known to be multiples are left alone.
+    The input is padded at the bottom and on the right by reflection (reflect-101, repeated if necessary). The output
+    is cropped to the original size. Sides that are known to be multiples are not padded.
 
     Args:
-        network: maps (N, H, W, C) to (N, H, W, C) where H and W are multiples of `multiple`.
-        multiple: 1 for a network that takes every side.
+        network: maps (N, H, W, C) to (N, H, W, C), where H and W are multiples of `multiple`.
+        multiple: the number that H and W must be multiples of; 1 if the network accepts every size.
+
+    Returns:
+        A function from (N, H, W, C) to (N, H, W, C) for any H and W.
     """
     import tensorflow as tf
 
@@ -22,7 +25,8 @@ def on_any_side(network: Callable[[Any], Any], multiple: int) -> Callable[[Any],
         if x.shape[axis] is not None and x.shape[axis] % multiple == 0:
             return x
         side = tf.shape(x)[axis]
-        # tf2onnx rounds a negative quotient the wrong way: no trick with two minus signs here.
+        # Rounding up with -(-side // multiple) would be wrong after export, because tf2onnx rounds negative quotients
+        # the wrong way.
         padded = (side + (multiple - 1)) // multiple * multiple
         period = tf.maximum(2 * (side - 1), 1)
         place = tf.range(padded) % period

@@ -14,14 +14,14 @@ _HALF = 15
 
 
 def red30(width: int = 64, name: str = "red30") -> keras.Model:
-    """Build the network: 15 convolutions, 15 mirrored ones, and every second feature map added to its mirror.
+    """Build the network: 15 encoder and 15 decoder convolutions, with a skip connection at every second layer.
 
-    The mirrored layers are transposed convolutions in the paper. At stride 1 those are convolutions with the kernel
-    turned around, which is how they are built here: the functions that can be learned are the same.
+    In the paper, the decoder layers are transposed convolutions. At stride 1 these are ordinary convolutions with a
+    rotated kernel. They are built as ordinary convolutions here, because both can learn the same functions.
 
     Args:
-        width: channels of every layer. At 64: 1.04 M parameters.
-        name: name of the model.
+        width: the number of channels of every layer. With 64 the model has 1.04 M parameters.
+        name: the name of the model.
 
     Returns:
         A model from float32 (N, H, W, 3), RGB in [0, 1], to the denoised crops.

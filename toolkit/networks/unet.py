@@ -1,4 +1,4 @@
-"""The Noise2Noise U-Net (Lehtinen et al. 2018, arXiv:1803.04189, appendix), the paper's "Noise2Clean" network."""
+"""The U-Net of Noise2Noise (Lehtinen et al. 2018, arXiv:1803.04189, appendix): the paper's "Noise2Clean" network."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from keras import layers
 if TYPE_CHECKING:
     from keras import KerasTensor
 
-# Five poolings halve the sides; `denoise.padded` brings any side to a multiple of this.
+# Five pooling layers halve the sides. `padding.on_any_side` pads other sizes to a multiple of this.
 MULTIPLE = 32
 
 
 class Doubling(layers.Layer):
-    """Nearest-neighbor enlargement by 2; unlike Keras's own, it is exported without a computation of shapes."""
+    """Nearest-neighbor upsampling by 2. Unlike Keras's own layer, it is exported without shape computations."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """(N, H, W, C) to (N, 2 H, 2 W, C)."""
+        """Upsample (N, H, W, C) to (N, 2 H, 2 W, C)."""
         return tf.nn.depth_to_space(tf.concat([x] * 4, axis=-1), 2)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Sides twice as long, where they are known."""
+        """Return the output shape: height and width are doubled if they are known."""
         n, height, width, c = shape
         return n, height and 2 * height, width and 2 * width, c
 
@@ -32,11 +32,12 @@ def unet(width: float = 1.0, name: str = "unet") -> keras.Model:
     """Build the network.
 
     Args:
-        width: multiplier of every channel count, rounded to a multiple of 4. At 1.0: 0.99 M parameters.
-        name: name of the model.
+        width: the multiplier of every channel count. Channel counts are rounded to a multiple of 4. With 1.0 the model
+            has 0.99 M parameters.
+        name: the name of the model.
 
     Returns:
-        A model from float32 (N, H, W, 3), RGB in [0, 1], H and W multiples of 32, to the denoised crops.
+        A model from float32 (N, H, W, 3), RGB in [0, 1], to the denoised crops. H and W must be multiples of 32.
     """
 
     def channels(full_width: int) -> int:
@@ -55,7 +56,7 @@ def unet(width: float = 1.0, name: str = "unet") -> keras.Model:
         x = layers.MaxPooling2D(2, name=f"pool{level}")(conv(x, narrow, f"enc_conv{level}"))
         skips.append(x)
     x = conv(x, narrow, "enc_conv6")
-    skips.pop()  # the deepest level is what is decoded
+    skips.pop()  # the deepest level is the decoder's input, not a skip connection
     for level in range(5, 0, -1):
         x = Doubling(name=f"up{level}")(x)
         x = layers.Concatenate(name=f"skip{level}")([x, skips.pop()])

@@ -1,7 +1,7 @@
-"""Weights by layer name: the HDF5 layout in which the FaceNet weights were published.
+"""Weights by layer name, in the HDF5 layout of the published FaceNet weights.
 
-A file has the attribute ``layer_names`` and a group for each layer with the attribute ``weight_names`` and its
-arrays. Loading by name says what is missing or left over; loading by position would not notice.
+A file has the attribute ``layer_names`` and one group per layer. A group has the attribute ``weight_names`` and the
+arrays. Loading by name finds missing and superfluous layers, which loading by position would not notice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ _NAMES_SHOWN = 5
 
 
 def save_weights(model: keras.Model, path: Path, *, half: bool = False) -> None:
-    """Write the weights of `model`; with `half` as float16, which is lossless where they were rounded to it."""
+    """Write the weights of `model` to an HDF5 file.
+
+    Args:
+        model: the model.
+        path: the file.
+        half: store float16 instead of float32. This is lossless only if the weights were rounded to float16 before.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     import h5py
 
     with atomic_write(path) as stream, h5py.File(stream, "w") as file:
@@ -37,10 +46,10 @@ def save_weights(model: keras.Model, path: Path, *, half: bool = False) -> None:
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Set the weights of `model` from a file of this layout.
+    """Set the weights of `model` from an HDF5 file of this layout.
 
     Raises:
-        InputError: the file is not of this layout, or layers or shapes do not match; all of them are named.
+        InputError: the file does not have this layout, or layers or shapes do not match. The message names them.
     """
     import h5py
 
@@ -52,18 +61,18 @@ def load_weights(model: keras.Model, path: Path) -> None:
             layers = {layer.name: layer for layer in model.layers if layer.weights}
             if stored.keys() != layers.keys():
                 raise InputError(
-                    f"{path}: layers do not match: missing {_some(layers.keys() - stored.keys())}, "
-                    f"left over {_some(stored.keys() - layers.keys())}"
+                    f"{path}: layers do not match the network: missing {_some(layers.keys() - stored.keys())}, "
+                    f"unexpected {_some(stored.keys() - layers.keys())}"
                 )
             for name, layer in layers.items():
                 layer.set_weights(_arrays(stored[name], [tuple(w.shape) for w in layer.weights], f"{path}: {name}"))
     except (OSError, KeyError) as error:
-        raise InputError(f"{path}: is not a file of weights by layer name ({error})") from error
+        raise InputError(f"{path}: is not an HDF5 file of weights by layer name ({error})") from error
 
 
 def _arrays(group: Any, shapes: list[tuple[int, ...]], where: str) -> list[NDArray[np.float32]]:
     found = [group[_text(name)] for name in group.attrs["weight_names"]]
-    # Shapes are compared before anything is read: a hostile file may announce terabytes.
+    # Compare shapes before reading any data, because a hostile file may declare terabytes.
     if [tuple(dataset.shape) for dataset in found] != shapes:
         raise InputError(f"{where}: has shapes {[tuple(d.shape) for d in found]}, but the network needs {shapes}")
     return [np.asarray(dataset, np.float32) for dataset in found]

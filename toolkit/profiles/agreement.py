@@ -1,4 +1,7 @@
-"""Agreement: the hardened verifier as one ONNX graph beside the defenses' NumPy forms before the bare verifier."""
+"""Agreement: compare a hardened verifier's ONNX graph with its NumPy form.
+
+The NumPy form runs the defenses in NumPy, and then the bare verifier.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,17 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the two are apart on the same crops; a random profile makes the same draws in both.
+    """The differences between the two forms on the same crops. A random profile makes the same draws in both.
 
     Attributes:
-        profile: its name.
-        crops: how many crops were compared.
-        pairs: how many pairs of them were decided.
-        largest_difference: of an embedding, relative to the embedding's own length.
-        flips: pairs that one judges same and the other different.
-        nearest_flip: the largest distance to the threshold of a flipped pair, relative to it; 0 without flips.
-        alarms: crops that a detector flags in one form and not in the other.
+        profile: the name of the profile.
+        crops: the number of crops compared.
+        pairs: the number of pairs compared.
+        largest_difference: the largest L2 difference of an embedding, relative to the embedding's length.
+        flips: the number of pairs on which the two decisions differ.
+        nearest_flip: the largest difference between a flipped pair's distance and the threshold, relative to the
+            threshold; 0 without flips.
+        alarms: the number of crops that the detector flags in one form only.
     """
 
     profile: str
@@ -43,7 +47,14 @@ class Agreement:
 def compare_forms(
     manifest: Manifest, profile: Profile, crops: NDArray[np.float32], index: NDArray[np.intp], execution: Execution
 ) -> Agreement:
-    """Run crops (M, H, W, 3) in [0, 1] through both forms, and decide the pairs `index` (n, 2) of them.
+    """Run crops through both forms, and compare the embeddings and decisions.
+
+    Args:
+        manifest: the bare verifier.
+        profile: the profile.
+        crops: (M, H, W, 3) in [0, 1].
+        index: (n, 2), the indices of the two crops of each pair.
+        execution: how to run the verifiers.
 
     Raises:
         InputError: the verifier cannot be hardened or run.

@@ -1,4 +1,4 @@
-"""The detector of a profile: feature squeezing (Xu et al. 2018), on embeddings."""
+"""The detector of a profile: feature squeezing (Xu et al. 2018) on embeddings."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from toolkit.defenses.base import Defense
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
 
-# The second output of a hardened graph with a detector.
+# The name of the second output of a hardened graph with a detector.
 ATTACK_SCORE = "attack_score"
 MOST_SQUEEZERS = 8
-# How the comment begins that says what a threshold is for.
+# The start of the comment that says which verifier a threshold was calibrated for.
 _CALIBRATED = "calibrated"
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Flags an image whose embedding moves by more than `threshold` under one of its `squeezers`.
+    """Flags an image if one of the `squeezers` moves its embedding by more than `threshold`.
 
-    The attack score is the largest distance, in the metric of the verifier, between the embedding of a defended crop
-    and that of the same crop squeezed. `false_alarm` is the share of clean images that the threshold was calibrated
-    to flag, which holds for one verifier only.
+    The attack score is the largest distance between the embedding of a defended crop and the embeddings of its squeezed
+    forms, in the verifier's metric. `false_alarm` is the share of clean images that the calibrated threshold flags. It
+    is valid only for the verifier that the threshold was calibrated for.
     """
 
     squeezers: tuple[Defense, ...]
@@ -36,13 +36,17 @@ class Detector:
         if not 0 < self.threshold < float("inf"):
             raise ValueError(f"threshold must be a positive number, not {self.threshold}")
         if not 0 < self.false_alarm < 1:
-            raise ValueError(f"false_alarm must lie between 0 and 1, not {self.false_alarm}")
+            raise ValueError(f"false_alarm must be between 0 and 1, not {self.false_alarm}")
 
 
 def write_threshold(path: Path, threshold: float, false_alarm: float, calibrated_for: str) -> None:
-    """Set threshold and false alarm rate in a profile file, and say beside it what for; all else stays as it is.
+    """Set the detector's threshold and false alarm rate in a profile file. Everything else stays unchanged.
 
-    A comment of the user's beside the threshold is kept in place of that.
+    Args:
+        path: the profile file.
+        threshold: the threshold.
+        false_alarm: the share of clean images that the threshold flags.
+        calibrated_for: the verifier, for a comment beside the threshold. A user's own comment there is kept instead.
 
     Raises:
         UsageError: the profile has no detector.
@@ -56,7 +60,7 @@ def write_threshold(path: Path, threshold: float, false_alarm: float, calibrated
         raise InputError(f"{path}: cannot be read as TOML ({error})") from error
     detector = document.get("detector")
     if detector is None:
-        raise UsageError(f"{path}: has no [detector] whose threshold could be set")
+        raise UsageError(f"{path}: has no [detector]; add one before calibrating its threshold")
     said = detector["threshold"].trivia.comment.lstrip("# ")
     detector["threshold"], detector["false_alarm"] = threshold, false_alarm
     kept = said if said and not said.startswith(_CALIBRATED) else f"{_CALIBRATED} {calibrated_for}"

@@ -1,4 +1,4 @@
-"""The hardened verifier: a profile put around the verifier, in one ONNX graph."""
+"""The hardened verifier: a profile and the verifier in one ONNX graph."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 import onnx
 
 from toolkit import __version__
-from toolkit.defenses.base import GraphBuilder, any_range, opset_of, with_opset
+from toolkit.defenses.base import GraphBuilder, any_range, oldest_opset, opset_of, with_opset
 from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
 from toolkit.profiles.detector import ATTACK_SCORE
-from toolkit.profiles.profile import Profile
+from toolkit.profiles.profile import Profile, find_profile
 from toolkit.profiles.sizes import check_sizes
 from toolkit.verifiers.edge import unit_affine
-from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest
+from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest, read_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.variants import onnx_attack_scores, onnx_fold
 
-# How the names of all nodes of a profile begin, and of no other node.
+# The prefix of the names of a profile's nodes. No other node has it.
 PREFIX = "sixpixels/"
-# Pad takes its amounts as an input from opset 11 on.
+# Since opset 11, Pad takes its amounts as an input.
 _OLDEST_OPSET = 11
-# ReduceSum takes its axes as an input from opset 13 on.
+# Since opset 13, ReduceSum takes its axes as an input.
 _FOLDING_OPSET = 13
 _STANDARD = ("", "ai.onnx")
 _KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
@@ -34,18 +34,35 @@ _KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
 
 @dataclass(frozen=True)
 class HardenedFile:
-    """What `write_hardened` wrote."""
+    """The files that `write_hardened` wrote: the model, its manifest, and the SHA-256 of the model."""
 
     path: Path
     manifest: Path
     sha256: str
 
 
-def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> HardenedFile:
-    """Write the hardened verifier as one file that needs nothing of this project, with a manifest beside it.
+def harden_verifier(model: str | Path | Manifest, profile: str | Path | Profile, output: str | Path) -> HardenedFile:
+    """Put a profile in front of a verifier. Write one ONNX file that replaces the original, with a manifest beside it.
 
-    Its metadata hold the new manifest, the hashes of the verifier and of the profile, and the profile's text. The
-    threshold stays what it was: calibrate it anew where the profile changes the clean error rates.
+    Args:
+        model: a shipped model's name, an .onnx file with a manifest beside it, a `model.toml`, or a manifest.
+        profile: a shipped profile's name, a .toml file, or a profile.
+        output: the .onnx file to write.
+
+    Raises:
+        UsageError: the output would overwrite the verifier, or does not end in .onnx.
+        InputError: the verifier cannot be hardened, the file cannot be written, or ONNX Runtime cannot load it.
+    """
+    written = write_hardened(find_manifest(model), find_profile(profile), Path(output))
+    RuntimeVerifier(read_manifest(written.path))  # check that ONNX Runtime can load the file
+    return written
+
+
+def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> HardenedFile:
+    """Write the hardened verifier as one ONNX file, with a manifest beside it. The file does not need this project.
+
+    The metadata of the file contain the new manifest, the hashes of the verifier and of the profile, and the profile's
+    text. The threshold stays the same. Calibrate it again if the profile changes the clean error rates.
 
     Raises:
         InputError: the verifier cannot be hardened, or the output cannot be written.
@@ -56,7 +73,7 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: the name of a hardened verifier must end in .onnx")
     if output.resolve() == manifest.model.resolve():
-        raise UsageError(f"{output}: is the verifier itself; write the hardened one elsewhere")
+        raise UsageError(f"{output}: is the verifier itself; choose another name for the hardened verifier")
     model = read_model(manifest)
     proto = onnx.load_model_from_string(harden(model, manifest, profile))
     document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
@@ -64,7 +81,7 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
     document["model"]["file"] = output.name
     document["model"].pop("sha256", None)
     document["model"]["provenance"] = f"{manifest.provenance}; hardened by sixpixels with profile {profile.name}"
-    # The checkpoint is of the bare verifier.
+    # The checkpoint belongs to the bare verifier.
     document.pop("checkpoint", None)
     detector = hardened_manifest(manifest, profile).detector
     if detector is not None:
@@ -93,7 +110,7 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
 
 
 def hardened_manifest(manifest: Manifest, profile: Profile) -> Manifest:
-    """The manifest of what `harden` gives: the verifier's own, with the profile's detector."""
+    """Return the manifest of a hardened verifier: the verifier's own manifest with the profile's detector."""
     if profile.detector is None:
         return manifest
     found = profile.detector
@@ -103,11 +120,11 @@ def hardened_manifest(manifest: Manifest, profile: Profile) -> Manifest:
 def deploy(
     model: bytes, manifest: Manifest, profile: Profile, execution: Execution | None = None, seed: int | None = None
 ) -> RuntimeVerifier:
-    """The hardened verifier in ONNX Runtime; `execution` and `seed` as of `RuntimeVerifier`.
+    """Load the hardened verifier in ONNX Runtime. See `RuntimeVerifier` for `execution` and `seed`.
 
     Raises:
         InputError: the verifier cannot be hardened or loaded.
-        UnavailableError: the provider asked for is not there.
+        UnavailableError: the requested provider does not exist here, or the required provider is not used.
     """
     hardened = harden(model, manifest, profile)
     return RuntimeVerifier(hardened_manifest(manifest, profile), hardened, execution, seed)
@@ -116,14 +133,14 @@ def deploy(
 def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     """Fuse `profile` with a serialized verifier.
 
-    The result takes the same input (name, shape, layout, range) and gives the same outputs, so that it drops in
-    place of the original; with a detector, `attack_score` (N,) is one output more. The empty profile gives `model` back
-    unchanged. Draws and squeezed forms of all images go through the verifier in one batch.
+    The result has the same input (name, shape, layout, range) and the same outputs, so that it can replace the
+    original. A detector adds the output `attack_score` (N,). The empty profile returns `model` unchanged. All draws and
+    squeezed forms of all images go through the verifier in one batch.
 
     Raises:
-        InputError: the model is not an ONNX file, its opset is too old, or its manifest standardizes each image
-            by itself before the graph, so that the graph cannot know the pixels; or an ensemble or a detector is asked
-            for where the verifier takes a fixed batch or has several outputs.
+        InputError: the model is not a usable ONNX file, its opset is too old, or a defense does not fit its crops; or
+            its input is standardized per image before the graph, so that the graph cannot recover the pixels; or the
+            profile has an ensemble or a detector, but the verifier has a fixed batch size or several outputs.
     """
     if profile.empty:
         return model
@@ -133,7 +150,7 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     if opset < _OLDEST_OPSET:
         raise InputError(f"{where}: opset {opset} is too old to be hardened; convert it to {_OLDEST_OPSET} or later")
     fanned = profile.draws > 1 or profile.detector is not None
-    newest = max(getattr(defense, "opset", 0) for defense in (*profile.defenses, *profile.squeezers))
+    newest = max(map(oldest_opset, (*profile.defenses, *profile.squeezers)))
     if fanned:
         _check_fan(graph.graph, manifest, profile)
         newest = max(newest, _FOLDING_OPSET)
@@ -141,8 +158,8 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
         graph, opset = with_opset(graph, newest, str(where)), newest
     if spec.standardization == "per-image":
         raise InputError(
-            f"{where}: cannot be hardened, because its input is standardized image by image before the graph, "
-            "which loses the pixel values; export the model with the standardization inside"
+            f"{where}: cannot be hardened, because each image is standardized before the graph, which loses the pixel "
+            "values; export the model with the standardization inside the graph"
         )
     defended_input = f"{PREFIX}defended"
     for node in graph.graph.node:
@@ -162,11 +179,11 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
 
 
 def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
-    """A serialized verifier as a graph that can be changed.
+    """Parse a serialized verifier, and check that its graph can be modified.
 
     Raises:
-        InputError: it is not an ONNX file, has other inputs than the manifest's, constants in another file, or custom
-            operators; the message names the place.
+        InputError: the model is not an ONNX file, has other inputs than the manifest, has constants in another file, or
+            has custom operators. The message names the place.
     """
     where, name = manifest.model, manifest.input.name
     try:
@@ -176,43 +193,50 @@ def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value.name for value in proto.graph.input if value.name not in constants]
     if inputs != [name]:
-        raise InputError(f"{where}: inputs are {inputs}; a verifier has one, {name!r}")
+        raise InputError(f"{where}: inputs are {inputs}; a verifier must have one input, {name!r}")
     outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
-        raise InputError(f"{where}: constant {outside[0]!r} is kept in another file; save the model as one file")
+        raise InputError(f"{where}: constant {outside[0]!r} is in another file; save the model as one file")
     custom = [n for n in proto.graph.node if n.domain not in _KNOWN_DOMAINS]
     if custom:
         raise InputError(
-            f"{where}: node {custom[0].name!r} is the custom operator {custom[0].domain}.{custom[0].op_type}"
+            f"{where}: node {custom[0].name!r} is the custom operator {custom[0].domain}.{custom[0].op_type}; "
+            "export the model without custom operators"
         )
     return proto
 
 
 def _check_fan(graph: onnx.GraphProto, manifest: Manifest, profile: Profile) -> None:
-    """Refuse what cannot run several variants of each image in one batch."""
+    """Check that the verifier can run several variants of each image in one batch.
+
+    Raises:
+        InputError: it has a fixed batch size or several outputs.
+    """
     where, asked = manifest.model, f"profile {profile.name!r} runs it on several variants of every image at once"
     batch = next(v for v in graph.input if v.name == manifest.input.name).type.tensor_type.shape.dim[0]
     if batch.dim_value > 0:
         raise InputError(
-            f"{where}: takes a fixed batch of {batch.dim_value}, but {asked}; export it with a batch of any size"
+            f"{where}: has a fixed batch size of {batch.dim_value}, but {asked}; export it with a free batch size"
         )
     outputs = [value.name for value in graph.output]
     if outputs != [manifest.output.name]:
-        raise InputError(f"{where}: outputs are {outputs}, but {asked} and keeps only {manifest.output.name!r}")
+        raise InputError(
+            f"{where}: outputs are {outputs}, but {asked}, which supports only the output {manifest.output.name!r}"
+        )
 
 
 def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, profile: Profile) -> None:
-    """Add the nodes behind the verifier that make one embedding, and the attack score, of the variants' embeddings."""
+    """Add the nodes after the verifier that compute the embedding and the attack score from the variants."""
     output = manifest.output
     variants = f"{PREFIX}variants"
     for node in graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
                 if name == output.name:
-                    # A node without a name is known by its output, which is the profile's now.
+                    # A node without a name is identified by its output. This output now belongs to the profile.
                     node.name = node.name or name
                     names[i] = variants
-    # They name the batch by the same symbol as the input, whose batch is smaller now.
+    # The stored shapes use the input's batch symbol, but the verifier's nodes now have a larger batch.
     del graph.value_info[:]
     folded = onnx_fold(builder, variants, 1 + len(profile.squeezers), profile.draws, output.size)
     builder.add("Identity", [folded[0]], output.name)
@@ -225,14 +249,15 @@ def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, pro
 
 
 def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBuilder:
-    """Nodes from the verifier's input to `output`: to (N, 3, H, W) RGB in [0, 1], through the defenses, and back.
+    """Build the nodes from the verifier's input to `output`.
 
-    Squeezed forms of what is defended follow it along the batch.
+    They convert the input to (N, 3, H, W), RGB in [0, 1], apply the defenses, and convert the result back. The squeezed
+    forms follow the defended images along the batch.
     """
     builder = GraphBuilder(PREFIX, opset, spec.name, profile.draws)
     scale, offset = (a.reshape(1, 3, 1, 1) for a in unit_affine(spec))
     affine = bool(np.any(scale != 1) or np.any(offset != 0))
-    # What does not look at the range is spared the way to [0, 1] and back; scales are positive.
+    # Defenses that work on any range do not need the conversion to [0, 1] and back, because scales are positive.
     affine &= not all(any_range(step) for step in (*profile.defenses, *profile.squeezers))
     value = spec.name
     if spec.layout == "NHWC":

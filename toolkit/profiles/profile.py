@@ -1,4 +1,4 @@
-"""Profiles: an ordered list of defenses, and perhaps an ensemble and a detector, as a TOML file."""
+"""Profiles: an ordered list of defenses, optionally with an ensemble and a detector, in a TOML file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import toolkit.defenses
 from toolkit.defenses.base import (
     AnyDefense,
     Defense,
@@ -22,6 +21,7 @@ from toolkit.defenses.base import (
     apply_numpy,
     apply_onnx,
     apply_tensorflow,
+    file_hash,
     is_random,
 )
 from toolkit.defenses.randomness import spread, tensorflow_spread
@@ -37,18 +37,25 @@ SCHEMA_VERSION = 1
 _LARGEST_PROFILE = 1 << 20
 _KEYS = {"schema", "name", "description", "defense", "ensemble", "detector"}
 MOST_DRAWS = 64
-# A float32 holds every whole number below it.
+# A float32 can represent every integer below this.
 _LARGEST_WHOLE = 1 << 24
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """An ordered list of defenses; `none` is the empty one. `sha256` is of the file's text and the files it names.
+    """An ordered list of defenses. The profile `none` has no defenses.
 
-    With `draws` above 1, the verifier runs on so many independent draws of every image, and its embeddings are averaged
-    (`verifiers.variants.fold`). A `detector` compares embeddings before and after squeezing. `source` is the absolute
-    path of the file, empty for a profile that was made in memory.
+    Attributes:
+        name: the name in reports.
+        description: one sentence about the profile's purpose.
+        defenses: the defenses, in the order in which they run.
+        sha256: the hash of the file's text and of the files that defenses read.
+        text: the text of the file.
+        draws: with more than 1, the verifier runs on this many independent draws of every image, and its embeddings are
+            averaged (`verifiers.variants.fold`).
+        detector: compares embeddings before and after squeezing; None without a detector.
+        source: the absolute path of the file; empty for a profile that was created in memory.
     """
 
     name: str
@@ -62,12 +69,12 @@ class Profile:
 
     @property
     def empty(self) -> bool:
-        """Whether the verifier stays as it is."""
+        """Whether the profile leaves the verifier unchanged."""
         return not self.defenses and self.detector is None
 
     @property
     def squeezers(self) -> tuple[Defense, ...]:
-        """The detector's; none without it."""
+        """The detector's squeezers; empty without a detector."""
         return () if self.detector is None else self.detector.squeezers
 
     @property
@@ -76,10 +83,14 @@ class Profile:
         return any(is_random(defense) for defense in self.defenses)
 
     def numpy(self, crops: NDArray[np.float32], entropy: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """All defenses, in order, on crops (N, H, W, 3) in [0, 1]; `entropy` (N,) is the operating system's if None.
+        """Apply all defenses in order, with NumPy.
+
+        Args:
+            crops: (N, H, W, 3) in [0, 1].
+            entropy: (N,), the entropies for random defenses; None draws them from the operating system.
 
         Returns:
-            Defended crops (draws * N, H, W, 3), all first draws first.
+            Defended crops (draws * N, H, W, 3). Draw 1 of all crops comes first, then draw 2, and so on.
         """
         entropy = os_entropy(len(crops)) if entropy is None and self.random else entropy
         if self.draws > 1 and entropy is not None:
@@ -89,7 +100,7 @@ class Profile:
         return crops
 
     def tensorflow(self, crops: Any, entropy: Any = None) -> Any:
-        """All defenses, in order, differentiable, as `numpy`; a random profile needs `entropy` (N,)."""
+        """Apply all defenses in order, in TensorFlow. See `numpy`. A random profile needs `entropy` (N,)."""
         if self.draws > 1:
             import tensorflow as tf
 
@@ -99,7 +110,7 @@ class Profile:
         return crops
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
-        """All defenses, in order, as nodes behind `value`; returns the name of the defended value, as `numpy`."""
+        """Add all defenses in order, as nodes after `value`. Return the name of the defended value. See `numpy`."""
         if self.draws > 1:
             value = graph.add("Tile", [value, graph.constant(np.array([self.draws, 1, 1, 1]))])
         for stream, defense in enumerate(self.defenses):
@@ -109,16 +120,16 @@ class Profile:
     def embed_and_score(
         self, embed: Embed, metric: Metric, crops: NDArray[np.float32], entropy: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """What the hardened verifier gives, step by step: the reference that its graph is held against.
+        """Compute the outputs of the hardened verifier step by step, as a reference for its graph.
 
         Args:
-            embed: the bare verifier.
-            metric: of its distances.
+            embed: the bare verifier, from crops to embeddings.
+            metric: the metric of its distances.
             crops: (N, H, W, 3) in [0, 1].
-            entropy: as in `numpy`.
+            entropy: see `numpy`.
 
         Returns:
-            Embeddings (N, D) and attack scores (N,), zero without a detector.
+            Embeddings (N, D), and attack scores (N,), which are zero without a detector.
         """
         defended = self.numpy(crops, entropy)
         variants = np.concatenate([defended, *(squeezer.numpy(defended) for squeezer in self.squeezers)])
@@ -127,17 +138,23 @@ class Profile:
 
 
 def shipped_profiles() -> dict[str, Path]:
-    """The profiles that come with the toolkit: name -> file."""
+    """Return the files of the profiles that are shipped with the toolkit, by name."""
     return {path.stem: path for path in sorted(bundled("profiles").glob("*.toml"))}
 
 
-def find_profile(name: str) -> Profile:
-    """A shipped profile by its name, or any profile by its path (ending in .toml).
+def find_profile(name: str | Path | Profile) -> Profile:
+    """Find a profile.
+
+    Args:
+        name: the name of a shipped profile, the path of a .toml file, or a profile, which is returned unchanged.
 
     Raises:
         UsageError: there is no such profile.
         InputError: the file is not a valid profile.
     """
+    if isinstance(name, Profile):
+        return name
+    name = str(name)
     if name.endswith(".toml"):
         return read_profile(Path(name))
     shipped = shipped_profiles()
@@ -150,42 +167,44 @@ def read_profile(path: Path) -> Profile:
     """Read and check a profile file.
 
     Raises:
-        InputError: the file cannot be read or is not valid; the message names the place and the nearest valid name.
+        InputError: the file cannot be read or is not valid. The message names the place and the nearest valid name.
     """
     try:
         if path.stat().st_size > _LARGEST_PROFILE:
-            raise InputError(f"{path}: larger than {_LARGEST_PROFILE} bytes; this is no profile")
+            raise InputError(f"{path}: is larger than {_LARGEST_PROFILE} bytes; this is not a profile")
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, tables too deep
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a very long number, deeply nested tables
         raise InputError(f"{path}: is not valid TOML ({error})") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
     _check_keys(content, _KEYS, str(path))
     if content.get("schema") != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema is {content.get('schema')!r}; this version reads {SCHEMA_VERSION}")
+        raise InputError(
+            f"{path}: schema is {content.get('schema')!r}; this version of sixpixels reads schema {SCHEMA_VERSION}"
+        )
     name, description = content.get("name"), content.get("description", "")
     if not isinstance(name, str) or not name or not isinstance(description, str):
-        raise InputError(f"{path}: name must be a text that is not empty, and description a text")
+        raise InputError(f"{path}: name must be a non-empty string, and description must be a string")
     steps = content.get("defense", [])
     if not isinstance(steps, list):
-        raise InputError(f"{path}: defenses are written as [[defense]] tables")
+        raise InputError(f"{path}: defense must be a list; write [[defense]] tables")
     defenses = tuple(_read_defense(step, path.parent, f"{path}: defense {i}") for i, step in enumerate(steps, 1))
     draws = _read_ensemble(content.get("ensemble"), defenses, f"{path}: ensemble")
     detector = _read_detector(content.get("detector"), path.parent, f"{path}: detector")
-    # A defense that reads files of its own is another one with other files.
+    # The hash includes the files that defenses read, because other files make another defense.
     squeezers = () if detector is None else detector.squeezers
-    files = "".join(getattr(defense, "sha256", "") for defense in (*defenses, *squeezers))
+    files = "".join(map(file_hash, (*defenses, *squeezers)))
     sha256 = hashlib.sha256((text + files).encode()).hexdigest()
     return Profile(name, description, defenses, sha256, text, draws, detector, str(path.resolve()))
 
 
 def write_new_profile(path: Path, names: Sequence[str]) -> None:
-    """Write a profile of some defenses with all their parameters, each at its default.
+    """Write a profile with some defenses. All parameters have their default values.
 
     Raises:
-        UsageError: there is no such defense, or the file exists or does not end in .toml.
+        UsageError: a defense is unknown, or the file exists or does not end in .toml.
     """
     import tomlkit
 
@@ -194,7 +213,7 @@ def write_new_profile(path: Path, names: Sequence[str]) -> None:
     document = tomlkit.document()
     document.update({"schema": SCHEMA_VERSION, "name": path.stem, "description": ""})
     steps = tomlkit.aot()
-    for defense in choose("defense", names, discover(toolkit.defenses, "DEFENSE")):
+    for defense in choose("defense", names, discover("defense")):
         step = tomlkit.table()
         step.add("name", defense.name)
         doc = inspect.getdoc(defense) or ""
@@ -220,9 +239,11 @@ def _read_ensemble(table: object, defenses: Sequence[AnyDefense], where: str) ->
     _check_keys(table, {"draws"}, where)
     draws = table.get("draws")
     if type(draws) is not int or not 2 <= draws <= MOST_DRAWS:
-        raise InputError(f"{where}: draws must be a whole number from 2 to {MOST_DRAWS}, not {draws!r}")
+        raise InputError(f"{where}: draws must be an integer from 2 to {MOST_DRAWS}, not {draws!r}")
     if not any(is_random(defense) for defense in defenses):
-        raise InputError(f"{where}: no defense is random, so that all draws are the same; add one or drop [ensemble]")
+        raise InputError(
+            f"{where}: no defense is random, so that all draws are equal; add a random defense, or remove [ensemble]"
+        )
     return draws
 
 
@@ -242,7 +263,8 @@ def _read_detector(table: object, folder: Path, where: str) -> Detector | None:
         value = table.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(
-                f"{where}: {key} must be a number, not {value!r}; `sixpixels profiles calibrate-detector` replaces it"
+                f"{where}: {key} must be a number, not {value!r}; write any valid number and run "
+                "`sixpixels profiles calibrate-detector`"
             )
         numbers[key] = float(value)
     try:
@@ -252,9 +274,9 @@ def _read_detector(table: object, folder: Path, where: str) -> Detector | None:
 
 
 def _read_defense(step: object, folder: Path, where: str) -> AnyDefense:
-    known = discover(toolkit.defenses, "DEFENSE")
+    known = discover("defense")
     if not isinstance(step, dict) or not isinstance(step.get("name"), str):
-        raise InputError(f"{where}: needs a name; known: {', '.join(known)}")
+        raise InputError(f"{where}: name is missing; choose one of {', '.join(known)}")
     parameters = dict(step)
     name = parameters.pop("name")
     if name not in known:
@@ -272,7 +294,11 @@ def _read_defense(step: object, folder: Path, where: str) -> AnyDefense:
 
 
 def _read_parameter(field: Any, value: Any, folder: Path, where: str) -> Any:
-    """A value of the field's type; files stay inside `folder`, and nested defenses are read as well."""
+    """Read a parameter's value. Files must be inside `folder`. Nested defenses are read as well.
+
+    Raises:
+        InputError: the value is not valid.
+    """
     if field.metadata.get("defenses"):
         if not isinstance(value, list):
             raise InputError(f"{where} must be a list of defenses, not {value!r}")

@@ -1,4 +1,4 @@
-"""The JSON Schema of profiles, made from the defenses that are registered."""
+"""The JSON Schema of profiles, built from the registered defenses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 from typing import Any
 
-import toolkit.defenses
 from toolkit.profiles.detector import MOST_SQUEEZERS, Detector
 from toolkit.profiles.profile import MOST_DRAWS, SCHEMA_VERSION
 from toolkit.registry import discover
@@ -16,25 +15,27 @@ _DRAWS = {"type": "integer", "minimum": 2, "maximum": MOST_DRAWS}
 
 
 def profile_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12), for editors and for whoever writes profiles by program.
+    """Return the JSON Schema (draft 2020-12) of profiles, for editors and for programs that write profiles.
 
-    It knows every defense, its parameters, their types, ranges and defaults. The reader alone knows which files exist,
-    how two parameters bound each other, and that TOML's 3.0 is no whole number.
+    It describes every defense with the types, ranges and defaults of its parameters. Three rules are checked only by
+    the reader: files must exist, some parameters limit each other, and TOML's 3.0 is not an integer.
     """
-    known = discover(toolkit.defenses, "DEFENSE")
-    # What a choice is made of may not be a choice.
+    known = discover("defense")
+    # The options of a choice must not be choices.
     simple = [name for name, cls in known.items() if not any(map(_nested, dataclasses.fields(cls)))]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Sixpixels defense profile",
         "type": "object",
-        # One line for each key of a profile.
         "properties": {
             "schema": {"const": SCHEMA_VERSION, "description": "Version of this format."},
-            "name": {"type": "string", "minLength": 1, "description": "By which reports call the profile."},
-            "description": {"type": "string", "description": "One sentence on what it is for.", "default": ""},
-            "defense": {**_defenses("defense"), "description": "In the order in which they are run; none is allowed."},
-            "ensemble": _table("The mean embedding of several draws of the random defenses.", draws=_DRAWS),
+            "name": {"type": "string", "minLength": 1, "description": "Name of the profile in reports."},
+            "description": {"type": "string", "description": "One sentence about the purpose.", "default": ""},
+            "defense": {
+                **_defenses("defense"),
+                "description": "The defenses, in the order in which they run. The list may be empty.",
+            },
+            "ensemble": _table("Averages the embeddings of several draws of the random defenses.", draws=_DRAWS),
             "detector": _table(
                 (inspect.getdoc(Detector) or "").splitlines()[0],
                 squeezer={**_defenses("option"), "minItems": 1, "maxItems": MOST_SQUEEZERS},

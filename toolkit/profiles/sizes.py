@@ -1,34 +1,40 @@
-"""Whether defenses fit the crops that a verifier takes."""
+"""Check that defenses fit the size of a verifier's crops."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolkit.defenses.base import AnyDefense
+from toolkit.defenses.base import AnyDefense, sides, smallest_side
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Input
 
 
 def check_sizes(defenses: Sequence[AnyDefense], crops: Input, what: str) -> None:
-    """Refuse a chain that would fail, or mirror what is not there, on crops of this size.
+    """Check that all defenses can process crops of the verifier's size.
 
-    A defense that reflects borders has a `smallest_side`, in pixels; one whose network has fixed sides has `sides`.
+    Defenses that reflect borders need a smallest side. Networks may need a fixed size.
+
+    Args:
+        defenses: the defenses, in order.
+        crops: the verifier's input.
+        what: the start of the error message.
 
     Raises:
-        InputError: a defense does not fit; the message begins with `what` and names it.
+        InputError: a defense does not fit. The message names it.
     """
     height, width = crops.height, crops.width
     for i, defense in enumerate(defenses, 1):
         place = f"{what}: defense {i} ({defense.name})"
-        smallest = getattr(defense, "smallest_side", 1)
+        smallest = smallest_side(defense)
         if min(height, width) < smallest:
             raise InputError(
                 f"{place} needs crops of at least {smallest} x {smallest} pixels, but the verifier takes "
-                f"{width} x {height}; make it smaller"
+                f"{width} x {height}; use a smaller filter"
             )
-        sides = getattr(defense, "sides", (None, None))
-        if any(fixed not in (None, side) for fixed, side in zip(sides, (height, width), strict=True)):
+        fixed_height, fixed_width = sides(defense)
+        if fixed_height not in (None, height) or fixed_width not in (None, width):
+            fixed = f"{fixed_width or 'any'} x {fixed_height or 'any'}"
             raise InputError(
-                f"{place} is a network for crops of {sides[1] or 'any'} x {sides[0] or 'any'} pixels, but the verifier "
-                f"takes {width} x {height}; export it for sides of any size"
+                f"{place} is a network for crops of {fixed} pixels, but the verifier takes {width} x {height}; "
+                "export it for any size"
             )

@@ -1,4 +1,4 @@
-"""The charts of the HTML report, from the outcomes of every pair."""
+"""Charts of the HTML report."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from toolkit.attacks.base import Bools
-from toolkit.audit.outcomes import PairOutcomes, Run
 from toolkit.audit.plan import ADAPTIVE
+from toolkit.audit.results.outcomes import PairOutcomes, Run
+from toolkit.pixels import Bools
 from toolkit.report.svg import Axis, Line, Values, axis, chart
 from toolkit.risk.rate import goal_pairs
 from toolkit.statistics.intervals import Rate
 
 _PERCENT = axis("success, %", 100.0)
 _POINTS = 60
-# Error rates where a DET has its ticks.
+# Error rates with a tick on the axes of a DET.
 _RATES = (0.001, 0.01, 0.05, 0.2, 0.5)
 _SMALLEST_RATE, _LARGEST_RATE = 1e-4, 0.6
 
 
 def success_against(run: Run, goal: str, profile: str, norm: str, label: str) -> str | None:
-    """Success of the attacks that know a profile against the size of the perturbation; None where there are none."""
+    """Chart success against the size of the perturbation, for attacks that know or query a profile.
+
+    None without a success.
+    """
     pairs = goal_pairs(run, goal)
     chosen = [o for o in run.outcomes if o.profile == profile and o.knowledge in ADAPTIVE]
     sizes = [getattr(o, norm)[o.success & pairs] for o in chosen]
     found = np.concatenate([np.zeros(0), *sizes])
     if not len(found):
         return None
-    # Noise is so much larger than what gradients find that both are seen on a logarithmic axis alone.
+    # Noise is much larger than gradient perturbations, so only a logarithmic axis shows both.
     low, high = max(float(found.min()) / 2, 1e-3), float(found.max())
     steps = np.geomspace(low, max(high, 2 * low), _POINTS)
     lines = [_rising(o, pairs & o.eligible, getattr(o, norm), steps, np.log10(steps)) for o in chosen]
@@ -37,7 +40,7 @@ def success_against(run: Run, goal: str, profile: str, norm: str, label: str) ->
 
 
 def success_against_queries(run: Run, goal: str, profile: str) -> str | None:
-    """The same against queries, of attacks that only ask; None where there are none."""
+    """Chart success against the number of queries, for attacks that query a profile; None without such attacks."""
     pairs = goal_pairs(run, goal)
     chosen = [o for o in run.outcomes if o.profile == profile and o.knowledge == "query"]
     most = max((int(o.queries.max(initial=0)) for o in chosen), default=0)
@@ -49,7 +52,7 @@ def success_against_queries(run: Run, goal: str, profile: str) -> str | None:
 
 
 def norms(run: Run, goal: str) -> str | None:
-    """Distributions of the L2 norms of successes behind each profile that the attacker knows (figure 5)."""
+    """Chart the distributions of L2 norms of successful probes by adaptive attacks (figure 5 of the paper)."""
     lines = []
     for o in run.outcomes:
         found = np.sort(o.l2[o.success & goal_pairs(run, goal)])
@@ -67,7 +70,7 @@ def norms(run: Run, goal: str) -> str | None:
 
 
 def det(run: Run) -> str | None:
-    """Detection error trade-off of the clean pairs, on normal-deviate axes; None where there are too few pairs."""
+    """Chart the detection error tradeoff of the clean pairs on normal-deviate axes; None if there are too few pairs."""
     lines = [
         Line(name, stats.norm.ppf(fmr), *(stats.norm.ppf(np.clip(rates, _SMALLEST_RATE, None)) for rates in fnmr_band))
         for name, fmr, *fnmr_band in _bands(run)
@@ -76,7 +79,7 @@ def det(run: Run) -> str | None:
 
 
 def roc(run: Run) -> str | None:
-    """The same as ROC: accepted genuine pairs against FMR on a logarithmic axis."""
+    """Chart the ROC of the clean pairs: accepted genuine pairs against FMR on a logarithmic axis."""
     bands = _bands(run)
     lines = [
         Line(name, np.log10(100 * fmr), *(100 * (1 - rates) for rates in (fnmr, high, low)))
@@ -89,19 +92,17 @@ def roc(run: Run) -> str | None:
 
 
 def _bands(run: Run) -> list[tuple[str, Values, Values, Values, Values]]:
-    """Of each profile FMR, FNMR and the two sides of its band."""
+    """For each profile: name, FMR, FNMR, and the low and high ends of its band."""
     dets = [(c.profile, c.det) for c in run.assessment.clean if c.det is not None]
     return [(name, np.array(d.fmr), np.array(d.fnmr), np.array(d.low), np.array(d.high)) for name, d in dets]
 
 
 def pareto(run: Run, profiles: Sequence[tuple[str, float]]) -> str:
-    """Each profile's clean FNMR beside the bound of the success of the strongest attack that knows it."""
+    """Chart each profile's clean FNMR against the upper bound of the strongest attack that knows or queries it."""
     fnmr = {c.profile: c.fnmr.value or 0.0 for c in run.assessment.clean}
     lines = [Line(name, np.array([100 * fnmr[name]]), np.array([100 * bound])) for name, bound in profiles]
     most = max((100 * fnmr[name] for name, _ in profiles), default=0.0)
-    return chart(
-        lines, axis("clean FNMR, %", max(1.2 * most, 5.0)), _PERCENT, "profiles: what they cost and what they stop"
-    )
+    return chart(lines, axis("clean FNMR, %", max(1.2 * most, 5.0)), _PERCENT, "profiles: cost and robustness")
 
 
 def _rising(o: PairOutcomes, of: Bools, sizes: Values, steps: Values, x: Values) -> Line:

@@ -1,4 +1,4 @@
-"""What `sixpixels doctor` found, in the terminal."""
+"""Terminal report of `sixpixels doctor`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
 def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
-    """Print one line for each finding, what to do below it, and the verdict."""
+    """Print one line for each finding, with its remedy below it, and a summary."""
     width = max(len(finding.about) for finding in diagnosis.findings)
     for f in diagnosis.findings:
         status = (f"{f.status:8}", _STYLES[f.status])
@@ -19,5 +19,5 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         if f.remedy:
             console.print(Text(f"{'':{width + 11}}do: {f.remedy}"), soft_wrap=True)
     counts = {status: sum(f.status == status for f in diagnosis.findings) for status in _STYLES}
-    verdict = "everything that an audit needs works" if diagnosis.works else "something that an audit needs is broken"
+    verdict = "everything that audits need works" if diagnosis.works else "something that audits need is broken"
     console.print(f"{verdict}: {counts['ok']} ok, {counts['warning']} warnings, {counts['failed']} failed")

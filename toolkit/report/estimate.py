@@ -1,4 +1,4 @@
-"""The plan of an audit in the terminal: what is crafted once and replayed where, and what it would take."""
+"""Terminal report of a dry run: the plan of an audit, with its time and disk space."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from toolkit.audit.estimate import CAP, SAMPLE, AuditEstimate, CraftEstimate, Span
+from toolkit.audit.estimate import CAP, AuditEstimate, CraftEstimate, Span
+from toolkit.audit.request import SAMPLE
 from toolkit.report.terminal import bullet, facts_table, new_table
 
 _LEGEND = (
-    "Each row is crafted once and replayed on every profile named in it. Times are of one worker on this machine as "
-    f"busy as it is now, measured on at most {SAMPLE} pairs; brackets: the 95 % interval of so few pairs, with and "
-    "without what larger batches may gain."
+    "The probes of each row are crafted once and replayed on all profiles named in it. Times hold for one worker on "
+    f"this machine, as busy as it is now. They were measured on at most {SAMPLE} pairs. Brackets: 95 % interval; its "
+    "low end assumes that larger batches are faster."
 )
 
 
 def print_estimate(estimate: AuditEstimate, console: Console, folder: Path | None, saved: Path | None) -> None:
-    """Print the plan; `folder` is that of the run where it was given, and in `saved` the options are."""
+    """Print a plan.
+
+    Args:
+        estimate: the plan.
+        console: where to print.
+        folder: the folder of the run, or None if it was not given.
+        saved: the file that the options were saved to, or None.
+    """
     e, facts = estimate, facts_table()
     facts.add_row(
         "plan", f"{e.scenarios} scenarios, {len(e.crafts)} sets of probes to craft" + (f"   {saved}" if saved else "")
@@ -27,8 +35,8 @@ def print_estimate(estimate: AuditEstimate, console: Console, folder: Path | Non
     kinds = f"{e.size.genuine} genuine, {e.size.impostor} impostor, {e.size.images} images"
     facts.add_row("pairs", f"{kinds}   {e.pairs_source}")
     if e.noisy_images:
-        facts.add_row("certificates", f"{e.noisy_images} noisy images to run, which are in none of the times")
-    facts.add_row("run", f"{folder}" if folder else "runs/ and a hash of what is asked")
+        facts.add_row("certificates", f"{e.noisy_images} noisy images to run; the times do not include them")
+    facts.add_row("run", f"{folder}" if folder else "runs/ and a hash of the request")
     console.print(facts)
     table = new_table("crafted once, replayed", console)
     table.add_column("attack", no_wrap=True)
@@ -44,20 +52,20 @@ def print_estimate(estimate: AuditEstimate, console: Console, folder: Path | Non
     console.print(table)
     totals = facts_table()
     totals.add_row("loading, clean pairs, checks", _times(e.other_seconds))
-    totals.add_row("time in all", _times(e.seconds))
+    totals.add_row("total time", _times(e.seconds))
     at_least = "at least " if e.bytes.high is None else ""
     between = "" if e.bytes.high is None else f" [{_bytes(e.bytes.low)}, {_bytes(e.bytes.high)}]"
-    totals.add_row("disk, probes", f"{at_least}{_bytes(e.bytes.expected)}{between}")
-    totals.add_row("disk while it runs", f"{_bytes(e.temporary_bytes)} more")
+    totals.add_row("disk for probes", f"{at_least}{_bytes(e.bytes.expected)}{between}")
+    totals.add_row("disk during the run", f"{_bytes(e.temporary_bytes)} more")
     console.print(totals)
     console.print(_LEGEND, style="dim")
     for craft in e.crafts:
         if craft.problem:
             bullet(console, f"{craft.attack} on {craft.known} could not be measured: {craft.problem}")
         elif craft.stopped:
-            bullet(console, f"{craft.attack} on {craft.known} was stopped after {CAP:g} s, so its time is a bound")
+            bullet(console, f"{craft.attack} on {craft.known} was stopped after {CAP:g} s; its time is a lower bound")
     for missing in e.unavailable:
-        bullet(console, f"{missing.attack} will not be run: {missing.reason}")
+        bullet(console, f"{missing.attack} will not run: {missing.reason}")
 
 
 def _replayed(craft: CraftEstimate) -> str:
@@ -71,7 +79,7 @@ def _times(span: Span) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Two digits are more than is known."""
+    """Format a time with two significant digits, because it is only an estimate."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 1.5 * size:
             return f"{_digits(seconds / size)} {unit}"

@@ -1,4 +1,4 @@
-"""The paper's figures 3 to 5, from the probes of an audit. They show the attacked faces: they are personal data."""
+"""Figures 3 to 5 of the paper, from the probes of an audit. They show attacked faces, which are personal data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import to_8bit
-from toolkit.audit.evidence import Evidence, Example
+from toolkit.audit.results.evidence import Evidence, Example
 from toolkit.files import atomic_write, write_bytes
+from toolkit.pixels import to_8bit
 from toolkit.risk.findings import Picture
 
 Image = NDArray[np.float32]
@@ -21,7 +21,7 @@ _CAPTION = 18
 
 
 def write_figures(evidence: Evidence, folder: Path) -> list[Path]:
-    """Write `figure3.png`, `figure4.png` and `figure5.png`; returns their paths.
+    """Write `figure3.png`, `figure4.png` and `figure5.png`, and return their paths.
 
     Raises:
         InputError: the folder cannot be written.
@@ -34,12 +34,12 @@ def write_figures(evidence: Evidence, folder: Path) -> list[Path]:
 
 
 def pictures(evidence: Evidence) -> tuple[Picture, ...]:
-    """Figures 3 and 4 for a report: attacked faces, what is done to them, and what the profiles make of them."""
+    """Figures 3 and 4 for a report: attacked faces, their perturbations, and the same faces after each defense."""
     attacked = ", ".join(evidence.example.attacked) or "no attack"
-    four = f"Below: the reference, the probe, and the probe after {attacked}. Above: what was changed, amplified."
+    four = f"Bottom: the reference, the probe, and the probe after {attacked}. Top: the perturbations, amplified."
     found = [Picture(four, _png(_figure_4(evidence.example)))]
     if evidence.corrected:
-        found.append(Picture("A noisy probe as each profile passes it on.", _png(_row(evidence.corrected))))
+        found.append(Picture("A probe with Gaussian noise, and after each defense.", _png(_row(evidence.corrected))))
     return tuple(found)
 
 
@@ -49,21 +49,21 @@ def _png(pixels: Pixels) -> bytes:
 
 
 def amplified(delta: Image) -> Image:
-    """A perturbation made visible: gray where there is none, its largest value black or white."""
+    """Make a perturbation visible: zero becomes gray, and the largest value becomes black or white."""
     return np.asarray(0.5 + 0.5 * delta / max(float(np.abs(delta).max()), 1e-6), np.float32)
 
 
 def _figure_4(example: Example) -> Pixels:
     blank = np.ones_like(example.probe)
     deltas = {name: amplified(image - example.probe) for name, image in example.attacked.items()}
-    # The captions are below; the row of perturbations has none.
+    # The bottom row has the captions. Blank names give the top row none.
     top = _row({"": blank, " ": blank, **{" " * (i + 2): delta for i, delta in enumerate(deltas.values())}})
     bottom = _row({"reference": example.reference, "probe": example.probe, **example.attacked})
     return np.concatenate([top[:-_CAPTION], bottom])
 
 
 def _row(images: dict[str, Image]) -> Pixels:
-    """Captioned images beside each other, (H, W, 3) RGB."""
+    """Join images side by side with captions: (H, W, 3) uint8, RGB."""
     cells = []
     for name, image in images.items():
         height, width = image.shape[:2]

@@ -1,18 +1,19 @@
-"""Tables 1 and 2 of the paper, "Six Pixels to Kevin Bacon", beside an audit's, for the terminal."""
+"""Tables 1 and 2 of the paper, "Six Pixels to Kevin Bacon", next to the results of an audit."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-from toolkit.audit.assessment import Assessment, ScenarioResult
 from toolkit.audit.plan import Goal
+from toolkit.audit.results.assessment import Assessment, ScenarioResult
+from toolkit.audit.suites import which_pairs
 from toolkit.report.terminal import new_table, whole_percent
 from toolkit.statistics.intervals import Rate
 
-# The paper's eligible pairs: 26 genuine and 24 impostor ones.
+# The paper's eligible pairs, genuine and impostor.
 _PAIRS = {"dodging": 26, "impersonation": 24}
 _GOALS = ("dodging", "impersonation")
-# Successes in percent without a limit and below an L2 norm of 5 and of 1, and the mean L2 norm (table 1).
+# Table 1: successes in percent, for any L2 norm, below 5 and below 1; and the mean L2 norm.
 _UNDEFENDED: dict[tuple[str, Goal], tuple[tuple[float, float, float], float | None]] = {
     ("fgsm", "dodging"): ((100, 100, 50), 1.23),
     ("fgsm", "impersonation"): ((79.17, 75, 16.67), 2.41),
@@ -23,8 +24,8 @@ _UNDEFENDED: dict[tuple[str, Goal], tuple[tuple[float, float, float], float | No
     ("gaussian", "dodging"): ((100, 7.69, 3.84), 32.79),
     ("gaussian", "impersonation"): ((4.17, 0, 0), 12.91),
 }
-# Successes in percent and a mean L2 norm, by profile and knowledge (table 2; the figures for Noise2Clean are not in the
-# paper but in its authors' later table). With zero knowledge the norm is taken after the defense.
+# Table 2: successes in percent and the mean L2 norm, by profile and knowledge. With zero knowledge, the norm is that of
+# the defended probe. The numbers for Noise2Clean are not in the paper, but in a later table by its authors.
 _DEFENDED: dict[tuple[str, str], dict[tuple[str, Goal], tuple[float, float | None]]] = {
     ("mean3", "zero"): {
         ("fgsm", "dodging"): (7.69, 2.20), ("fgsm", "impersonation"): (0, 2.38),
@@ -46,15 +47,16 @@ _DEFENDED: dict[tuple[str, str], dict[tuple[str, Goal], tuple[float, float | Non
     },
 }  # fmt: skip
 LEGEND = (
-    "Ours: float probes, because the paper did not round to 8 bits; successes of eligible pairs in %, 95 % Wilson "
-    "interval. Paper: 26 genuine and 24 impostor pairs, another verifier (FaceNet 20180402-114759), and clean errors "
-    "counted as successes; its intervals are ours. L2: mean over successes, L2 after: of the defended probe. 8 bits: "
-    "successes after rounding. Noise is as Foolbox 1 and 2 add it: the deviation is epsilon squared."
+    "Ours: successes over eligible pairs in %, with the 95 % Wilson interval. They are those of float probes, because "
+    "the paper did not round to 8 bits. Paper: 26 genuine and 24 impostor pairs on another verifier (FaceNet "
+    "20180402-114759). It counted clean errors as successes. We computed its intervals. L2: mean norm of successes. L2 "
+    "after: the same after the defense. 8 bits: our successes after rounding. Noise is added as in Foolbox 1 and 2: "
+    "its standard deviation is epsilon squared."
 )
 
 
-def print_paper_tables(assessment: Assessment, which_pairs: str, console: Console) -> None:
-    """Print both tables, and whose pairs ours are of."""
+def print_paper_tables(assessment: Assessment, console: Console) -> None:
+    """Print both tables, and say whether the audit used the paper's pairs."""
     console.print()
     for title, head, rows in paper_tables(assessment):
         table = new_table(title, console)
@@ -63,7 +65,8 @@ def print_paper_tables(assessment: Assessment, which_pairs: str, console: Consol
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    console.print(which_pairs, style="bold")
+    a = assessment
+    console.print(which_pairs(a.pairs_source, a.genuine + a.impostor + len(a.left_out)), style="bold")
     console.print(LEGEND, style="dim")
 
 
@@ -71,7 +74,7 @@ PaperTable = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 
 def paper_tables(assessment: Assessment) -> list[PaperTable]:
-    """Title, head and rows of each of the paper's tables that the audit has something for, ours beside theirs."""
+    """Title, column names and rows of each of the paper's tables for which the audit has results."""
     found = {(s.profile, s.knowledge, s.attack, s.goal): s for s in assessment.scenarios}
     tables = [_table_1(found)]
     for profile, knowledge in (*_DEFENDED, ("n2c", "perfect")):
@@ -110,7 +113,7 @@ def _table_2(
         our_norm = _norm(s.mean_l2_defended if knowledge == "zero" else s.mean_l2_float)
         ours = (whole_percent(s.asr_float), our_norm, whole_percent(s.asr, interval=False))
         rows.append((attack, _short(goal), *theirs, *ours))
-    never = "" if published else " (the paper could not)"
+    never = "" if published else " (not in the paper)"
     norm = "L2 after" if knowledge == "zero" else "L2"
     head = ("attack", "goal", "paper", norm, "ours", norm, "8 bits")
     return f"the paper's table 2: {profile}, {knowledge} knowledge{never}, success %", head, rows
@@ -121,7 +124,7 @@ def _short(goal: str) -> str:
 
 
 def _published(percent: float, goal: str) -> str:
-    """A rate of the paper with the interval that it did not give."""
+    """A rate of the paper, with its Wilson interval, which the paper does not give."""
     return whole_percent(Rate(round(percent / 100 * _PAIRS[goal]), _PAIRS[goal]))
 
 

@@ -1,11 +1,11 @@
-"""Reference pages: a JSON Schema as Markdown, one table for each object in it."""
+"""Reference pages: turns a JSON Schema into Markdown, with one table for each object."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-_HEAD = ("| key | type | needed | what |", "| --- | --- | --- | --- |")
+_HEAD = ("| key | type | required | description |", "| --- | --- | --- | --- |")
 _RANGES = {
     "minimum": "at least {}",
     "maximum": "at most {}",
@@ -19,9 +19,10 @@ _NAMES = {"string": "text", "integer": "whole number", "array": "list", "object"
 
 
 def describe(schema: dict[str, Any]) -> str:
-    """A JSON Schema (draft 2020-12, as far as this project's schemas use it) as a Markdown page.
+    """Describe a JSON Schema as a Markdown page.
 
-    Objects within it become sections of their own, named by their place; so do its ``$defs``.
+    It supports the part of draft 2020-12 that this project's schemas use. Each inner object and each of the ``$defs``
+    becomes a section.
     """
     parts = [f"# {schema['title']}", *_description(schema), *_section(schema)]
     for place, inner in _objects(schema, ""):
@@ -48,7 +49,7 @@ def _section(schema: dict[str, Any]) -> list[str]:
 
 
 def _objects(schema: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object with keys of its own below a schema, and where it is."""
+    """Yield every object with properties inside a schema, and its path."""
     for key, inner in schema.get("properties", {}).items():
         here = f"{place}.{key}" if place else key
         for one in (inner, *inner.get("anyOf", ()), *inner.get("oneOf", ())):
@@ -60,7 +61,7 @@ def _objects(schema: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """What a value may be, in words."""
+    """Describe the type and the limits of a value in words."""
     if "const" in schema:
         return f"`{_plain(schema['const'])}`"
     if "enum" in schema:

@@ -1,6 +1,9 @@
-"""Risk, verdict and comparison on a terminal, at 80 columns."""
+"""Terminal reports of risk, verdict and comparison, for 80 columns."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.panel import Panel
@@ -8,7 +11,7 @@ from rich.text import Text
 
 from toolkit.report.terminal import box_of, bullet, new_table, whole_percent
 from toolkit.risk.compare import Cell, Comparison
-from toolkit.risk.findings import Finding, Reason, Risk, Severity, Verdict
+from toolkit.risk.findings import Finding, Judgement, Reason, Risk, Severity, Verdict
 
 _STYLES: dict[Severity, str] = {
     "note": "dim",
@@ -20,22 +23,33 @@ _STYLES: dict[Severity, str] = {
 }
 _FINDINGS_SHOWN = 8
 _LEGEND = (
-    "L: likelihood, 9 x the one-sided exact 95 % upper bound of the success within the budget x what is left of it by "
-    "the access needed; I: impact; both 0 to 9 and rated as OWASP does. unknown: too little evidence, never low."
+    "within: successes within the budget over eligible pairs. L: likelihood = 9 x the one-sided exact 95 % upper bound "
+    "of this rate x a weight for the access that the attack needs. I: impact. Both go from 0 to 9. Severities follow "
+    "the OWASP risk rating. unknown: too little evidence; it does not mean low."
 )
 
 
+def print_judgement(judgement: Judgement, files: Sequence[Path], console: Console) -> None:
+    """Print the report of a gate: risk, findings, verdict, and the files that were written."""
+    print_overall(judgement.risk, console)
+    print_findings(judgement.risk, console)
+    if judgement.verdict is not None:
+        print_verdict(judgement.verdict, console)
+    for path in files:
+        bullet(console, str(path))
+
+
 def print_overall(risk: Risk, console: Console) -> None:
-    """The overall severity with its headline, and what to do next."""
+    """Print the overall severity with its headline, and the next steps."""
     title = f"OVERALL {risk.severity.upper()}   {risk.use_case}, {risk.budget}, {', '.join(risk.profiles)}"
     console.print(Panel(Text(risk.headline), title=Text(title, style=_STYLES[risk.severity]), box=box_of(console)))
-    console.print("next", style="bold")
+    console.print("next steps", style="bold")
     for step in risk.next_steps:
         bullet(console, step)
 
 
 def print_findings(risk: Risk, console: Console) -> None:
-    """The findings, worst first."""
+    """Print the findings, worst first."""
     table = new_table("findings, worst first", console)
     for column, justify in (
         ("severity", "left"),
@@ -49,12 +63,12 @@ def print_findings(risk: Risk, console: Console) -> None:
         table.add_row(*_cells(finding))
     console.print(table)
     if len(risk.findings) > _FINDINGS_SHOWN:
-        console.print(f"and {len(risk.findings) - _FINDINGS_SHOWN} more, in the other formats", style="dim")
+        console.print(f"and {len(risk.findings) - _FINDINGS_SHOWN} more; the other formats show all", style="dim")
     console.print(_LEGEND, style="dim")
 
 
 def print_verdict(verdict: Verdict, console: Console) -> None:
-    """The verdict, and every reason for it."""
+    """Print the verdict, and every reason for it."""
     style = "bold green" if verdict.status == "pass" else "bold red"
     console.print(f"\ngate {verdict.status.upper()}", style=style, highlight=False)
     for reason in verdict.reasons:
@@ -64,7 +78,7 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """One line for every clean error and scenario, one column for every run."""
+    """Print a comparison: one row for each clean error and scenario, one column for each run."""
     for number, (run, target, model) in enumerate(
         zip(comparison.runs, comparison.targets, comparison.models, strict=True), 1
     ):
@@ -77,8 +91,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         table.add_row(row.id, *map(_rate_cell, row.cells))
     console.print(table)
     console.print(
-        "95 % Wilson intervals. *: differs from run 1 (p < 0.05, Holm), by exact McNemar where pairs are the same, by "
-        "Fisher's exact test (marked f) where they are not.",
+        "Brackets: 95 % Wilson intervals. *: differs from run 1 (p < 0.05 with Holm's correction), by the exact "
+        "McNemar test on common pairs, or by Fisher's exact test (marked f) on different pairs.",
         style="dim",
     )
 

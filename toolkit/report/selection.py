@@ -1,4 +1,4 @@
-"""A selection in the terminal, and its Pareto front as a figure."""
+"""Terminal reports of profile selections and costs, and the Pareto front as a figure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from toolkit.audit.select import Selection, Standing
+from toolkit.audit.selection.cost import Costs
+from toolkit.audit.selection.select import Selection, Standing
 from toolkit.files import atomic_write
-from toolkit.report.terminal import bullet, new_table, percent
+from toolkit.report.terminal import bullet, counted, new_table, percent
 
 
 def print_selection(selection: Selection, console: Console) -> None:
-    """Print the recommendation, its reasons, every profile's standing, and the paired tests."""
+    """Print the recommendation, its reasons, a table of all profiles, and the paired tests."""
     if selection.chosen is None:
         none = ("no profile meets the limits", "bold")
         console.print(Text.assemble(none, "; the nearest is ", (str(selection.nearest), "bold")))
@@ -43,9 +44,9 @@ def print_selection(selection: Selection, console: Console) -> None:
         for obstacle in (*s.unfit, *s.exceeded):
             bullet(console, f"{s.profile}: {obstacle}")
     if selection.claims:
-        tests = new_table(f"does an attack succeed less often behind {selection.nearest}?", console)
-        tests.add_column("than", no_wrap=True)
-        for column in ("pairs", "fell here only", "there only", "p", "p, Holm", "verdict"):
+        tests = new_table(f"do attacks succeed less often on {selection.nearest} than on other profiles?", console)
+        tests.add_column("other", no_wrap=True)
+        for column in ("pairs", f"only {selection.nearest}", "only other", "p", "p, Holm", "verdict"):
             tests.add_column(column, justify="right", no_wrap=True)
         for c in selection.claims:
             verdict = {"better": "less often", "worse": "more often", "not shown": "not shown"}[c.verdict]
@@ -55,7 +56,9 @@ def print_selection(selection: Selection, console: Console) -> None:
 
 
 def write_pareto(selection: Selection, path: Path) -> None:
-    """Draw the ASR's bound against the FNMR of each profile as a PNG; the front is drawn full, latency is written.
+    """Draw the ASR's upper bound against the clean FNMR of each profile as a PNG, labeled with latencies.
+
+    Filled dots are on the Pareto front.
 
     Raises:
         InputError: the file cannot be written.
@@ -72,15 +75,15 @@ def write_pareto(selection: Selection, path: Path) -> None:
         color = "C3" if selection.chosen in [s.profile for s in here] else "C0"
         fill = "full" if any(s.front for s in here) else "none"
         axes.plot(*at, marker="o", color=color, fillstyle=fill, linestyle="none")
-        # Profiles at one place share a label; downward, because the highest ASR is a common place.
+        # Profiles at the same point share a label. It hangs down, because many points are at the top.
         label = "\n".join(map(_label, here))
         axes.annotate(label, at, xytext=(6, 4), textcoords="offset points", fontsize=8, verticalalignment="top")
     if selection.limits.max_fnmr is not None:
         axes.axvline(100 * selection.limits.max_fnmr, color="0.6", linestyle="--", linewidth=1)
     axes.set_xlabel("clean FNMR in %")
     axes.set_ylabel(f"ASR in %, one-sided 95 % bound, {selection.limits.goal}")
-    axes.set_title("full: on the front; red: recommended", fontsize=9)
-    # Room for labels on the right, and a scale that does not blow up the difference of equal rates.
+    axes.set_title("filled: on the Pareto front; red: recommended", fontsize=9)
+    # Leave room for labels on the right, and do not magnify tiny differences of rates.
     right = 1.3 * max(2.0, 100 * (selection.limits.max_fnmr or 0), *(at[0] for at in places))
     axes.set_xlim(-0.03 * right, right)
     axes.set_ylim(-3, 103)
@@ -90,3 +93,32 @@ def write_pareto(selection: Selection, path: Path) -> None:
 
 def _label(s: Standing) -> str:
     return s.profile if s.latency_ratio is None else f"{s.profile} (x {s.latency_ratio:.2f})"
+
+
+def print_costs(result: Costs, console: Console) -> None:
+    """Print the costs of profiles, compared with the bare verifier."""
+    costs = result.profiles
+    console.print(Text.assemble((result.model, "bold"), f"   {result.provider}   {result.pairs_source}"))
+    table = new_table("clean errors", console)
+    table.add_column("profile", no_wrap=True)
+    for column in ("FNMR % [95 %]", "FMR % [95 %]", "EER %", "FNMR % at bare FMR"):
+        table.add_column(column, justify="right")
+    for c in costs:
+        point = "-" if c.recalibrated is None else f"{percent(c.recalibrated.fnmr)} at {c.recalibrated.threshold:.4f}"
+        table.add_row(c.profile, percent(c.fnmr), percent(c.fmr), f"{100 * c.eer:.2f}", point)
+    console.print(table)
+    times = new_table("milliseconds per call, and memory", console)
+    times.add_column("profile", no_wrap=True)
+    for timing in costs[0].timings:
+        for column in (f"batch {timing.batch}: p50", "p99", "x bare", "MB"):
+            times.add_column(column, justify="right")
+    for c in costs:
+        cells = []
+        for timing, bare in zip(c.timings, costs[0].timings, strict=True):
+            memory = "-" if timing.memory is None else f"{timing.memory / 1e6:.0f}"
+            cells += [f"{timing.p50:.1f}", f"{timing.p99:.1f}", f"{timing.p50 / bare.p50:.2f}", memory]
+        times.add_row(c.profile, *cells)
+    console.print(times)
+    for c in costs:
+        if c.false_alarm is not None:
+            console.print(f"{c.profile}: detector flags {counted(c.false_alarm)} % of the distinct clean crops")

@@ -1,4 +1,4 @@
-"""Small line charts as SVG, colored by the page's style sheet, so that they follow light and dark."""
+"""Line charts as SVG. The page's style sheet sets their colors, so that they suit light and dark mode."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Values = NDArray[np.float64]
 
 _WIDTH, _HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44
-# Told apart without color too.
+# Dashes, so that readers can tell lines apart without color.
 _DASHES = ("", "6 3", "2 3", "8 3 2 3", "12 4")
 COLORS = 6
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: x and y (n,), and perhaps a band between `low` and `high` (n,); a dot where n is 1."""
+    """One line of a chart through x and y (n,), with an optional band from `low` to `high` (n,). One point is a dot."""
 
     name: str
     x: Values
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis from `start` to `end`, both already transformed; `ticks` are places on it with their texts."""
+    """An axis from `start` to `end`, in transformed units, for example logarithms. `ticks` are positions with texts."""
 
     label: str
     start: float
@@ -39,19 +39,19 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
 
     def places(self, values: Values, length: float) -> Values:
-        """Values as distances from the axis' start, those outside put at its ends."""
+        """Convert values to distances from the axis' start, and clip them to the axis."""
         return np.clip((values - self.start) / max(self.end - self.start, 1e-12), 0, 1) * length
 
 
 def axis(label: str, end: float, count: int = 5) -> Axis:
-    """A linear axis from zero."""
+    """Make a linear axis from zero."""
     step = _round(end / count) if end > 0 else 1.0
     ticks = np.arange(0, end * (1 + 1e-9), step) if end > 0 else np.array([0.0])
     return Axis(label, 0.0, float(end) or 1.0, tuple((float(t), f"{t:g}") for t in ticks))
 
 
 def chart(lines: Sequence[Line], x: Axis, y: Axis, description: str) -> str:
-    """The chart, with `description` for who cannot see it and a legend below."""
+    """Draw a chart with a legend below it. Screen readers read `description`."""
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(description)}">',
@@ -106,6 +106,6 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _round(step: float) -> float:
-    """The next of 1, 2 and 5 times a power of ten."""
+    """Round up to 1, 2 or 5 times a power of ten."""
     power = float(10 ** np.floor(np.log10(step)))
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= step * (1 - 1e-9))

@@ -1,4 +1,4 @@
-"""Stricter thresholds in the terminal."""
+"""Terminal report of a sweep over thresholds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from toolkit.report.terminal import facts_table, new_table, norm, whole_percent
 from toolkit.risk.sweep import Strongest, Sweep
 
 _LEGEND = (
-    "A row for each threshold, every one attacked anew by attackers who know it. Clean errors and attack success in % "
-    "with 95 % Wilson intervals. Success is within the budget, of the strongest attack that knows the profile; RMS: "
-    "median in 1/255 of all its successes."
+    "Each row is one threshold, with an audit of its own by attackers who know it. Clean errors and attack success are "
+    "in % with 95 % Wilson intervals. Success: that of the strongest attack that knows or queries the profile, within "
+    "the budget. RMS: median of all its successes, in 1/255."
 )
 
 

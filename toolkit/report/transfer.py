@@ -1,4 +1,4 @@
-"""The terminal form of a transfer: one page that reads at 80 columns."""
+"""Terminal report of a transfer, for 80 columns."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from toolkit.audit.transfer import Transfer, TransferResult
+from toolkit.audit.transfer.transfer import Transfer, TransferResult
 from toolkit.report.terminal import bullet, facts_table, heading, new_table, norm, percent, whole_percent
 
 _LEGEND = (
-    "n: pairs that source and target both decide rightly without an attack. crafted: of these, flipped on the source; "
-    "no others are sent. ASR: successes on the target over n, 95 % Wilson interval; transfer: over crafted; own: of "
-    "the successes, how many resampling alone does not flip. L2 (pixel range 1): median of the crafted, in the "
-    "source's crop and after resampling."
+    "n: pairs that source and target both decide correctly without an attack. crafted: pairs among them that the "
+    "attack flips on the source; only their probes are sent. ASR: successes on the target over n, with the 95 % Wilson "
+    "interval. transfer: successes over crafted, in %. own: successes that resampling alone does not cause. L2, after: "
+    "median L2 norm (pixel range 1) of the crafted probes in the source's crop, and after resampling."
 )
 
 
 def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
-    """Print what became of a run's probes on another verifier; `path` is where its JSON was written."""
+    """Print the results of a run's probes on another verifier; `path` is the JSON file of the transfer."""
     t, geometry = transfer, transfer.geometry
     console.print()
     dash = "─" if console.encoding.lower().startswith("utf") else "-"
@@ -27,16 +27,16 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
     facts = facts_table()
     facts.add_row("crafted on", f"{t.source}   sha256 {t.source_identity[:12]}")
     where = f"sha256 {t.target_identity[:12]}" if t.calls is None else t.target_identity
-    facts.add_row("replayed on", f"{t.target} behind {t.profile}   {where}")
+    facts.add_row("replayed on", f"{t.target} with profile {t.profile}   {where}")
     if t.calls is not None:
-        facts.add_row("calls", f"{t.calls}, repeated ones included")
+        facts.add_row("calls", f"{t.calls}, including repeated calls")
     sizes = "{} x {} to {} x {}".format(*geometry.source, *geometry.target)
     facts.add_row("crops", f"{sizes}, scale {geometry.scale:.3f}, at least {100 * geometry.covered:.0f} % covered")
     facts.add_row("pairs", f"{t.pairs_source}; {t.left_out} left out")
     console.print(facts)
     table = new_table("the target without an attack", console)
     table.add_column("goal", no_wrap=True)
-    for column in ("pairs", "wrong", "turned away", "flipped by resampling alone %"):
+    for column in ("pairs", "wrong", "no decision", "flipped by resampling alone %"):
         table.add_column(column, justify="right")
     for b in t.baseline:
         table.add_row(b.goal, str(b.pairs), str(b.clean_errors), str(b.failed + b.lost), percent(b.flips))
@@ -45,10 +45,10 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
         console.print(_table([r for r in t.results if r.goal == goal], console))
     console.print(_LEGEND, style="dim")
     for failure in t.unavailable:
-        bullet(console, f"NOT JUDGED: {failure.attack}: {failure.reason}")
+        bullet(console, f"NOT TESTED: {failure.attack}: {failure.reason}")
     for r in t.results:
         if r.failed:
-            bullet(console, f"{r.attack} on {r.known}, {r.goal}: the target turned {r.failed} probes away")
+            bullet(console, f"{r.attack} on {r.known}, {r.goal}: the target made no decision on {r.failed} probes")
     heading(console, "files")
     bullet(console, str(path))
 

@@ -1,4 +1,4 @@
-"""Runs side by side: models, profiles, quantizations or releases."""
+"""Comparison of runs: models, profiles, quantizations or releases side by side."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from toolkit.audit.outcomes import Run
+from toolkit.audit.results.outcomes import Run
 from toolkit.errors import UsageError
 from toolkit.risk.paired import differences
-from toolkit.risk.policy import Policy
+from toolkit.risk.policy import Policy, find_policy
 from toolkit.risk.rate import rate
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tests import holm
@@ -19,13 +19,13 @@ from toolkit.statistics.tests import holm
 
 @dataclass(frozen=True)
 class Cell:
-    """One run's rate in one row, beside the first run's.
+    """One run's rate in one row, compared with the first run.
 
     Attributes:
-        rate: successes within the budget, or clean errors; None where the run has no such scenario.
-        p_value: that it is the same as the first run's, by Holm over all that is compared; None for the first run and
-            where one of the two is missing.
-        paired: whether by exact McNemar on the common pairs, or by Fisher's exact test on different ones.
+        rate: successes within the budget, or clean errors; None if the run does not have the scenario.
+        p_value: p value of the difference from the first run, with Holm's correction over all rows. None for the first
+            run, and if either rate is missing.
+        paired: True for the exact McNemar test on common pairs, False for Fisher's exact test on different pairs.
     """
 
     rate: Rate | None
@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One clean error or scenario, by the id of its finding, in every run."""
+    """One clean error rate or scenario in all runs. `id` is the finding's id, or ``clean/PROFILE/fnmr`` or ``fmr``."""
 
     id: str
     cells: tuple[Cell, ...]
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side; `targets` are the verifiers, `models` the hashes of their files."""
+    """Runs side by side: their names, verifiers, SHA-256 of the model files, budget in words, and rows."""
 
     runs: tuple[str, ...]
     targets: tuple[str, ...]
@@ -52,13 +52,18 @@ class Comparison:
     rows: tuple[Row, ...]
 
 
-def compare(runs: Sequence[Run], policy: Policy) -> Comparison:
+def compare_runs(runs: Sequence[Run], policy: Policy | str = "access-control") -> Comparison:
     """Compare every run with the first one.
+
+    Args:
+        runs: at least two runs.
+        policy: a shipped policy's name, a .toml file, or a policy. Only successes within its budget count.
 
     Raises:
         UsageError: there are fewer than two runs.
-        InputError: a run's profiles cannot be told apart.
+        InputError: two profiles of a run have the same name.
     """
+    policy = find_policy(policy)
     if len(runs) < 2:
         raise UsageError("give at least two runs to compare")
     rates = [_rates(run, policy) for run in runs]

@@ -1,6 +1,6 @@
-"""What a run means for an operator: findings with a risk, and one verdict.
+"""The risk of a run: findings with a severity, and one verdict.
 
-Both are computed once from a finished run, before anything is rendered; every format shows the same.
+They are computed once from a finished run, before any report, so that all report formats agree.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from toolkit.audit.outcomes import Run
 from toolkit.audit.plan import Goal
+from toolkit.audit.results.outcomes import Run
 from toolkit.statistics.intervals import Rate
 
-# From the least to the worst; what is unknown is never low.
+# In ascending order. An unknown risk ranks above a low one.
 Severity = Literal["note", "low", "unknown", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 Status = Literal["pass", "fail", "error", "insufficient"]
@@ -21,7 +21,7 @@ EXIT_STATUS: dict[Status, int] = {"pass": 0, "fail": 1, "error": 2, "insufficien
 
 @dataclass(frozen=True)
 class Term:
-    """One factor of a likelihood or an impact: its name, its value, and where it comes from in words."""
+    """One factor of a likelihood or an impact: its name, its value, and its source in words."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Reference:
-    """A place in a public catalogue, for instance ("MITRE ATLAS", "AML.T0043.000", "White-Box Optimization")."""
+    """An entry of a public catalog, for instance ("MITRE ATLAS", "AML.T0043.000", "White-Box Optimization")."""
 
     standard: str
     id: str
@@ -39,19 +39,19 @@ class Reference:
 
 @dataclass(frozen=True)
 class Finding:
-    """The risk of one scenario in one goal.
+    """The risk of one scenario, for one goal.
 
     Attributes:
-        id: stable over runs: the same attack, knowledge, known profile, profile and goal always give the same.
-        attack, knowledge, known, profile, goal: of the scenario, as in `ScenarioResult`.
-        within: successes within the policy's perturbation budget over eligible pairs.
+        id: depends only on attack, knowledge, known profile, profile and goal, so that it is the same in every run.
+        attack, knowledge, known, profile, goal: the scenario, see `ScenarioResult`.
+        within: successes within the policy's perturbation budget, over eligible pairs.
         bound: one-sided exact 95 % upper bound of that rate.
         likelihood, impact: 0 to 9, as in the OWASP risk rating.
-        severity: of both together; `unknown` where the evidence is too little, which is never low.
-        terms: every factor of the two.
-        meaning: one sentence.
+        severity: the rating of likelihood and impact together; `unknown` if there is too little evidence.
+        terms: all factors of likelihood and impact.
+        meaning: the finding in one sentence.
         advice: what to do about it.
-        references: its places in public catalogues.
+        references: entries of public catalogs.
     """
 
     id: str
@@ -73,18 +73,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Risk:
-    """All findings of a run under one policy, worst first.
+    """All findings of a run under one policy.
 
     Attributes:
-        policy: its name, or the file's.
-        policy_sha256: of its text.
-        use_case: as in the policy.
+        policy: name of the policy.
+        policy_sha256: SHA-256 of its file.
+        use_case: the use case that the policy names.
         budget: the perturbation budget in words, for instance "RMS <= 2/255".
-        severity: of the worst finding; `unknown` where there is none.
-        headline: one sentence, which says too when no adaptive attack was run, a check failed or something is missing.
-        findings: worst first.
+        severity: severity of the worst deployed profile; `unknown` if none is deployed.
+        headline: the worst finding in words, preceded by warnings: a sanity check failed, an attack did not run, no
+            adaptive attack was run, or there is too little evidence.
+        findings: all findings, worst first.
         next_steps: what to do, most useful first.
-        profiles: those that count as deployed; findings of others are shown, and decide nothing.
+        profiles: the deployed profiles. Findings on other profiles are shown, but do not count.
         standings: the severity of each profile of the run.
     """
 
@@ -102,9 +103,13 @@ class Risk:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a verdict is what it is.
+    """One reason for a verdict.
 
-    `finding` is the id of the finding it is about, if any; `status` is what the verdict would be for this reason alone.
+    Attributes:
+        code: kind of the reason, for instance "risk" or "few-pairs".
+        text: the reason in words.
+        finding: id of the finding that the reason is about, or None.
+        status: the verdict that this reason alone would give.
     """
 
     code: str
@@ -115,7 +120,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says: `waived` are reasons that a waiver in force takes away."""
+    """The verdict of the gate: its status, the reasons that count, and the reasons that a valid waiver removes."""
 
     status: Status
     reasons: tuple[Reason, ...]
@@ -124,15 +129,25 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What `sixpixels gate` prints."""
+    """A run's risk, and the gate's verdict; the verdict is None if the gate did not run."""
 
     risk: Risk
-    verdict: Verdict | None
+    verdict: Verdict | None = None
+
+    @property
+    def status(self) -> Status:
+        """The status of the verdict; `error` without a verdict."""
+        return "error" if self.verdict is None else self.verdict.status
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of `sixpixels gate`: 0 for pass, 1 for fail, 2 for error, 3 for insufficient."""
+        return EXIT_STATUS[self.status]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG image with its caption; faces are personal data, and whoever makes a report says whether they go in."""
+    """A PNG image with its caption. Faces are personal data, so the caller decides whether a report shows them."""
 
     caption: str
     png: bytes
@@ -140,7 +155,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is rendered: the run, its risk, the verdict if a gate was asked for, and pictures of probes."""
+    """The contents of a report: the run, its risk, the verdict if the gate ran, and pictures of probes."""
 
     run: Run
     risk: Risk

@@ -1,4 +1,4 @@
-"""Two runs pair by pair: the same scenarios on the pairs that both have."""
+"""Paired comparison of two runs: the same scenarios on the pairs that both runs have."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-import toolkit.attacks
-from toolkit.attacks.base import Bools
-from toolkit.audit.assessment import ScenarioResult
-from toolkit.audit.outcomes import PairOutcomes, Run
 from toolkit.audit.plan import Goal
-from toolkit.registry import discover
+from toolkit.audit.results.assessment import ScenarioResult, declared_attack
+from toolkit.audit.results.outcomes import PairOutcomes, Run
+from toolkit.pixels import Bools
 from toolkit.risk.policy import Policy
 from toolkit.risk.rate import finding_id, goal_pairs, successes_within
 from toolkit.statistics.tests import holm, mcnemar
@@ -21,15 +19,15 @@ from toolkit.statistics.tests import holm, mcnemar
 
 @dataclass(frozen=True)
 class Difference:
-    """What changed between two runs in one scenario or one clean error, on the pairs that count in both.
+    """The change of one scenario or clean error between two runs, on pairs that are eligible in both.
 
     Attributes:
-        id: of the finding; of a clean error, ``clean/PROFILE/fnmr`` or ``fmr``.
-        profile: that is deployed.
-        pairs: that count in both.
-        only_first, only_second: pairs that fell (or were decided wrongly) in one run alone.
-        p_value: of exact McNemar.
-        p_adjusted: by Holm over everything that is compared.
+        id: id of the finding; for a clean error, ``clean/PROFILE/fnmr`` or ``fmr``.
+        profile: the deployed profile.
+        pairs: number of pairs that are eligible in both runs.
+        only_first, only_second: pairs on which the attack succeeded (or the clean decision was wrong) in only one run.
+        p_value: p value of the exact McNemar test.
+        p_adjusted: p value with Holm's correction over all comparisons.
     """
 
     id: str
@@ -42,7 +40,13 @@ class Difference:
 
 
 def differences(first: Run, second: Run, policy: Policy) -> tuple[Difference, ...]:
-    """Compare what both runs have, in the order of the first; empty where they have no pair in common."""
+    """Compare the scenarios and clean errors that both runs have, in the order of the first run.
+
+    Args:
+        first: one run.
+        second: the other run.
+        policy: only successes within its budget count.
+    """
     rows = _common(first, second)
     found = []
     for key, name, goal in _scenarios(first, second):
@@ -69,7 +73,7 @@ def _scenarios(first: Run, second: Run) -> list[tuple[Key, str, Goal]]:
 
 
 def _common(first: Run, second: Run) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The places of the common pairs in both runs, where they are of the same kind."""
+    """The rows of the common pairs in the first run and in the second run. Pairs with different labels do not count."""
     mine, theirs = (list(zip(run.pairs, run.genuine.tolist(), strict=True)) for run in (first, second))
     place = {pair: i for i, pair in enumerate(theirs)}
     rows = [(i, place[pair]) for i, pair in enumerate(mine) if pair in place]
@@ -78,15 +82,15 @@ def _common(first: Run, second: Run) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 
 def _side(run: Run, key: Key, goal: Goal, rows: NDArray[np.intp], policy: Policy) -> tuple[Bools, Bools]:
-    """Successes within the budget, and pairs that count, of the common pairs."""
+    """For each common pair: whether the attack succeeded within the budget, and whether the pair is eligible."""
     outcomes = next(o for o in run.outcomes if _key(o) == key)
-    worn = bool(getattr(discover(toolkit.attacks, "ATTACK").get(outcomes.attack), "masked", False))
-    success = successes_within(outcomes, policy, worn=worn)
+    attack = declared_attack(run.assessment, outcomes.attack)
+    success = successes_within(outcomes, policy, worn=attack.traits.masked)
     return success[rows], (outcomes.eligible & goal_pairs(run, goal))[rows]
 
 
 def _clean(first: Run, second: Run, rows: Sequence[NDArray[np.intp]]) -> list[tuple[str, str, Bools, Bools, Bools]]:
-    """Clean errors of the profiles that both runs have."""
+    """The clean errors of the profiles that both runs have: (id, profile, pairs, wrong in first, wrong in second)."""
     kinds = {"fnmr": first.genuine[rows[0]], "fmr": ~first.genuine[rows[0]]}
     others = {c.profile: c for c in second.clean}
     return [

@@ -1,4 +1,4 @@
-"""Policies: what harm weighs, what an attacker needs, and what a gate asks for; all of it in one TOML file."""
+"""Policies: TOML files that weigh harm and the access of attackers, and say what the gate requires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toolkit.tables import Table, read_table
 SCHEMA_VERSION = 1
 Norm = Literal["rms", "l2", "linf"]
 GOALS_WITH_IMPACT: tuple[Goal, ...] = ("dodging", "impersonation", "group")
-# Queries up to which a weight holds, and its key.
+# Weights by number of queries: the largest number, and the key of the weight.
 QUERIES = ((1_000, "queries_1000"), (10_000, "queries_10000"), (float("inf"), "queries_more"))
 ACCESS = ("zero", "partial", "perfect", *(key for _, key in QUERIES))
 _SHIPPED = Path(__file__).parent / "policies"
@@ -28,18 +28,18 @@ class Policy:
     """One policy.
 
     Attributes:
-        name: of the policy.
-        sha256: of its file.
-        use_case: what the verifier is used for, in a word.
-        norm, budget: the perturbation within which a success counts; units as in `PairOutcomes`.
-        impact: 0 to 9, by goal.
-        access: 0 to 1, by what the attacker needs (`ACCESS`).
-        fail_at: the severity of a finding that fails the gate.
-        provable_asr: pairs are too few where even no success at all could not show an ASR below this.
-        adaptive: whether the gate asks for an attack that knows the profile, or asks it.
-        attacks: names of attacks that the gate asks for.
-        profiles: names of what is deployed; empty for every profile of a run that has a defense.
-        max_fnmr, max_fmr: the largest clean error rates.
+        name: name of the policy.
+        sha256: SHA-256 of its file.
+        use_case: the use of the verifier, in a word.
+        norm, budget: only successes with a perturbation within this budget count; units as in `PairOutcomes`.
+        impact: harm of a success, 0 to 9, by the attacker's goal.
+        access: weight of the likelihood, 0 to 1, by the access that the attacker needs (`ACCESS`).
+        fail_at: findings of at least this severity fail the gate.
+        provable_asr: there are too few pairs if even 0 successes could not show an ASR below this.
+        adaptive: whether the gate requires adaptive attacks, which know or query the deployed profile.
+        attacks: names of the attacks that the gate requires.
+        profiles: names of the deployed profiles. Empty: all profiles of a run that have a defense.
+        max_fnmr, max_fmr: the largest clean error rates, 0 to 1.
     """
 
     name: str
@@ -64,17 +64,19 @@ class Policy:
 
 
 def shipped_policies() -> dict[str, Path]:
-    """The policies that come with the toolkit, by name."""
+    """The policies that ship with the toolkit, by name."""
     return {path.stem: path for path in sorted(_SHIPPED.glob("*.toml"))}
 
 
-def find_policy(name: str) -> Policy:
-    """A shipped policy by its name, or a file that ends in .toml.
+def find_policy(name: str | Policy) -> Policy:
+    """Find a shipped policy by its name, or read a .toml file. A policy is returned unchanged.
 
     Raises:
-        UsageError: there is none of that name.
-        InputError: the file cannot be used.
+        UsageError: no shipped policy has that name.
+        InputError: the file cannot be read or is not valid.
     """
+    if isinstance(name, Policy):
+        return name
     if name.endswith(".toml"):
         return read_policy(Path(name))
     shipped = shipped_policies()
@@ -84,10 +86,10 @@ def find_policy(name: str) -> Policy:
 
 
 def read_policy(path: Path) -> Policy:
-    """Read a policy; every mistake is named with its place.
+    """Read a policy.
 
     Raises:
-        InputError: the file cannot be read, or something in it is not as the schema says.
+        InputError: the file cannot be read or is not valid. The message names the file and the key.
     """
     top = read_table(path, SCHEMA_VERSION)
     name, use_case = top.take("name", str), top.take("use_case", str)
@@ -120,33 +122,39 @@ def policy_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Sixpixels policy",
         **_object(
-            "What harm weighs, what an attacker needs, and what the gate asks for.",
+            "How to rate risk, and what the gate requires.",
             schema={"const": SCHEMA_VERSION, "description": "Version of this format."},
-            name={"type": "string", "description": "By which reports call the policy."},
-            use_case={"type": "string", "description": "What the verifier is used for, in a word."},
+            name={"type": "string", "description": "Name of the policy in reports."},
+            use_case={"type": "string", "description": "The use of the verifier, in a word."},
             budget=_object(
-                "The perturbation within which a success counts.",
-                norm={"enum": list(get_args(Norm)), "description": "rms in 1/255; l2 and linf in the pixel range."},
+                "Only successes with a perturbation within this budget count.",
+                norm={
+                    "enum": list(get_args(Norm)),
+                    "description": "rms in 1/255; l2 and linf in units of the pixel range.",
+                },
                 value={"type": "number", "minimum": 1e-6, "maximum": 1e6},
             ),
             impact=_object(
-                "Harm of a success by the attacker's goal.",
+                "Harm of a successful attack, by the attacker's goal.",
                 (),
                 **{goal: _range(_HIGHEST_IMPACT) for goal in GOALS_WITH_IMPACT},
             ),
             access=_object(
-                "What of the likelihood is left, by what the attacker must have.",
+                "Weight of the likelihood, by the access that the attacker needs.",
                 (),
                 **{key: _range(1) for key in ACCESS},
             ),
             gate=_object(
-                "What the gate asks for.",
+                "What the gate requires.",
                 optional=("attacks", "profiles", "max_fnmr", "max_fmr"),
-                fail_at={"enum": list(SEVERITIES), "description": "The severity of a finding that fails."},
+                fail_at={"enum": list(SEVERITIES), "description": "Findings of at least this severity fail the gate."},
                 provable_asr={"type": "number", "minimum": 1e-6, "maximum": 1},
-                adaptive={"type": "boolean", "description": "Each profile was met by an attack that knows or asks it."},
+                adaptive={
+                    "type": "boolean",
+                    "description": "Require adaptive attacks, which know or query the deployed profile.",
+                },
                 attacks={**names, "description": "Attacks that must have been run."},
-                profiles={**names, "description": "What is deployed; empty for every profile with a defense."},
+                profiles={**names, "description": "The deployed profiles. Empty: every profile with a defense."},
                 max_fnmr=_range(1),
                 max_fmr=_range(1),
             ),

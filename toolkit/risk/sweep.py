@@ -1,7 +1,7 @@
-"""A stricter threshold as a defense (the paper's future work, section 6): what it costs and what it stops.
+"""Stricter thresholds as a defense (future work in section 6 of the paper): their cost, and the attacks they stop.
 
-Every threshold has an audit of its own, whose attackers know it. Probes that were crafted for one threshold say nothing
-about a stricter one: the smallest perturbation that succeeds ends just beyond the threshold that it was made for.
+Each threshold needs an audit of its own, by attackers who know it. Probes for one threshold say nothing about a
+stricter one, because a minimal perturbation ends just past the threshold that it was crafted for.
 """
 
 from __future__ import annotations
@@ -9,24 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toolkit.audit.outcomes import Run
+from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import ADAPTIVE, Goal
-from toolkit.errors import InputError
-from toolkit.risk.policy import Policy
+from toolkit.audit.results.outcomes import Run
+from toolkit.audit.run import audit_at_thresholds
+from toolkit.errors import InputError, UsageError
+from toolkit.progress import SILENT, Progress
+from toolkit.risk.policy import Policy, find_policy
 from toolkit.risk.rate import rate
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.manifest import find_manifest, with_threshold
+
+# Default thresholds, as shares of the manifest's threshold.
+_STRICTER = (1.0, 0.9, 0.8, 0.7, 0.6)
 
 
 @dataclass(frozen=True)
 class Strongest:
-    """The attack that gets most eligible pairs of a goal through within the budget, of those that know the profile.
+    """The attack with the most successes within the budget, among attacks that know or query the profile.
 
     Attributes:
-        goal: of the attack.
-        attack: its name.
-        within: successes within the budget over eligible pairs.
-        asr: successes of any size.
-        median_rms: of these, in 1/255; None where there is none.
+        goal: the attacker's goal.
+        attack: name of the attack.
+        within: successes within the budget, over eligible pairs.
+        asr: successes of any size, over eligible pairs.
+        median_rms: median RMS of all successes, in 1/255; None without a success.
     """
 
     goal: Goal
@@ -38,7 +45,7 @@ class Strongest:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One profile at one threshold, from the run of that name; a goal that no adaptive attack tried is left out."""
+    """One profile at one threshold, from the run `run`. `strongest` omits goals without adaptive attacks."""
 
     threshold: float
     run: str
@@ -50,7 +57,7 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Thresholds from the loosest to the strictest, of each profile."""
+    """The results of a sweep. For each profile, the rows go from the loosest to the strictest threshold."""
 
     model: str
     metric: str
@@ -60,15 +67,19 @@ class Sweep:
 
 
 def sweep(runs: Sequence[Run], policy: Policy) -> Sweep:
-    """Put audits of one verifier at several thresholds together.
+    """Combine audits of one verifier at several thresholds.
+
+    Args:
+        runs: one run for each threshold.
+        policy: only successes within its budget count.
 
     Raises:
-        InputError: the runs are of different verifiers or pairs.
+        InputError: the runs have different verifiers or pairs.
     """
     first = runs[0].assessment
     for run in runs[1:]:
         if (run.assessment.target.model_sha256, run.pairs) != (first.target.model_sha256, runs[0].pairs):
-            raise InputError(f"{run.assessment.run} has another verifier or other pairs than {first.run}")
+            raise InputError(f"run {run.assessment.run} and run {first.run} have different verifiers or pairs")
     ordered = sorted(runs, key=lambda run: -run.assessment.target.threshold)
     rows = [
         SweepRow(a.target.threshold, a.run, c.profile, c.fnmr, c.fmr, _strongest(run, c.profile, policy))
@@ -90,3 +101,26 @@ def _strongest(run: Run, profile: str, policy: Policy) -> tuple[Strongest, ...]:
         if best is None or (f.within.successes, s.asr.successes) > (best.within.successes, best.asr.successes):
             found[f.goal] = Strongest(f.goal, f.attack, f.within, s.asr, s.median_rms)
     return tuple(found[goal] for goal in sorted(found))
+
+
+def sweep_thresholds(
+    options: AuditOptions, thresholds: Sequence[float] | None = None, progress: Progress = SILENT
+) -> Sweep:
+    """Run one audit at each threshold, by attackers who know the threshold.
+
+    Args:
+        options: options of the audits. `run` is the parent folder of the runs; `policy` gives the budget.
+        thresholds: the thresholds. Default: 100, 90, 80, 70 and 60 % of the manifest's threshold.
+        progress: shows every stage.
+
+    Raises:
+        UsageError: the options have a threshold, or a threshold is not between 0 and the largest distance.
+        SixpixelsError: see `audit_verifier`.
+    """
+    if options.threshold is not None:
+        raise UsageError("a sweep has several thresholds; give --thresholds instead of --threshold")
+    policy, manifest = find_policy(options.policy), find_manifest(options.model)
+    chosen = [manifest.decision.threshold * share for share in _STRICTER] if thresholds is None else thresholds
+    for threshold in chosen:
+        with_threshold(manifest, threshold)  # fail on an invalid threshold before the long run
+    return sweep(audit_at_thresholds(options, list(dict.fromkeys(chosen)), progress), policy)

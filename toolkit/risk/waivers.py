@@ -1,4 +1,4 @@
-"""Waivers: findings that somebody answers for, until a date."""
+"""Waivers: findings that somebody accepts until a date."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Waiver:
-    """One accepted finding: its id, who answers for it, why, and the last day on which it holds."""
+    """One accepted finding: its id, the owner who accepts it, the reason, and the last day of the waiver."""
 
     finding: str
     owner: str
@@ -22,10 +22,10 @@ class Waiver:
 
 
 def read_waivers(path: Path) -> tuple[Waiver, ...]:
-    """Read a TOML file of ``[[waiver]]`` tables; each needs all four keys.
+    """Read a TOML file of ``[[waiver]]`` tables. Each table needs all four keys.
 
     Raises:
-        InputError: the file cannot be read, a key is missing or unknown, or two waivers are of one finding.
+        InputError: the file cannot be read, a key is missing or unknown, or two waivers are for the same finding.
     """
     top = read_table(path, SCHEMA_VERSION)
     waivers: list[Waiver] = []
@@ -36,7 +36,7 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
         table.done()
         for key, text in (("finding", finding), ("owner", owner), ("reason", reason)):
             if not text:
-                raise table.fail(key, "is empty")
+                raise table.fail(key, "must not be empty")
         if isinstance(expires, dt.datetime):
             raise table.fail("expires", "must be a date without a time")
         if any(waiver.finding == finding for waiver in waivers):

@@ -1,9 +1,9 @@
-"""Intervals and bands of clean error rates by resampling people, not pairs.
+"""Confidence intervals and bands of clean error rates, from resampling people instead of pairs.
 
-Pairs of one person are not independent, so identities are resampled with replacement, as many as there are. A genuine
-pair weighs as often as its identity was drawn, an impostor pair the product of both multiplicities (the subsets
-bootstrap: Bolle, Ratha and Pankanti 2004). Where an error rate is zero every draw gives zero, which proves nothing:
-use `Rate.clopper_pearson` there.
+Pairs of one person are not independent. Each draw therefore resamples all identities with replacement. The weight of a
+genuine pair is how often its identity was drawn. The weight of an impostor pair is the product of how often its two
+identities were drawn (the subsets bootstrap: Bolle, Ratha and Pankanti 2004). If an error rate is zero, every draw
+gives zero, which proves nothing. Use `Rate.clopper_pearson` in that case.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from toolkit.statistics.verification import Bools, Floats, check_pairs
 Statistic = Literal["fmr", "fnmr", "accuracy"]
 Identities = NDArray[np.int64]
 
-# Fewer false matches than this leave nothing to read a curve from (rule of three).
+# A point of the curve with fewer false matches than this is not reliable (rule of three).
 _FEWEST_MATCHES = 3
 
 
 @dataclass(frozen=True)
 class Det:
-    """FNMR against FMR, with a pointwise band.
+    """A detection error trade-off curve (FNMR as a function of FMR) with a pointwise confidence band.
 
     Attributes:
-        unit: what was resampled: people, or pairs where nobody is named, whose band is too narrow where people repeat.
-        confidence: two-sided, at each FMR by itself.
-        fmr: rising, in (0, 1).
-        fnmr, low, high: one for each `fmr`.
+        unit: what was resampled: people, or pairs if identities are unknown. A band from pairs is too narrow if people
+            occur in several pairs.
+        confidence: the two-sided confidence at each single FMR.
+        fmr: rising values in (0, 1).
+        fnmr, low, high: the FNMR and the limits of its band, one value for each `fmr`.
     """
 
     unit: Literal["people", "pairs"]
@@ -57,34 +58,40 @@ def identity_bootstrap(
     draws: int = 1000,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of an error rate. Draws that leave no pair of the kind asked for are left out.
+    """Return the bootstrap percentile interval of an error rate or of the accuracy.
+
+    Draws without any pair of the needed kind are skipped.
 
     Args:
-        distances: (n,), finite.
-        genuine: (n,) bool.
-        probe_identity: (n,) integers that name people.
-        reference_identity: (n,) the same; equal to the probe's exactly in genuine pairs.
-        threshold: "same" is below it.
+        distances: (n,) float, finite.
+        genuine: (n,) bool, True for pairs of one person.
+        probe_identity: (n,) integers, the person in each probe.
+        reference_identity: (n,) integers, the person in each reference. It must equal the probe's identity in genuine
+            pairs and differ from it in impostor pairs.
+        threshold: a pair is judged "same" if its distance is below the threshold.
         statistic: `fmr`, `fnmr` or `accuracy`.
         rng: the only source of randomness.
-        draws: number of resamples.
-        confidence: two-sided.
+        draws: the number of resamples.
+        confidence: the two-sided confidence, between 0 and 1.
 
     Raises:
-        InputError: the arrays do not fit together, or identities contradict labels.
-        InsufficientError: no pair of the kind asked for.
+        InputError: the arrays do not fit together, identities contradict labels, or an argument is not valid.
+        InsufficientError: there is no pair of the needed kind.
     """
     values, labels = check_pairs(distances, genuine, both=False)
     if statistic not in get_args(Statistic) or draws < 1 or not 0 < confidence < 1:
-        raise InputError(f"cannot bootstrap {statistic!r} with {draws} draws at confidence {confidence}")
+        raise InputError(
+            f"cannot bootstrap {statistic!r} with {draws} draws at confidence {confidence}; choose fmr, fnmr or "
+            "accuracy, at least 1 draw, and a confidence between 0 and 1"
+        )
     kind = {"fmr": ~labels, "fnmr": labels, "accuracy": np.ones_like(labels)}[statistic]
     weights = _people_weights(labels, probe_identity, reference_identity, rng, draws)
     if not kind.any():
-        raise InsufficientError(f"no pair is left to bootstrap the {statistic} on")
+        raise InsufficientError(f"there is no pair to bootstrap the {statistic} on")
     counted = ((values < threshold) == labels) == (statistic == "accuracy")
     found = [weight[kind] @ counted[kind] / total for weight in weights if (total := weight[kind].sum())]
     if not found:
-        raise InsufficientError(f"too few people to bootstrap the {statistic} on")
+        raise InsufficientError(f"there are too few people to bootstrap the {statistic}")
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
@@ -99,23 +106,24 @@ def det_band(
     draws: int = 500,
     confidence: float = 0.95,
 ) -> Det | None:
-    """The detection error trade-off (ISO/IEC 19795-1), read at FMRs that the impostors can show.
+    """Return the detection error trade-off curve (ISO/IEC 19795-1) with a bootstrap band.
 
-    At each FMR the threshold is the largest with at most that FMR, within each draw anew: the band is of the FNMR at a
-    fixed FMR, and holds the uncertainty of the threshold as well. Where no genuine pair is missed, the band ends at the
-    exact bound of that.
+    At each FMR the threshold is the largest one with at most that FMR. Each draw chooses its own thresholds. The band
+    is therefore a band of the FNMR at a fixed FMR, and it includes the uncertainty of the threshold. Where the FNMR is
+    zero, the upper limit of the band is at least the exact upper bound for zero errors.
 
     Args:
-        distances: (n,), finite.
-        genuine: (n,) bool.
-        people: (n,) and (n,) integers that name who is in probe and reference, or None where that is not known.
+        distances: (n,) float, finite.
+        genuine: (n,) bool, True for pairs of one person.
+        people: two arrays (n,) of integers, the person in each probe and in each reference; None if identities are
+            unknown, in which case pairs are resampled.
         rng: the only source of randomness.
-        points: FMRs, evenly spaced on a logarithmic scale from 3 false matches to half of the impostors.
-        draws: number of resamples.
-        confidence: two-sided, pointwise.
+        points: the number of FMRs, evenly spaced on a logarithmic scale from 3 false matches to half of the impostors.
+        draws: the number of resamples.
+        confidence: the two-sided pointwise confidence.
 
     Returns:
-        The curve, or None with fewer than six impostor pairs or no genuine one.
+        The curve; None with fewer than six impostor pairs, without genuine pairs, or without a usable draw.
 
     Raises:
         InputError: the arrays do not fit together, or identities contradict labels.
@@ -127,7 +135,7 @@ def det_band(
     fmr = np.geomspace(_FEWEST_MATCHES / impostors, 0.5, points)
     order = np.argsort(values, kind="stable")
     rising, of_rising = values[order], labels[order]
-    # Entry i: how many distances lie below the i-th, so how many a threshold there accepts. The last accepts all.
+    # Entry i is how many pairs a threshold at the i-th distance accepts. The last threshold (infinity) accepts all.
     below = np.searchsorted(rising, np.append(rising, np.inf), side="left")
     curve = _fnmr_at(fmr, below, of_rising, np.ones(len(values)))
     weights = (
@@ -150,23 +158,30 @@ def det_band(
 
 
 def _fnmr_at(fmr: Floats, below: NDArray[np.intp], labels: Bools, weight: Floats) -> Floats:
-    """Weighted FNMR at the largest threshold that has at most each FMR.
+    """Return the weighted FNMR at the largest threshold with at most each FMR.
 
-    Pairs are in the order of their distances, and `below` are their numbers that each threshold accepts.
+    Args:
+        fmr: (p,) the FMRs.
+        below: (n + 1,) how many pairs each threshold accepts.
+        labels: (n,) bool, True for genuine pairs, in the order of their distances.
+        weight: (n,) the weights of the pairs, in the same order.
     """
     impostor, genuine = np.where(labels, 0.0, weight), np.where(labels, weight, 0.0)
     accepted = np.append(0.0, np.cumsum(impostor))[below] / impostor.sum()
     missed = 1 - np.append(0.0, np.cumsum(genuine))[below] / genuine.sum()
-    # 1e-9: 0.01 * 300 must count as 3 whatever its last bit says.
+    # The tolerance of 1e-9 absorbs rounding errors: 0.01 * 300 must count as 3.
     return np.asarray(missed[np.searchsorted(accepted, fmr + 1e-9, side="right") - 1])
 
 
 def _people_weights(
     labels: Bools, probe_identity: Identities, reference_identity: Identities, rng: np.random.Generator, draws: int
 ) -> Iterator[Floats]:
+    """Check the identities, and return an iterator over weights of pairs (n,), one array for each draw of people."""
     probes, references = np.asarray(probe_identity), np.asarray(reference_identity)
     if probes.shape != labels.shape or references.shape != labels.shape:
-        raise InputError(f"identities {probes.shape} and {references.shape} must be one per pair, {labels.shape}")
+        raise InputError(
+            f"identities have shapes {probes.shape} and {references.shape}; there must be one per pair, {labels.shape}"
+        )
     contradictory = np.count_nonzero((probes == references) != labels)
     if contradictory:
         raise InputError(f"{contradictory} pairs have identities that contradict their labels")
@@ -182,7 +197,7 @@ def _people_weights(
 
 
 def _pair_weights(labels: Bools, rng: np.random.Generator, draws: int) -> Iterator[Floats]:
-    """Pairs of each kind resampled by themselves, as many as there are."""
+    """Yield weights of pairs (n,). Genuine and impostor pairs are resampled separately, each to its own number."""
     for _ in range(draws):
         weight = np.zeros(len(labels))
         for kind in (labels, ~labels):

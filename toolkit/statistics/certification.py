@@ -8,18 +8,19 @@ from toolkit.statistics.intervals import Rate
 
 
 def certified_radius(votes: Rate, sigma: float, confidence: float) -> float | None:
-    """The L2 radius within which the majority of a decision under Gaussian noise cannot change.
+    """Return the certified L2 radius: no smaller perturbation changes the majority decision under Gaussian noise.
 
-    Theorem 1 of the paper with the exact lower bound p of the vote's probability, as in its algorithm CERTIFY: the
-    radius is sigma times the normal quantile of p.
+    This is Theorem 1 of the paper with the exact lower bound p of the vote's probability, as in the paper's algorithm
+    CERTIFY. The radius is sigma times the normal quantile of p.
 
     Args:
-        votes: draws on which the decision was the one that was chosen before, on other draws, over all draws.
-        sigma: standard deviation of the noise.
+        votes: the number of noise draws that gave the candidate decision, over all draws. The candidate must have been
+            chosen beforehand on other draws.
+        sigma: the standard deviation of the noise.
         confidence: one-sided; the certificate is wrong with probability at most 1 - confidence.
 
     Returns:
-        The radius in the unit of `sigma`, or None where no majority is shown: abstain.
+        The radius in the unit of `sigma`; None (abstain) if the votes do not show a majority.
     """
     bound = votes.lower_bound(confidence)
     return sigma * float(stats.norm.ppf(bound)) if bound > 0.5 else None

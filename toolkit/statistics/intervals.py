@@ -1,4 +1,4 @@
-"""Rates of successes over trials, and what they prove: intervals, one-sided bounds, how many trials a claim needs."""
+"""Rates of successes over trials: confidence intervals, one-sided bounds, and the number of trials a claim needs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from toolkit.errors import InputError
 
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; it must lie between 0 and 1, for example 0.95")
+        raise InputError(f"confidence is {confidence}; it must be between 0 and 1, for example 0.95")
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Successes over trials of independent pairs; with 0 trials nothing is known and every interval is (0, 1).
+    """A rate: successes over trials of independent pairs.
 
-    Bounds are shares in [0, 1]. Gates use the exact bounds (Clopper and Pearson 1934), displays the Wilson
-    interval (Wilson 1927), whose coverage is close to nominal on average and not guaranteed.
+    Bounds are shares in [0, 1]. With 0 trials nothing is known, and every interval is (0, 1). Gates use the exact
+    bounds (Clopper and Pearson 1934). Displays use the Wilson interval (Wilson 1927). Its coverage is close to nominal
+    on average, but not guaranteed.
 
     Raises:
         InputError: the counts are negative, or there are more successes than trials.
@@ -35,18 +36,18 @@ class Rate:
 
     @property
     def value(self) -> float | None:
-        """The share of successes in [0, 1], or None with 0 trials."""
+        """The share of successes in [0, 1]; None with 0 trials."""
         return self.successes / self.trials if self.trials else None
 
     @property
     def rule_of_three(self) -> float | None:
-        """With 0 successes, about the 95 % upper bound: 3 / trials, at most 1; otherwise None (Hanley 1983)."""
+        """The approximate 95 % upper bound for 0 successes, min(1, 3 / trials) (Hanley 1983); otherwise None."""
         if self.successes or not self.trials:
             return None
         return min(1.0, 3 / self.trials)
 
     def wilson(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Two-sided Wilson score interval."""
+        """Return the two-sided Wilson score interval (lower, upper)."""
         _check_confidence(confidence)
         if not self.trials:
             return 0.0, 1.0
@@ -54,24 +55,24 @@ class Rate:
         n, k = self.trials, self.successes
         center = (k + z2 / 2) / (n + z2)
         half = math.sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)
-        # At the ends the exact bound is 0 or 1, which rounding misses.
+        # For k = 0 and k = n the bound is exactly 0 or 1, but rounding errors would miss it.
         return (0.0 if k == 0 else center - half), (1.0 if k == n else center + half)
 
     def clopper_pearson(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Two-sided exact interval: each side errs with probability at most (1 - confidence) / 2."""
+        """Return the two-sided exact interval. Each side is wrong with probability at most (1 - confidence) / 2."""
         _check_confidence(confidence)
         one_sided = (1 + confidence) / 2
         return self.lower_bound(one_sided), self.upper_bound(one_sided)
 
     def upper_bound(self, confidence: float = 0.95) -> float:
-        """One-sided exact upper bound: the true rate lies above it with probability at most 1 - confidence."""
+        """Return the one-sided exact upper bound. The true rate exceeds it with probability at most 1 - confidence."""
         _check_confidence(confidence)
         if self.successes == self.trials:
             return 1.0
         return float(stats.beta.ppf(confidence, self.successes + 1, self.trials - self.successes))
 
     def lower_bound(self, confidence: float = 0.95) -> float:
-        """One-sided exact lower bound: the true rate lies below it with probability at most 1 - confidence."""
+        """Return the one-sided exact lower bound. The true rate is below it with probability at most 1 - confidence."""
         _check_confidence(confidence)
         if not self.successes:
             return 0.0
@@ -79,14 +80,14 @@ class Rate:
 
 
 def trials_to_claim(rate: float, confidence: float = 0.95) -> int:
-    """Trials without any success that are needed to claim "the true rate is at most `rate`".
+    """Return how many trials without any success are needed to claim "the true rate is at most `rate`".
 
-    The smallest n with (1 - rate)^n <= 1 - confidence: 59 for 5 %, 299 for 1 %.
+    This is the smallest n with (1 - rate)^n <= 1 - confidence: 59 for 5 %, 299 for 1 %.
 
     Raises:
         InputError: `rate` or `confidence` is not between 0 and 1.
     """
     _check_confidence(confidence)
     if not 0 < rate < 1:
-        raise InputError(f"a claimed rate of {rate} cannot be shown by trials; it must lie between 0 and 1")
+        raise InputError(f"trials cannot show a rate of {rate}; the claimed rate must be between 0 and 1")
     return max(1, math.ceil(math.log1p(-confidence) / math.log1p(-rate) - 1e-9))

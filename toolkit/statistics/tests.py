@@ -1,4 +1,4 @@
-"""Tests of profiles against each other on the same pairs: exact McNemar, and Holm's correction for many of them."""
+"""Paired tests that compare profiles on the same pairs: the exact McNemar test and Holm's correction."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from scipy import stats
 
 from toolkit.errors import InputError
 
+# The significance level of every comparison of profiles or runs.
+LEVEL = 0.05
+
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Exact two-sided McNemar test of two outcomes on the same pairs (McNemar 1947, in its binomial form).
 
+    Pairs on which both outcomes agree carry no information.
+
     Args:
-        only_first: pairs where only the first succeeded.
-        only_second: pairs where only the second succeeded. Pairs on which both agree carry no information.
+        only_first: the number of pairs where only the first succeeded.
+        only_second: the number of pairs where only the second succeeded.
 
     Returns:
-        The p value in (0, 1]: under the null each discordant pair falls to either side like a fair coin.
-        It takes 6 to 0 to go below 5 %.
+        The p value in (0, 1]. Under the null hypothesis each discordant pair falls to either side with probability
+        1/2. A p value below 5 % needs at least 6 discordant pairs.
 
     Raises:
         InputError: a count is negative.
@@ -32,16 +37,18 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's step-down adjustment, which controls the family-wise error under any dependence (Holm 1979).
+    """Adjust p values with Holm's step-down procedure (Holm 1979).
+
+    It controls the family-wise error rate under any dependence.
 
     Args:
         p_values: (n,) p values of one family, in [0, 1]; n may be 0.
 
     Returns:
-        (n,) float64 adjusted p values in the order given; compare them with the level directly.
+        (n,) float64 adjusted p values in the given order. Compare them with the significance level directly.
 
     Raises:
-        InputError: a p value is not a number in [0, 1], or they are not a list.
+        InputError: a p value is not a number in [0, 1], or `p_values` is not one-dimensional.
     """
     values = np.asarray(p_values, np.float64)
     if values.ndim != 1 or not np.all((values >= 0) & (values <= 1)):
@@ -51,3 +58,7 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+# With fewer pairs the exact McNemar test cannot reach the significance level, whatever the attacks achieve.
+FEWEST_PAIRS = next(n for n in range(1, 100) if mcnemar(0, n) < LEVEL)

@@ -1,7 +1,7 @@
-"""Clean verification: error rates of distances with known labels, as in ISO/IEC 19795-1. Never of attacked probes.
+"""Verification error rates of distances with known labels (ISO/IEC 19795-1), for clean pairs only.
 
-Everywhere: `distances` is (n,) float, finite; `genuine` is (n,) bool, True for pairs of one person; a pair is
-judged "same" when its distance is strictly below the threshold.
+In all functions, `distances` is (n,) float and finite, and `genuine` is (n,) bool and True for pairs of one person. A
+pair is judged "same" if its distance is strictly below the threshold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold with the FNMR and the FMR that it gives on the pairs it was chosen on."""
+    """A threshold, and the FNMR and FMR on the pairs that it was chosen on."""
 
     threshold: float
     fnmr: Rate
@@ -30,10 +30,14 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Accuracy on held-out folds, each with the threshold chosen on the others.
+    """Accuracy on held-out folds. The threshold for each fold is chosen on the other folds.
 
-    `accuracy` is the mean of `per_fold` (how LFW is reported); `standard_error` is that mean's, from the spread
-    between folds; `correct` counts every pair once.
+    Attributes:
+        accuracy: the mean of `per_fold`, as in LFW's protocol.
+        standard_error: the standard error of this mean, from the spread between folds.
+        per_fold: (k,) accuracy on each fold.
+        thresholds: (k,) threshold used for each fold.
+        correct: correct decisions over all pairs; each pair counts once.
     """
 
     accuracy: float
@@ -44,27 +48,35 @@ class CrossValidation:
 
 
 def check_pairs(distances: Floats, genuine: Bools, *, both: bool = True) -> tuple[Floats, Bools]:
-    """Distances as float64 and labels, checked to fit together; with `both`, that neither kind is missing.
+    """Check that distances and labels fit together. Return the distances as float64, and the labels.
+
+    Args:
+        distances: (n,) float, finite.
+        genuine: (n,) bool.
+        both: require at least one genuine and one impostor pair.
 
     Raises:
-        InputError, InsufficientError: they do not.
+        InputError: the arrays do not fit together, or a distance is not finite.
+        InsufficientError: `both` is set and one kind of pair is missing.
     """
     values, labels = np.asarray(distances, np.float64), np.asarray(genuine)
     if values.ndim != 1 or values.shape != labels.shape or labels.dtype != np.bool_:
         raise InputError(
-            f"distances {values.shape} and labels {labels.shape} {labels.dtype} must be lists of one length and bool"
+            f"distances {values.shape} and labels {labels.shape} {labels.dtype} must have one length, and labels must "
+            "be bool"
         )
     if not np.all(np.isfinite(values)):
         raise InputError(f"{np.count_nonzero(~np.isfinite(values))} of {len(values)} distances are not finite")
     if both and (labels.all() or not labels.any()):
         raise InsufficientError(
-            f"{np.count_nonzero(labels)} genuine and {np.count_nonzero(~labels)} impostor pairs: both kinds are needed"
+            f"there are {np.count_nonzero(labels)} genuine and {np.count_nonzero(~labels)} impostor pairs; "
+            "both kinds are needed"
         )
     return values, labels
 
 
 def fmr_fnmr(distances: Floats, genuine: Bools, threshold: float) -> tuple[Rate, Rate]:
-    """FMR (impostors judged same) and FNMR (genuine pairs judged different) at a threshold.
+    """Return FMR (impostor pairs judged "same") and FNMR (genuine pairs judged "different") at a threshold.
 
     Raises:
         InputError: the arrays do not fit together.
@@ -78,13 +90,14 @@ def fmr_fnmr(distances: Floats, genuine: Bools, threshold: float) -> tuple[Rate,
 
 
 def roc(distances: Floats, genuine: Bools) -> tuple[Floats, Floats, Floats]:
-    """Every operating point: thresholds rising, FMR rising from 0, FNMR falling from 1.
+    """Return every operating point: rising thresholds, FMR rising from 0, FNMR falling from 1.
 
     Returns:
-        thresholds (m,): the distinct distances and, last, infinity; fmr (m,) and fnmr (m,) at each.
+        thresholds (m,), which are the distinct distances followed by infinity; fmr (m,) and fnmr (m,) at each.
 
     Raises:
-        InputError, InsufficientError: the arrays do not fit together; one kind of pair is missing.
+        InputError: the arrays do not fit together.
+        InsufficientError: one kind of pair is missing.
     """
     values, labels = check_pairs(distances, genuine)
     thresholds = np.append(np.unique(values), np.inf)
@@ -97,13 +110,14 @@ def roc(distances: Floats, genuine: Bools) -> tuple[Floats, Floats, Floats]:
 
 
 def eer(distances: Floats, genuine: Bools) -> float:
-    """Equal error rate in [0, 1].
+    """Return the equal error rate in [0, 1].
 
-    FMR - FNMR rises from -1 to 1 along the ROC; between the two neighboring operating points where it changes its
-    sign both rates are interpolated linearly, and the EER is where the two lines meet.
+    FMR - FNMR rises from -1 to 1 along the ROC. Both rates are interpolated linearly between the two neighboring
+    operating points where the difference changes its sign. The EER is where the two lines meet.
 
     Raises:
-        InputError, InsufficientError: the arrays do not fit together; one kind of pair is missing.
+        InputError: the arrays do not fit together.
+        InsufficientError: one kind of pair is missing.
     """
     _, fmr, fnmr = roc(distances, genuine)
     gap = fmr - fnmr
@@ -113,12 +127,14 @@ def eer(distances: Floats, genuine: Bools) -> float:
 
 
 def d_prime(distances: Floats, genuine: Bools) -> float:
-    """Separation of the two kinds: |mu_i - mu_g| / sqrt((var_g + var_i) / 2), with unbiased variances.
+    """Return d', the separation of genuine and impostor distances.
 
-    Infinite when neither kind varies and the means differ.
+    d' = |mu_i - mu_g| / sqrt((var_g + var_i) / 2), with unbiased variances. If both variances are zero, the result is
+    infinity if the means differ, and 0 otherwise.
 
     Raises:
-        InputError, InsufficientError: the arrays do not fit together; a kind has fewer than two pairs.
+        InputError: the arrays do not fit together.
+        InsufficientError: there are fewer than two genuine or two impostor pairs.
     """
     values, labels = check_pairs(distances, genuine)
     same, different = values[labels], values[~labels]
@@ -132,20 +148,20 @@ def d_prime(distances: Floats, genuine: Bools) -> float:
 
 
 def fnmr_at_fmr(distances: Floats, genuine: Bools, fmr: float) -> OperatingPoint | None:
-    """FNMR at the largest threshold whose FMR on these impostors is at most `fmr`.
+    """Return the operating point at the largest threshold whose FMR on these pairs is at most `fmr`.
 
     Returns:
-        The operating point with its achieved FMR, or None when fewer than 1 / fmr impostor pairs cannot show it.
+        The operating point with its achieved FMR; None if there are fewer than 1 / fmr impostor pairs.
 
     Raises:
-        InputError, InsufficientError: `fmr` is not between 0 and 1; the arrays do not fit together; one kind of pair
-            is missing.
+        InputError: `fmr` is not between 0 and 1, or the arrays do not fit together.
+        InsufficientError: one kind of pair is missing.
     """
     values, labels = check_pairs(distances, genuine)
     if not 0 < fmr < 1:
-        raise InputError(f"the FMR asked for is {fmr}; it must lie between 0 and 1")
+        raise InputError(f"the target FMR is {fmr}; it must be between 0 and 1")
     impostors = np.sort(values[~labels])
-    # 1e-9: 0.01 * 300 must count as 3 whatever its last bit says.
+    # The tolerance of 1e-9 absorbs rounding errors: 0.01 * 300 must count as 3.
     allowed = math.floor(fmr * len(impostors) + 1e-9)
     if allowed < 1:
         return None
@@ -155,18 +171,20 @@ def fnmr_at_fmr(distances: Floats, genuine: Bools, fmr: float) -> OperatingPoint
 
 
 def best_threshold(distances: Floats, genuine: Bools) -> float:
-    """The threshold of highest accuracy, midway between neighboring distances; the lowest of equally good ones.
+    """Return the threshold with the highest accuracy, midway between two neighboring distances.
 
-    The lowest, because it errs on the side of FNMR, and so that the result does not depend on the order of pairs.
-    When it is best to accept none (all), it is the smallest distance (just above the largest).
+    Of several equally good thresholds, the lowest is returned. It favors FNMR over FMR, and it makes the result
+    independent of the order of pairs. If it is best to accept no pair, the threshold is the smallest distance. If it
+    is best to accept all pairs, it is just above the largest distance.
 
     Raises:
-        InputError, InsufficientError: the arrays do not fit together; one kind of pair is missing.
+        InputError: the arrays do not fit together.
+        InsufficientError: one kind of pair is missing.
     """
     values, labels = check_pairs(distances, genuine)
     distinct, group = np.unique(values, return_inverse=True)
     gain = np.bincount(group, np.where(labels, 1, -1), len(distinct))
-    # Accepting the k smallest distinct distances gains (genuine - impostor) correct decisions over accepting none.
+    # Accepting the k smallest distinct distances gives (genuine - impostor) more correct decisions than accepting none.
     accepted = int(np.argmax(np.append(0, np.cumsum(gain))))
     if accepted == 0:
         return float(distinct[0])
@@ -184,28 +202,29 @@ def cross_validated_accuracy(
     n_folds: int = 10,
     seed: int = 0,
 ) -> CrossValidation:
-    """Accuracy at thresholds that never saw the pairs they judge.
+    """Return the cross-validated accuracy: each threshold is chosen without the pairs that it judges.
 
     Args:
-        distances: see the module.
-        genuine: see the module.
-        folds: (n,) int fold of each pair (LFW: its set), each left out once in rising order; None to draw
-            `n_folds` folds with equal shares of both kinds.
-        n_folds: number of folds, only without `folds`.
-        seed: of the draw, only without `folds`.
+        distances: (n,) float, finite.
+        genuine: (n,) bool, True for pairs of one person.
+        folds: (n,) int, the fold of each pair (in LFW, its set). Each fold is held out once, in rising order. None
+            draws `n_folds` folds with equal shares of genuine and impostor pairs.
+        n_folds: the number of folds; used only without `folds`.
+        seed: the seed of the draw; used only without `folds`.
 
     Raises:
-        InputError, InsufficientError: the arrays do not fit together; too few folds, or too few pairs for them.
+        InputError: the arrays do not fit together.
+        InsufficientError: there are fewer than two folds, or too few pairs for the folds.
     """
     values, labels = check_pairs(distances, genuine)
     if folds is None:
         folds = _stratified_folds(labels, n_folds, np.random.default_rng(seed))
     parts = np.asarray(folds)
     if parts.shape != values.shape or not np.issubdtype(parts.dtype, np.integer):
-        raise InputError(f"folds {parts.shape} {parts.dtype} must be one integer per pair, {values.shape}")
+        raise InputError(f"folds {parts.shape} {parts.dtype} must have one integer per pair, {values.shape}")
     names = np.unique(parts)
     if len(names) < 2:
-        raise InsufficientError(f"cross-validation needs at least 2 folds, and there are {len(names)}")
+        raise InsufficientError(f"cross-validation needs at least 2 folds, but there are {len(names)}")
     thresholds = np.array([best_threshold(values[parts != name], labels[parts != name]) for name in names])
     correct = (values < thresholds[np.searchsorted(names, parts)]) == labels
     per_fold = np.array([correct[parts == name].mean() for name in names])
@@ -221,7 +240,7 @@ def cross_validated_accuracy(
 def _stratified_folds(labels: Bools, n_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
     smallest = min(np.count_nonzero(labels), np.count_nonzero(~labels))
     if not 2 <= n_folds <= smallest:
-        raise InsufficientError(f"{n_folds} folds cannot be made of {smallest} pairs of one kind; use 2 to {smallest}")
+        raise InsufficientError(f"{smallest} pairs of one kind cannot fill {n_folds} folds; use 2 to {smallest} folds")
     folds = np.empty(len(labels), np.int64)
     for kind in (labels, ~labels):
         folds[rng.permutation(np.flatnonzero(kind))] = np.arange(np.count_nonzero(kind)) % n_folds

@@ -1,7 +1,7 @@
-"""Checkpoints in: the original framework's model as a differentiable TensorFlow function.
+"""Loading of checkpoints: the original framework's model as a differentiable TensorFlow function.
 
-A checkpoint comes from somewhere else and is not trusted: its hash is checked before anything parses it, and what can
-run code or reach files is refused before it is built.
+Checkpoints are not trusted. The hash is checked before anything parses the file. Models that could run code or access
+files are rejected before they are built.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from toolkit.errors import InputError
 from toolkit.files import sha256_of
 from toolkit.networks import build
 from toolkit.networks.weights import load_weights
+from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.frozen_graph import read_frozen_graph
 from toolkit.verifiers.manifest import Checkpoint
-from toolkit.verifiers.quiet import import_tensorflow
 
 Network = Callable[[Any], Any]
 
 _LARGEST_CONFIG = 16 << 20
 _LARGEST_GRAPH = 1 << 30
-# Layers that run code from the file, or read other files.
+# Layers that run code from the checkpoint or read other files.
 _REFUSED_LAYERS = (
     "Lambda",
     "TFSMLayer",
@@ -34,7 +34,8 @@ _REFUSED_LAYERS = (
     "StringLookup",
     "IntegerLookup",
 )
-# Operations of a SavedModel that reach outside the graph; those of its own saving are never called.
+# Operations that access files or run code outside the graph. The SavedModel's own saving operations are allowed,
+# because they are never called.
 _REFUSED_OPERATIONS = frozenset(
     {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "Print", "PrintV2", "Save",
      "LoadAndRemapMatrix", "LookupTableImport", "InitializeTableFromTextFileV2"}
@@ -45,23 +46,25 @@ def load_network(checkpoint: Checkpoint, normalize: bool) -> Network:  # noqa: F
     """Load a checkpoint.
 
     Args:
-        checkpoint: file or folder, format, hash and, for weights alone, the network that they belong to.
-        normalize: L2-normalize the embeddings; harmless where the graph does it already.
+        checkpoint: the file or folder, its format and hash, and, for a file of weights, the network.
+        normalize: L2-normalize the embeddings. This has no effect if the graph already normalizes them.
 
     Returns:
-        A function from the model's input tensor (float32, in the manifest's layout and standardization) to
-        embeddings (N, D). It can be called inside a `tf.function` and differentiated.
+        A function from the model's input tensor (float32, in the manifest's layout and standardization) to embeddings
+        (N, D). It can be called inside a `tf.function` and differentiated.
 
     Raises:
-        InputError: the file is missing, has another hash, or is not what its format says.
+        InputError: the file is missing, has another hash, does not match its format, or is not safe to load.
         UnavailableError: TensorFlow is not installed.
     """
     tf = import_tensorflow()
     path = checkpoint.path
     if not path.exists():
-        raise InputError(f"{path}: no such checkpoint; fetch it, or correct checkpoint.file in the manifest")
+        raise InputError(f"{path}: no such checkpoint; download it, or correct checkpoint.file in the manifest")
     if checkpoint.sha256 is not None and (found := sha256_of(path)) != checkpoint.sha256:
-        raise InputError(f"{path}: sha256 is {found}, but the manifest says {checkpoint.sha256}; it was changed")
+        raise InputError(
+            f"{path}: sha256 is {found}, but the manifest says {checkpoint.sha256}; the file was changed or damaged"
+        )
     load = {
         "keras": _load_keras,
         "keras-weights": _load_keras_weights,
@@ -85,7 +88,11 @@ def _load_keras(checkpoint: Checkpoint) -> Network:
 
 
 def _refuse_code(path: Path) -> None:
-    """Read the configuration alone, and refuse what would run code when the model is built."""
+    """Check the configuration of a Keras model without building it.
+
+    Raises:
+        InputError: the file is not a Keras model, or it has a layer that could run code.
+    """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -98,14 +105,16 @@ def _refuse_code(path: Path) -> None:
                 config = file.attrs["model_config"]
         parsed = json.loads(config)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: is no Keras model, or is damaged ({error})") from error
+        raise InputError(f"{path}: is not a Keras model, or is damaged ({error})") from error
     refused = _class_names(parsed) & set(_REFUSED_LAYERS)
     if refused:
-        raise InputError(f"{path}: has a {min(refused)} layer, which can run any code; rebuild the model without it")
+        raise InputError(
+            f"{path}: has a {min(refused)} layer, which can run code or read files; rebuild the model without it"
+        )
 
 
 def _class_names(config: Any) -> set[str]:
-    """Every class that a Keras configuration names, however deep."""
+    """Return the names of all classes in a Keras configuration, at any depth."""
     names: set[str] = set()
     waiting = [config]
     while waiting:
@@ -122,7 +131,7 @@ def _load_keras_weights(checkpoint: Checkpoint) -> Network:
     arguments = dict(checkpoint.network)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
-        raise InputError(f"{checkpoint.path}: the manifest must say checkpoint.network.name for a file of weights")
+        raise InputError(f"{checkpoint.path}: is a file of weights; set checkpoint.network.name in the manifest")
     model = build(name, **arguments)
     load_weights(model, checkpoint.path)
     return lambda x: model(x, training=False)
@@ -153,26 +162,28 @@ def _load_saved_model(checkpoint: Checkpoint) -> Network:
     try:
         file = path / "saved_model.pb"
         if file.stat().st_size > _LARGEST_GRAPH:
-            raise InputError(f"{file}: larger than {_LARGEST_GRAPH >> 30} GB; this is no verifier")
+            raise InputError(f"{file}: is larger than {_LARGEST_GRAPH >> 30} GB; this is not a verifier")
         content = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     except (OSError, DecodeError) as error:
-        raise InputError(f"{path}: is no SavedModel ({error})") from error
+        raise InputError(f"{path}: is not a SavedModel ({error})") from error
     graphs = [meta.graph_def for meta in content.meta_graphs]
     nodes = [n for g in graphs for body in (g.node, *(f.node_def for f in g.library.function)) for n in body]
     refused = sorted({node.op for node in nodes} & _REFUSED_OPERATIONS)
     if refused:
-        raise InputError(f"{path}: has operations that reach outside the model: {', '.join(refused)}")
+        raise InputError(
+            f"{path}: has operations that access files or run code: {', '.join(refused)}; save the model without them"
+        )
     try:
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"]
     except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError) as error:
-        raise InputError(f"{path}: cannot be loaded, or has no signature serving_default ({error})") from error
+        raise InputError(f"{path}: cannot be loaded, or has no signature 'serving_default' ({error})") from error
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
-        raise InputError(f"{path}: must have one input and one output, has {sorted(inputs)} and {sorted(outputs)}")
+        raise InputError(f"{path}: must have one input and one output, not {sorted(inputs)} and {sorted(outputs)}")
     (input_name,), (output_name,) = inputs, outputs
 
-    def network(x: Any, _owner: Any = loaded) -> Any:  # variables live as long as the model that loaded them
+    def network(x: Any, _owner: Any = loaded) -> Any:  # keeps the model alive, which owns the variables
         return signature(**{input_name: x})[output_name]
 
     return network

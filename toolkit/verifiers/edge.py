@@ -1,4 +1,4 @@
-"""The verifier's edge: the only place where a manifest's layout and value range are applied to crops."""
+"""Conversion from crops to input tensors: the only NumPy code that applies a manifest's layout and value range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toolkit.verifiers.manifest import Input
 
 
 def model_input(crops: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
-    """Turn crops (N, H, W, 3), RGB in [0, 1], into the tensor that the model takes (see `Input`)."""
+    """Convert crops (N, H, W, 3), RGB in [0, 1], to the model's input tensor. See `Input`."""
     x = crops[..., ::-1] if spec.channels == "BGR" else crops
     if spec.standardization == "per-image":
         x = spec.low + x * np.float32(spec.high - spec.low)
@@ -19,7 +19,7 @@ def model_input(crops: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
     else:
         std, mean = np.array(spec.std), np.array(spec.mean)
         scale, offset = (spec.high - spec.low) / std, (spec.low - mean) / std
-        # One long row for each line of pixels: NumPy is slow where it has to begin anew after every three channels.
+        # Treat each line of pixels as one long row, because NumPy is slow with an inner axis of only three channels.
         rows = x.reshape(*x.shape[:2], -1) * _along(scale, x.shape[2])
         rows += _along(offset, x.shape[2])
         x = rows.reshape(x.shape)
@@ -29,13 +29,16 @@ def model_input(crops: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
 
 
 def _along(channels: NDArray[np.float64], width: int) -> NDArray[np.float32]:
-    """Values of three channels for a line of pixels; a single one where they are equal, which is faster."""
+    """Repeat the values of three channels for a line of pixels. Equal values give a single one, which is faster."""
     equal = bool((channels == channels[0]).all())
     return (channels[:1] if equal else np.tile(channels, width)).astype(np.float32)
 
 
 def unit_affine(spec: Input) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Per-channel (scale, offset) with ``crop in [0, 1] = tensor * scale + offset``; fixed standardization only."""
+    """Return scale and offset per channel, with ``crop = tensor * scale + offset`` for a crop in [0, 1].
+
+    This is defined for fixed standardization only.
+    """
     span = spec.high - spec.low
     scale = np.array(spec.std, np.float32) / np.float32(span)
     offset = (np.array(spec.mean, np.float32) - np.float32(spec.low)) / np.float32(span)

@@ -1,7 +1,7 @@
-"""TensorFlow 1 frozen graphs, as FaceNet was published, made fit for gradients.
+"""TensorFlow 1 frozen graphs, the format of the published FaceNet models, rewritten so that they have gradients.
 
-Such a graph switches between training and inference by `phase_train`. A gradient cannot be taken through its Switch and
-Merge nodes, so they are rewritten to what inference makes of them, and everything else is dropped.
+Such a graph switches between training and inference with the input `phase_train`. TensorFlow cannot differentiate its
+Switch and Merge nodes. They are therefore replaced by the branch that inference takes, and all other nodes are removed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from toolkit.errors import InputError
 INPUT, OUTPUT, PHASE = "input", "embeddings", "phase_train"
 _LARGEST_GRAPH = 1 << 30
 _BRANCHING = ("Switch", "Merge")
-# What an embedding network needs. A list of what is allowed, because a graph can also read and write files.
+# The operations that an embedding network needs. All others are rejected, because a graph could read and write files.
 _ALLOWED_OPERATIONS = frozenset({
     "Abs", "Add", "AddN", "AddV2", "AvgPool", "BiasAdd", "Cast", "ClipByValue", "ConcatV2", "Concat", "Const",
     "Conv2D", "DepthwiseConv2dNative", "Div", "Elu", "ExpandDims", "FusedBatchNorm", "FusedBatchNormV2",
@@ -27,23 +27,23 @@ _ALLOWED_OPERATIONS = frozenset({
 
 
 def read_frozen_graph(path: Path) -> Any:
-    """Read a `.pb` with the nodes `input` and `embeddings`, and perhaps `phase_train`.
+    """Read a `.pb` file with the nodes `input` and `embeddings`, and optionally `phase_train`.
 
     Returns:
         A GraphDef from `input` to `embeddings` in inference, without Switch, Merge and control inputs.
 
     Raises:
-        InputError: the file is no graph, lacks a node, or has operations that an embedding network does not need.
+        InputError: the file is not a graph, lacks a node, or has operations that an embedding network does not need.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
     try:
         if path.stat().st_size > _LARGEST_GRAPH:
-            raise InputError(f"{path}: larger than {_LARGEST_GRAPH >> 30} GB; this is no frozen graph of a verifier")
+            raise InputError(f"{path}: is larger than {_LARGEST_GRAPH >> 30} GB; this is not a verifier")
         graph = graph_pb2.GraphDef.FromString(path.read_bytes())
     except DecodeError as error:
-        raise InputError(f"{path}: is no frozen graph, or is truncated") from error
+        raise InputError(f"{path}: is not a frozen graph, or is truncated") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     nodes = {node.name: node for node in graph.node}
@@ -68,7 +68,11 @@ def _split(reference: str) -> tuple[str, int]:
 
 
 def _inference_nodes(nodes: dict[str, Any], path: Path) -> list[Any]:
-    """What `embeddings` needs when `phase_train` is false, walking back from it."""
+    """Return the nodes that `embeddings` depends on when `phase_train` is false.
+
+    Raises:
+        InputError: a reference leads nowhere, or a branch cannot be resolved.
+    """
     kept: dict[str, Any] = {}
     waiting, liveness = [OUTPUT], _Liveness(nodes, path)
     while waiting:
@@ -76,15 +80,15 @@ def _inference_nodes(nodes: dict[str, Any], path: Path) -> list[Any]:
         if name in kept:
             continue
         if name not in nodes:
-            raise InputError(f"{path}: a node refers to {name!r}, which is not there")
+            raise InputError(f"{path}: a node refers to {name!r}, which does not exist")
         node = type(nodes[name])()
         node.CopyFrom(nodes[name])
-        # Control inputs order side effects such as moving averages, and inference has none.
+        # Control inputs order side effects such as moving averages. Inference has no side effects.
         inputs = [] if name == INPUT else [i for i in node.input if not i.startswith("^")]
         if node.op in _BRANCHING:
             inputs = inputs[:1] if node.op == "Switch" else [i for i in inputs if not liveness.is_dead(i)]
             if len(inputs) != 1:
-                raise InputError(f"{path}: {name!r} has {len(inputs)} live inputs in inference, not one")
+                raise InputError(f"{path}: {name!r} must have one live input in inference, not {len(inputs)}")
             kind = node.attr["T"].type
             node.op = "Identity"
             node.attr.clear()
@@ -92,7 +96,7 @@ def _inference_nodes(nodes: dict[str, Any], path: Path) -> list[Any]:
         del node.input[:]
         for reference in inputs:
             source, _ = _split(reference)
-            # Either output of a Switch is now the only output of an Identity.
+            # Both outputs of a Switch become the only output of an Identity.
             node.input.append(source if source in nodes and nodes[source].op in _BRANCHING else reference)
             waiting.append(source)
         kept[name] = node
@@ -100,28 +104,31 @@ def _inference_nodes(nodes: dict[str, Any], path: Path) -> list[Any]:
 
 
 class _Liveness:
-    """Which tensors carry nothing when `phase_train` is false."""
+    """Finds the tensors that are never computed when `phase_train` is false."""
 
     def __init__(self, nodes: dict[str, Any], path: Path) -> None:
         self._nodes, self._path = nodes, path
         self._dead: dict[str, bool] = {}
 
     def is_dead(self, reference: str) -> bool:
-        """A tensor is dead behind the untaken side of a Switch; a Merge is dead only if all its inputs are."""
+        """Return whether a tensor is never computed.
+
+        Tensors after the untaken side of a Switch are dead. A Merge is dead only if all its inputs are dead.
+        """
         name, output = _split(reference.lstrip("^"))
         node = self._nodes.get(name)
         if node is None:
-            raise InputError(f"{self._path}: a node refers to {name!r}, which is not there")
+            raise InputError(f"{self._path}: a node refers to {name!r}, which does not exist")
         if node.op == "Switch" and output == int(not self._predicate(node.input[1])):
             return True
         if name not in self._dead:
-            self._dead[name] = False  # for graphs with loops, which are refused by their operations
+            self._dead[name] = False  # ends the recursion in a graph with loops; such graphs are rejected later
             states = [self.is_dead(i) for i in node.input] if name != INPUT else []
             self._dead[name] = bool(states) and (all(states) if node.op == "Merge" else any(states))
         return self._dead[name]
 
     def _predicate(self, reference: str) -> bool:
-        """The value of a Switch's predicate in inference: false for `phase_train`."""
+        """Return the value of a Switch's predicate in inference, where `phase_train` is false."""
         name, _ = _split(reference)
         node = self._nodes.get(name)
         if name == PHASE:
@@ -131,4 +138,4 @@ class _Liveness:
             return not value if node.op == "LogicalNot" else value
         if node is not None and node.op == "Const":
             return bool(node.attr["value"].tensor.bool_val[0])
-        raise InputError(f"{self._path}: a branch depends on {name!r}, not on {PHASE}")
+        raise InputError(f"{self._path}: a branch depends on {name!r}; branches may depend on {PHASE} only")

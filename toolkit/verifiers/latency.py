@@ -1,4 +1,4 @@
-"""Latency of graphs beside each other in one run."""
+"""Latency: compare several graphs in one run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,25 @@ from numpy.typing import NDArray
 def latencies(
     graphs: Sequence[bytes], feeds: Sequence[NDArray[np.float32]], provider: str, threads: int, repeats: int
 ) -> NDArray[np.float64]:
-    """Milliseconds of each call, (graphs, feeds, repeats); the graphs take turns, so that a busy moment hits all."""
+    """Measure the latency of each graph on each input.
+
+    The graphs take turns, so that a short period of high load on the machine affects all of them.
+
+    Args:
+        graphs: serialized ONNX models with one required input.
+        feeds: input tensors.
+        provider: the full name of the execution provider.
+        threads: the number of threads of ONNX Runtime; 0 lets it choose.
+        repeats: how often each call is measured.
+
+    Returns:
+        (graphs, feeds, repeats) milliseconds.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     sessions = [onnxruntime.InferenceSession(graph, options, providers=[provider]) for graph in graphs]
     milliseconds = np.zeros((len(graphs), len(feeds), repeats))
-    for repeat in range(-1, repeats):  # the first round warms up
+    for repeat in range(-1, repeats):  # the first round is a warm-up
         for b, feed in enumerate(feeds):
             for g, session in enumerate(sessions):
                 start = time.perf_counter()

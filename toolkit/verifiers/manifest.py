@@ -1,4 +1,4 @@
-"""The manifest: `model.toml` beside a model file, which says what goes in, what comes out and what "same" means."""
+"""The manifest: a file `model.toml` beside a model file that describes the input, the output and the decision."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LARGEST_SIDE = 4096
 
 @dataclass(frozen=True)
 class Input:
-    """What the model's input tensor holds.
+    """The format of the model's input tensor.
 
-    A crop in [0, 1] becomes ``low + crop * (high - low)``, then with fixed standardization
-    ``(x - mean) / std`` per channel (in the order of `channels`), or with per-image standardization
+    A crop in [0, 1] is first scaled to ``x = low + crop * (high - low)`` and then standardized. Fixed standardization
+    is ``(x - mean) / std`` per channel, in the order of `channels`. Per-image standardization is
     ``(x - mean(x)) / max(std(x), 1 / sqrt(x.size))`` (FaceNet's "prewhitening").
     """
 
@@ -45,7 +45,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """The embedding: its tensor, its length, and whether it is L2-normalized before the distance."""
+    """The embedding: the tensor's name, its length, and whether to L2-normalize it before computing distances."""
 
     name: str
     size: int
@@ -54,7 +54,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Decision:
-    """Two crops are "same" when their distance is below `threshold`; `maximum` is the largest distance."""
+    """The decision rule: two crops are "same" if their distance is below `threshold`.
+
+    `maximum` is the largest possible distance.
+    """
 
     metric: Metric
     threshold: float
@@ -63,14 +66,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where a face's five points (eyes, nose, mouth corners; left first) lie in the crop, in its pixels."""
+    """The positions (x, y) of the five landmarks in the crop, in pixels: eyes, nose, mouth corners; left first."""
 
     template: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The original framework's model. A `keras-weights` file needs the network's name and arguments."""
+    """The original framework's model. The format `keras-weights` needs the network's name and arguments."""
 
     path: Path
     format: CheckpointFormat
@@ -80,9 +83,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class DetectorOutput:
-    """A second output (N,): images that score above `threshold` are flagged as attacks.
+    """A second output (N,) with attack scores: images with a score above `threshold` are flagged as attacks.
 
-    `false_alarm` is the share of clean images that the threshold was calibrated to flag.
+    `false_alarm` is the share of clean images that the calibrated threshold flags.
     """
 
     name: str
@@ -92,7 +95,7 @@ class DetectorOutput:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A verifier's description, checked."""
+    """The checked description of a verifier."""
 
     path: Path
     name: str
@@ -109,31 +112,36 @@ class Manifest:
 
     @property
     def alarm(self) -> float:
-        """The attack score above which an image is flagged; infinite without a detector."""
+        """The attack score above which an image is flagged; infinity without a detector."""
         return np.inf if self.detector is None else self.detector.threshold
 
 
 def with_threshold(manifest: Manifest, threshold: float) -> Manifest:
-    """The same verifier with another threshold.
+    """Return the manifest of the same verifier with another threshold.
 
     Raises:
-        UsageError: it does not lie between 0 and the largest distance.
+        UsageError: the threshold is not between 0 and the largest distance.
     """
     decision = manifest.decision
     if not 0 < threshold < decision.maximum:
-        raise UsageError(f"the threshold is {threshold:g}; it must lie between 0 and {decision.maximum:g}")
+        raise UsageError(f"the threshold is {threshold:g}; it must be between 0 and {decision.maximum:g}")
     return replace(manifest, decision=replace(decision, threshold=threshold))
 
 
-def find_manifest(name: str) -> Manifest:
-    """The manifest of what a user names: a shipped model, or anything that `read_manifest` takes.
+def find_manifest(name: str | Path | Manifest) -> Manifest:
+    """Find the manifest for a shipped model's name or for a path.
 
-    A model file without a manifest beside it is recognized by its hash if a shipped manifest describes it.
+    A model file without a manifest beside it is recognized by its hash if it is a shipped model.
+
+    Args:
+        name: the name of a shipped model, a path for `read_manifest`, or a manifest, which is returned unchanged.
 
     Raises:
         InputError: there is no manifest, or it is not valid.
     """
-    shipped = bundled("models")
+    if isinstance(name, Manifest):
+        return name
+    name, shipped = str(name), bundled("models")
     if "/" not in name and (shipped / name / "model.toml").is_file():
         return read_manifest(shipped / name)
     path = Path(name)
@@ -150,11 +158,11 @@ def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
 
     Args:
-        path: a `model.toml`, or the folder or `.onnx` file that has one beside it (for `x.onnx`,
-            `x.toml` is preferred to `model.toml`).
+        path: a manifest; or a folder with a `model.toml`; or an ONNX file `x.onnx` with an `x.toml` or, as a fallback,
+            a `model.toml` beside it.
 
     Raises:
-        InputError: there is no manifest, or it is not valid; the message names the key.
+        InputError: there is no manifest, or it is not valid. The message names the key.
     """
     source = _locate(path)
     top = read_table(source, SCHEMA_VERSION)
@@ -167,7 +175,9 @@ def read_manifest(path: Path) -> Manifest:
     license_, provenance = model.take("license", str), model.take("provenance", str)
     model.done()
     if path.suffix == ".onnx" and path.resolve() != model_path:
-        raise InputError(f"{source}: describes {model_path.name}, not {path.name}; write a {path.stem}.toml beside it")
+        raise InputError(
+            f"{source}: describes {model_path.name}, not {path.name}; write a {path.stem}.toml beside {path.name}"
+        )
 
     manifest = Manifest(
         path=source,
@@ -201,14 +211,18 @@ def _locate(path: Path) -> Path:
             return candidate
     if not path.exists():
         raise InputError(f"{path}: no such model, manifest or shipped model")
-    raise InputError(f"{path}: no manifest found (looked for {', '.join(str(c) for c in _candidates(path))})")
+    raise InputError(f"{path}: no manifest found; write {' or '.join(str(c) for c in _candidates(path))}")
 
 
 def read_input(table: Table) -> Input:
-    """Read an [input] table; InputError names the key that is wrong."""
+    """Read an [input] table.
+
+    Raises:
+        InputError: a value is not valid. The message names the key.
+    """
     low, high = table.numbers("range", 2)
     if high <= low:
-        raise table.fail("range", f"must rise, not go from {low} to {high}")
+        raise table.fail("range", f"must be [low, high] with low below high, not [{low}, {high}]")
     mean = table.numbers("mean", 3, (0.0, 0.0, 0.0))
     std = table.numbers("std", 3, (1.0, 1.0, 1.0))
     if min(std) <= 0:
@@ -230,7 +244,11 @@ def read_input(table: Table) -> Input:
 
 
 def read_side(table: Table, key: str) -> int:
-    """Read a crop's width or height in pixels; InputError names the key that is wrong."""
+    """Read the width or height of a crop in pixels.
+
+    Raises:
+        InputError: the value is not valid. The message names the key.
+    """
     side: int = table.take(key, int)
     if not 8 <= side <= LARGEST_SIDE:
         raise table.fail(key, f"must be from 8 to {LARGEST_SIDE}, not {side}")
@@ -238,7 +256,11 @@ def read_side(table: Table, key: str) -> int:
 
 
 def read_output(table: Table) -> Output:
-    """Read an [output] table; InputError names the key that is wrong."""
+    """Read an [output] table.
+
+    Raises:
+        InputError: a value is not valid. The message names the key.
+    """
     result = Output(table.take("name", str), table.take("size", int), table.take("normalize", bool))
     if result.size < 1:
         raise table.fail("size", f"must be at least 1, not {result.size}")
@@ -247,16 +269,24 @@ def read_output(table: Table) -> Output:
 
 
 def read_decision(table: Table) -> Decision:
-    """Read a [decision] table; InputError names the key that is wrong."""
+    """Read a [decision] table.
+
+    Raises:
+        InputError: a value is not valid. The message names the key.
+    """
     result = Decision(table.choice("metric", Metric), table.take("threshold", float), table.take("maximum", float))
     if not 0 < result.threshold < result.maximum:
-        raise table.fail("threshold", f"must lie between 0 and the maximum {result.maximum}, not {result.threshold}")
+        raise table.fail("threshold", f"must be between 0 and the maximum {result.maximum}, not {result.threshold}")
     table.done()
     return result
 
 
 def read_alignment(table: Table) -> Alignment | None:
-    """Read an [alignment] table, None where it is empty; InputError names the key that is wrong."""
+    """Read an [alignment] table. Return None if it is empty or missing.
+
+    Raises:
+        InputError: a value is not valid. The message names the key.
+    """
     if not table.rest:
         return None
     rows = table.take("template", list)
@@ -275,7 +305,7 @@ def _read_detector(table: Table) -> DetectorOutput | None:
     if result.threshold <= 0:
         raise table.fail("threshold", f"must be positive, not {result.threshold}")
     if not 0 < result.false_alarm < 1:
-        raise table.fail("false_alarm", f"must lie between 0 and 1, not {result.false_alarm}")
+        raise table.fail("false_alarm", f"must be between 0 and 1, not {result.false_alarm}")
     table.done()
     return result
 

@@ -1,8 +1,8 @@
-"""ONNX files as differentiable TensorFlow functions: gradients where there is no original framework.
+"""ONNX files as differentiable TensorFlow functions, for gradients without the original framework's model.
 
-Every operator that face verifiers are exported with has a few lines here; any other is refused by name. TensorFlow's
-convolutions want channels last on a CPU, so 4-D values are kept so from the first convolution on, and are turned back
-only where an operator looks at the axes.
+This module translates the operators that exported face verifiers use. Other operators are rejected by name. On a CPU,
+TensorFlow's convolutions need the channels last. 4-D values are therefore kept with the channels last from the first
+convolution on. They are transposed back only for operators that depend on the order of the axes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import onnx
 from onnx.helper import get_attribute_value
 
 from toolkit.errors import InputError
-from toolkit.verifiers.quiet import import_tensorflow
+from toolkit.quiet import import_tensorflow
 
 _LARGEST_FILE = 1 << 30
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -25,7 +25,7 @@ _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 @dataclass(frozen=True)
 class _Value:
-    """A constant (NumPy) or a tensor; `last` says that a 4-D tensor is kept with its channels last."""
+    """A constant (NumPy array) or a tensor. `last` marks a 4-D tensor that is kept with the channels last."""
 
     data: Any
     last: bool = False
@@ -35,11 +35,11 @@ class _Value:
         return isinstance(self.data, np.ndarray)
 
     def first(self) -> Any:
-        """The data as ONNX sees it."""
+        """Return the data in ONNX's layout, with the channels first."""
         return import_tensorflow().transpose(self.data, _TO_FIRST) if self.last else self.data
 
     def channels_last(self) -> Any:
-        """The data, broadcastable against 4-D data with channels last."""
+        """Return the data in a layout that broadcasts with 4-D data with the channels last."""
         if self.last or np.ndim(self.data) == 0:
             return self.data
         if self.constant:
@@ -55,13 +55,13 @@ def load_onnx(path: Path) -> Callable[[Any], Any]:
     """Read an ONNX verifier.
 
     Args:
-        path: a file with one input and constants inside it.
+        path: an ONNX file with one input and all constants inside the file.
 
     Returns:
-        A function from the input tensor to the first output; it can be called inside a `tf.function`.
+        A function from the input tensor to the first output. It can be called inside a `tf.function`.
 
     Raises:
-        InputError: the file is no ONNX file, has data outside it or several inputs, or an operator is not known.
+        InputError: the file is not an ONNX file, has several inputs or external data, or an operator is not supported.
         UnavailableError: TensorFlow is not installed.
     """
     operators = _operators()
@@ -69,10 +69,13 @@ def load_onnx(path: Path) -> Callable[[Any], Any]:
     constants = {t.name: _Value(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
     inputs = [i.name for i in graph.input if i.name not in constants]
     if len(inputs) != 1:
-        raise InputError(f"{path}: has {len(inputs)} inputs ({', '.join(inputs)}); a verifier has one")
+        raise InputError(f"{path}: has {len(inputs)} inputs ({', '.join(inputs)}); a verifier must have one")
     for node in graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in operators:
-            raise InputError(f"{path}: node {node.name!r}: there is no gradient for the operator {node.op_type}")
+            raise InputError(
+                f"{path}: node {node.name!r}: the operator {node.op_type} has no gradient here; "
+                "name a checkpoint in the manifest"
+            )
     output = graph.output[0].name
 
     def run(x: Any) -> Any:
@@ -91,14 +94,14 @@ def load_onnx(path: Path) -> Callable[[Any], Any]:
 
 def _read_graph(path: Path) -> onnx.GraphProto:
     if path.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes")
+        raise InputError(f"{path}: is larger than {_LARGEST_FILE} bytes; this is not a verifier")
     try:
         graph = onnx.load_model_from_string(path.read_bytes()).graph
     except Exception as error:  # protobuf raises its own family
         raise InputError(f"{path}: is not an ONNX file") from error
     outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
-        raise InputError(f"{path}: has data in other files ({outside[0]}); save it as one file")
+        raise InputError(f"{path}: has data in other files ({outside[0]}); save the model as one file")
     return graph
 
 
@@ -155,7 +158,7 @@ def _elementwise(function: Callable[..., Any]) -> _Operator:
 
 
 def _axes(values: list[_Value], attributes: dict[str, Any]) -> list[int] | None:
-    """Axes, an attribute in old opsets and an input in new ones."""
+    """Return the axes, which are an attribute in old opsets and an input in new ones; None if there are none."""
     if len(values) > 1 and values[1].data.size:
         return [int(axis) for axis in values[1].data]
     return list(attributes["axes"]) if "axes" in attributes else None
@@ -187,7 +190,7 @@ def _cast(values: list[_Value], attributes: dict[str, Any]) -> _Value:
 
 
 def _padded(x: Any, pads: list[int], value: float) -> Any:
-    """Pad height and width of channels-last data by ONNX's [top, left, bottom, right]."""
+    """Pad height and width of data with the channels last. `pads` is ONNX's [top, left, bottom, right]."""
     if not any(pads):
         return x
     amounts = [[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]]
@@ -195,7 +198,7 @@ def _padded(x: Any, pads: list[int], value: float) -> Any:
 
 
 def _window(x: Any, attributes: dict[str, Any], kernel: list[int]) -> tuple[list[int], list[int]]:
-    """Strides, and pads [top, left, bottom, right], of a convolution or pooling."""
+    """Return the strides and the pads [top, left, bottom, right] of a convolution or pooling."""
     strides = list(attributes.get("strides", [1, 1]))
     auto = attributes.get("auto_pad", b"NOTSET").decode()
     if auto in ("NOTSET", "VALID"):
@@ -214,7 +217,7 @@ def _conv(values: list[_Value], attributes: dict[str, Any]) -> _Value:
     tf = import_tensorflow()
     x, kernel = values[0].channels_last(), values[1].data
     if np.ndim(kernel) != 4:
-        raise ValueError("only convolutions of images are known")
+        raise ValueError("only 2-D convolutions are supported")
     kernel = (
         np.transpose(kernel, (2, 3, 1, 0)) if isinstance(kernel, np.ndarray) else tf.transpose(kernel, (2, 3, 1, 0))
     )
@@ -243,7 +246,7 @@ def _batch_normalization(values: list[_Value], attributes: dict[str, Any]) -> _V
 def _pool(function: Callable[..., Any], fill: float) -> _Operator:
     def run(values: list[_Value], attributes: dict[str, Any]) -> _Value:
         if attributes.get("ceil_mode", 0) or any(d != 1 for d in attributes.get("dilations", [1, 1])):
-            raise ValueError("pooling with ceil_mode or dilations is not known")
+            raise ValueError("pooling with ceil_mode or dilations is not supported")
         x, kernel = values[0].channels_last(), list(attributes["kernel_shape"])
         strides, pads = _window(x, attributes, kernel)
         return _Value(function(_padded(x, pads, fill), kernel, strides, "VALID"), last=True)
@@ -270,7 +273,7 @@ def _pad(values: list[_Value], attributes: dict[str, Any]) -> _Value:
     tf = import_tensorflow()
     mode = attributes.get("mode", b"constant").decode()
     if mode not in ("constant", "reflect"):
-        raise ValueError(f"padding of mode {mode} is not known")
+        raise ValueError(f"padding with mode {mode} is not supported")
     pads = [int(p) for p in (values[1].data if len(values) > 1 else attributes["pads"])]
     fill = float(values[2].data) if len(values) > 2 and values[2].data.size else attributes.get("value", 0.0)
     amounts = [[pads[i], pads[i + len(pads) // 2]] for i in range(len(pads) // 2)]
@@ -293,16 +296,16 @@ def _concat(values: list[_Value], attributes: dict[str, Any]) -> _Value:
 def _flatten(values: list[_Value], attributes: dict[str, Any]) -> _Value:
     x = values[0].first()
     if attributes.get("axis", 1) != 1:
-        raise ValueError("Flatten is known for axis 1 alone")
+        raise ValueError("Flatten is supported for axis 1 only")
     return _Value(import_tensorflow().reshape(x, (-1, int(np.prod(x.shape[1:])))))
 
 
 def _reshape(values: list[_Value], attributes: dict[str, Any]) -> _Value:
     if attributes.get("allowzero", 0) or not values[1].constant:
-        raise ValueError("Reshape is known for a constant shape")
+        raise ValueError("Reshape is supported for a constant shape without allowzero only")
     x = values[0].first()
     wanted = [int(n) for n in values[1].data]
-    # The batch is free: a first entry that copies it, or was frozen at 1, becomes free as well.
+    # Accept any batch size, also if the first entry copies the batch size or fixes it to 1.
     shape = [x.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
     if not values[0].constant and -1 not in shape[1:]:
         shape[0] = -1
@@ -342,5 +345,5 @@ def _gemm(values: list[_Value], attributes: dict[str, Any]) -> _Value:
 
 def _lp_normalization(values: list[_Value], attributes: dict[str, Any]) -> _Value:
     if attributes.get("p", 2) != 2:
-        raise ValueError("LpNormalization is known for p = 2")
+        raise ValueError("LpNormalization is supported for p = 2 only")
     return _Value(import_tensorflow().math.l2_normalize(values[0].first(), attributes.get("axis", -1)))

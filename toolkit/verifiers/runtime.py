@@ -1,4 +1,4 @@
-"""The deployed side: an ONNX file run by ONNX Runtime as its manifest says."""
+"""The deployed verifier: an ONNX file that ONNX Runtime runs as its manifest describes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ _SHORT_NAMES = {
     "openvino": "OpenVINOExecutionProvider",
     "rocm": "ROCMExecutionProvider",
 }
-# The default search of cuDNN makes results jitter by about 1e-6 from run to run.
+# ONNX Runtime's default algorithm search for cuDNN changes results by about 1e-6 from run to run.
 _PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "DEFAULT"}}
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How ONNX Runtime is asked to run a model.
+    """How ONNX Runtime should run a model.
 
-    `provider` is a short name (cpu, cuda, ...), a full name, or "auto": whatever this machine offers, the CPU last.
-    `required` is the provider that must really be used. `threads` 0 lets ONNX Runtime choose.
+    Attributes:
+        provider: the execution provider: a short name (cpu, cuda, ...), a full name, or "auto" for the best provider
+            of this machine.
+        required: the provider that the session must really use; None accepts any.
+        threads: the number of threads; 0 lets ONNX Runtime choose.
+        batch: the number of crops per call, unless the file fixes the batch size.
     """
 
     provider: str = "auto"
@@ -44,21 +48,21 @@ class Execution:
 
 
 def provider_name(name: str) -> str:
-    """Full name of a provider; short names are in any case."""
+    """Return the full name of a provider. Short names are case-insensitive."""
     return _SHORT_NAMES.get(name.lower(), name)
 
 
 def read_model(manifest: Manifest) -> bytes:
-    """Bytes of the manifest's model, hash checked first where the manifest states one.
+    """Read the model file of a manifest. If the manifest states a hash, it is checked first.
 
     Raises:
-        InputError: the file is missing, empty, larger than 2 GB, or not the one that the manifest describes.
+        InputError: the file is missing, empty, larger than 2 GB, or has another hash.
     """
     path = manifest.model
     if not path.is_file():
-        raise InputError(f"{path}: no such model file (named in {manifest.path})")
+        raise InputError(f"{path}: no such model file; correct model.file in {manifest.path}")
     if not 0 < path.stat().st_size <= _LARGEST_MODEL:
-        raise InputError(f"{path}: {path.stat().st_size} bytes; a model has from 1 byte to 2 GB")
+        raise InputError(f"{path}: has {path.stat().st_size} bytes; a model must have 1 byte to 2 GB")
     if manifest.sha256 is not None:
         check_sha256(path, manifest.sha256)
     return path.read_bytes()
@@ -68,10 +72,10 @@ class RuntimeVerifier:
     """A verifier in ONNX Runtime.
 
     Attributes:
-        manifest: what it was described as.
-        provider: the execution provider that the session really uses, first in its list.
-        images_run: number of crops that went through the model so far.
-        fixed_batch: the size of a batch where the file fixes it, or None.
+        manifest: the description of the verifier.
+        provider: the execution provider that the session really uses (the first in its list).
+        images_run: the number of crops that the model has processed so far.
+        fixed_batch: the batch size that the file fixes; None if it accepts any.
     """
 
     def __init__(
@@ -84,15 +88,15 @@ class RuntimeVerifier:
         """Load a model and check it against the manifest.
 
         Args:
-            manifest: what it is described as.
-            model: the file's content; by default the manifest's file is read.
-            execution: how to run it.
-            seed: a graph with random defenses draws from it and the crop's pixels, so that an audit can be repeated;
-                None draws from the operating system, as a deployment must.
+            manifest: the description of the verifier.
+            model: the content of the model file. By default the manifest's file is read.
+            execution: how to run the model.
+            seed: the seed for random defenses. Draws depend on the seed and on the crop's pixels, so that an audit is
+                reproducible. None draws from the operating system, as a deployment must.
 
         Raises:
-            InputError: the model cannot be loaded, or its tensors are not what the manifest says.
-            UnavailableError: the provider asked for does not exist here, or the required one is not used.
+            InputError: the model cannot be loaded, or its tensors do not match the manifest.
+            UnavailableError: the requested provider does not exist here, or the required provider is not used.
         """
         self.manifest = manifest
         self.execution = execution or Execution()
@@ -101,8 +105,8 @@ class RuntimeVerifier:
         content = read_model(manifest) if model is None else model
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.execution.threads
-        # ONNX Runtime writes pages on standard error about each provider that does not work here; which one the
-        # session really uses is asked below.
+        # ONNX Runtime writes long messages to standard error about each provider that does not work here. They are not
+        # needed, because the provider that the session really uses is checked below.
         onnxruntime.set_default_logger_severity(4)
         providers = self._providers()
         try:
@@ -115,24 +119,30 @@ class RuntimeVerifier:
         if required and self.provider != provider_name(required):
             raise UnavailableError(
                 f"{provider_name(required)} is required, but the session runs on {self.provider}; "
-                "check the driver and its libraries, or drop --require-provider"
+                "check the driver and its libraries, or remove --require-provider"
             )
         self.fixed_batch = self._check_tensors()
 
     def _providers(self) -> list[Any]:
         available = onnxruntime.get_available_providers()
         if self.execution.provider == "auto":
-            # TensorRT builds an engine for minutes: only when asked for by name.
+            # TensorRT needs minutes to build an engine, so it is used only if it is requested by name.
             names = [name for name in available if name != "TensorrtExecutionProvider"]
         else:
             name = provider_name(self.execution.provider)
             if name not in available:
-                raise UnavailableError(f"provider {name} is not in this ONNX Runtime; it has {', '.join(available)}")
+                raise UnavailableError(
+                    f"provider {name} is not in this ONNX Runtime; choose one of {', '.join(available)}"
+                )
             names = [name]
         return [(name, _PROVIDER_OPTIONS.get(name, {})) for name in names]
 
     def _check_tensors(self) -> int | None:
-        """Compare inputs and outputs with the manifest; return the batch size if the file fixes it."""
+        """Compare inputs and outputs with the manifest. Return the batch size that the file fixes, or None.
+
+        Raises:
+            InputError: they do not match.
+        """
         spec, where = self.manifest.input, self.manifest.model
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
         outputs = {tensor.name: tensor for tensor in self._session.get_outputs()}
@@ -161,24 +171,30 @@ class RuntimeVerifier:
         return shape[0] if isinstance(shape[0], int) else None
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]; L2-normalized where the manifest says so.
+        """Compute embeddings. They are L2-normalized if the manifest says so.
+
+        Args:
+            crops: (N, H, W, 3), RGB in [0, 1].
+
+        Returns:
+            (N, D) float32.
 
         Raises:
-            InputError: the crops have another size, or an embedding has another length, NaN or infinity.
+            InputError: the crops have another size, or an embedding has another length or values that are not finite.
         """
         return self.embed_and_score(crops)[0]
 
     def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`embed`, and the detector's attack scores (N,), which are zero where the manifest has no detector.
+        """Compute embeddings (N, D) as in `embed`, and the detector's attack scores (N,), which are 0 without detector.
 
         Raises:
-            InputError: as by `embed`, or a score has another shape, NaN or infinity.
+            InputError: as in `embed`; or the scores have another shape or values that are not finite.
         """
         spec, output, detector = self.manifest.input, self.manifest.output, self.manifest.detector
         wanted = [output.name] if detector is None else [output.name, detector.name]
         if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
             raise InputError(
-                f"crops of shape {crops.shape} given to {self.manifest.name}, which takes "
+                f"crops of shape {crops.shape} do not fit {self.manifest.name}, which takes "
                 f"(N, {spec.height}, {spec.width}, 3)"
             )
         size = self.fixed_batch or self.execution.batch
@@ -202,8 +218,8 @@ class RuntimeVerifier:
                 )
             if score and (score[0].shape != (len(batch),) or not np.isfinite(score[0]).all()):
                 raise InputError(
-                    f"{self.manifest.model}: output {wanted[1]!r} must be one finite number for each of {len(batch)} "
-                    f"crops; its shape is {score[0].shape}"
+                    f"{self.manifest.model}: output {wanted[1]!r} must have one finite number for each of "
+                    f"{len(batch)} crops; its shape is {score[0].shape}"
                 )
             parts.append(embeddings)
             scores.append(score[0] if score else np.zeros(len(batch), np.float32))

@@ -1,4 +1,4 @@
-"""From embeddings to distances, decisions and P(same)."""
+"""Distances between embeddings, decisions, and P(same)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Float = NDArray[np.float64]
 
 
 def normalized(embeddings: NDArray[np.float32]) -> Float:
-    """Embeddings (N, D) scaled to unit L2 norm, in float64; a zero row stays zero."""
+    """Scale embeddings (N, D) to unit L2 norm, in float64. Rows of zeros stay zero."""
     e = np.asarray(embeddings, np.float64)
     return e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), 1e-12)
 
 
 def distances(metric: Metric, a: NDArray[np.float32], b: NDArray[np.float32]) -> Float:
-    """Row-by-row distances (N,) of two sets of embeddings (N, D), in float64.
+    """Return the distances (N,) between corresponding rows of two sets of embeddings (N, D), in float64.
 
-    Cosine distance is 1 - cosine similarity, from 0 to 2.
+    The cosine distance is 1 - cosine similarity, from 0 to 2.
     """
     if metric == "cosine":
         return 1.0 - np.sum(normalized(a) * normalized(b), axis=-1)
@@ -28,11 +28,14 @@ def distances(metric: Metric, a: NDArray[np.float32], b: NDArray[np.float32]) ->
 
 
 def is_same(decision: Decision, d: Float) -> NDArray[np.bool_]:
-    """Whether each distance (N,) means "same": strictly below the threshold."""
+    """Return whether each distance (N,) means "same", that is, whether it is strictly below the threshold."""
     return np.asarray(d < decision.threshold)
 
 
 def p_same(decision: Decision, d: Float) -> Float:
-    """P(same) of each distance (N,), from 1 at 0 over 0.5 at the threshold to 0 at the maximum (paper, section 4)."""
+    """Return P(same) of each distance (N,) (paper, section 4).
+
+    P(same) is piecewise linear: 1 at distance 0, 0.5 at the threshold, and 0 at the maximum.
+    """
     t, largest = decision.threshold, decision.maximum
     return np.where(d < t, 1.0 - 0.5 * d / t, 0.5 - 0.5 * (d - t) / (largest - t))

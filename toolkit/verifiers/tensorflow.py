@@ -1,4 +1,4 @@
-"""The original framework's side: a verifier in TensorFlow, with embeddings and gradients through its defenses."""
+"""The differentiable verifier: embeddings, and gradients through its defenses, in TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.onnx_graph import load_onnx
-from toolkit.verifiers.quiet import import_tensorflow
 from toolkit.verifiers.variants import tensorflow_attack_scores, tensorflow_distances, tensorflow_fold
 
 _BATCH = 32
 
 
 def tensorflow_model_input(crops: Any, spec: Input) -> Any:
-    """`edge.model_input`, differentiable: crops (N, H, W, 3) in [0, 1] to the model's tensor."""
+    """Convert crops (N, H, W, 3) in [0, 1] to the model's tensor. This is `edge.model_input` with gradients."""
     tf = import_tensorflow()
     x = crops[..., ::-1] if spec.channels == "BGR" else crops
     x = spec.low + x * (spec.high - spec.low)
@@ -33,15 +33,18 @@ def tensorflow_model_input(crops: Any, spec: Input) -> Any:
 
 
 def has_checkpoint(manifest: Manifest) -> bool:
-    """Whether the original framework's model is there; without it, gradients come from the ONNX file."""
+    """Return whether the original framework's model exists. Without it, gradients come from the ONNX file."""
     return manifest.checkpoint is not None and manifest.checkpoint.path.exists()
 
 
 def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
-    """The verifier's network in TensorFlow: from its checkpoint, or from the ONNX file where there is none.
+    """Load the verifier's network in TensorFlow, from its checkpoint or, without a checkpoint, from the ONNX file.
+
+    Returns:
+        A function from the model's input tensor to embeddings (N, D).
 
     Raises:
-        InputError: it cannot be loaded, or the ONNX file has an operator that has no translation.
+        InputError: the model cannot be loaded, or the ONNX file has an operator that is not supported.
         UnavailableError: TensorFlow is not installed.
     """
     tf = import_tensorflow()
@@ -54,7 +57,7 @@ def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
 
 
 class TensorFlowVerifier:
-    """The verifier in TensorFlow, behind an optional differentiable defense; compiled, any batch size."""
+    """A compiled verifier in TensorFlow, with an optional differentiable defense. It accepts any batch size."""
 
     def __init__(
         self,
@@ -68,24 +71,31 @@ class TensorFlowVerifier:
         """Load the network.
 
         Args:
-            manifest: what goes in and comes out.
-            defense: maps crops (N, H, W, 3) in [0, 1], and entropies (N,) for what is random in it, to crops; to
-                several times N crops, all first draws first, where the verifier averages over draws.
-            network: from the model's input tensor to embeddings; by default `differentiable`.
+            manifest: the description of the verifier.
+            defense: maps crops (N, H, W, 3) in [0, 1] and entropies (N,) to defended crops. If the profile is an
+                ensemble, it returns several times N crops: first draw 1 of all crops, then draw 2, and so on.
+            network: maps the model's input tensor to embeddings. The default is `differentiable(manifest)`.
             draws: gradients and distances are means over this many draws of a random defense (expectation over
                 transformation, Athalye et al. 2018).
-            seed: of those draws, together with the crop's pixels.
-            squeezers: the detector's, each from defended crops to squeezed ones.
+            seed: the seed of these draws, which also depend on the crop's pixels.
+            squeezers: the detector's squeezers. Each maps defended crops to squeezed crops.
 
         Raises:
             UnavailableError: TensorFlow is not installed.
             InputError: the network cannot be loaded.
         """
-        tf = import_tensorflow()
-        network = network or differentiable(manifest)
         self.manifest, self.draws, self.seed = manifest, draws, seed
         self._defended = defense is not None
-        metric = manifest.decision.metric
+        self._compile(network or differentiable(manifest), defense, squeezers)
+
+    def _compile(
+        self,
+        network: Callable[[Any], Any],
+        defense: Callable[[Any, Any], Any] | None,
+        squeezers: Sequence[Callable[[Any], Any]],
+    ) -> None:
+        tf = import_tensorflow()
+        manifest, draws, metric = self.manifest, self.draws, self.manifest.decision.metric
 
         def folded(crops: Any, entropy: Any, squeezers: Sequence[Callable[[Any], Any]]) -> Any:
             defended = crops if defense is None else defense(crops, entropy)
@@ -96,10 +106,13 @@ class TensorFlowVerifier:
         def mean_and_gradient(crops: Any, each: Callable[[Any], Any]) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(crops)
-                # The draws of a crop lie beside each other.
+                # The draws of a crop are adjacent.
                 mean = tf.reduce_mean(tf.reshape(each(tf.repeat(crops, draws, 0)), (-1, draws)), axis=1)
                 total = tf.reduce_sum(mean)
             return mean, tape.gradient(total, crops)
+
+        def each_distance(crops: Any, references: Any, entropy: Any) -> Any:
+            return tensorflow_distances(metric, folded(crops, entropy, ())[0], tf.repeat(references, draws, 0))
 
         images = tf.TensorSpec((None, manifest.input.height, manifest.input.width, 3), tf.float32)
         embeddings = tf.TensorSpec((None, manifest.output.size), tf.float32)
@@ -109,9 +122,6 @@ class TensorFlowVerifier:
         def embed_compiled(crops: Any, entropy: Any) -> Any:
             variants = folded(crops, entropy, squeezers)
             return variants[0], tensorflow_attack_scores(metric, variants)
-
-        def each_distance(crops: Any, references: Any, entropy: Any) -> Any:
-            return tensorflow_distances(metric, folded(crops, entropy, ())[0], tf.repeat(references, draws, 0))
 
         @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
         def distance_compiled(crops: Any, references: Any, entropy: Any) -> Any:
@@ -130,11 +140,11 @@ class TensorFlowVerifier:
         self._gradient, self._score_gradient = gradient_compiled, score_gradient_compiled
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
+        """Return the embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
         return self.embed_and_score(crops)[0]
 
     def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`embed`, and attack scores (N,), which are zero without squeezers."""
+        """Return the embeddings (N, D) as in `embed`, and attack scores (N,), which are zero without squeezers."""
         embeddings, scores = [np.empty((0, self.manifest.output.size), np.float32)], [np.empty(0, np.float32)]
         for i in range(0, len(crops), _BATCH):
             batch = crops[i : i + _BATCH]
@@ -144,27 +154,27 @@ class TensorFlowVerifier:
         return np.concatenate(embeddings), np.concatenate(scores)
 
     def _entropy(self, crops: NDArray[np.float32], draw: int = 0) -> NDArray[np.int64]:
-        """Entropies (N,) for the defense; hashing crops takes a good part of a small network's time."""
+        """Return entropies (N,) for the defense. Without a defense, skip the hashing, which is slow."""
         return seeded_entropy(crops, self.seed, draw) if self._defended else np.zeros(len(crops), np.int64)
 
     def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The distances (N,) of `distances_and_gradients`, alone."""
+        """Return the distances (N,) of `distances_and_gradients` without computing gradients."""
         return self._gradients(self._distance, crops, references)[0]
 
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Distances (N,) to reference embeddings (N, D) and their gradients (N, H, W, 3) with respect to the crops."""
+        """Return distances (N,) to references (N, D), and their gradients (N, H, W, 3) with respect to the crops."""
         return self._gradients(self._gradient, crops, references)
 
     def scores_and_gradients(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Attack scores (N,) and their gradients (N, H, W, 3) with respect to the crops."""
+        """Return attack scores (N,), and their gradients (N, H, W, 3) with respect to the crops."""
         return self._gradients(self._score_gradient, crops)
 
     def _gradients(
         self, compiled: Callable[..., Any], crops: NDArray[np.float32], *others: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """What `compiled` gives for each batch of crops and of what goes with them."""
+        """Run `compiled` on batches of the arrays. Return values (N,) and gradients (N, H, W, 3)."""
         values, gradients = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
         size = max(1, _BATCH // self.draws)
         for i in range(0, len(crops), size):

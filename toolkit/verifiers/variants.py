@@ -1,9 +1,9 @@
-"""One image as several variants: draws that are averaged, and squeezed forms that give an attack score.
+"""Variants of an image: draws whose embeddings are averaged, and squeezed forms that give an attack score.
 
-Behind a verifier that ran on all variants of a batch at once, embeddings lie in the order variant, draw, image. The
-forms in NumPy, TensorFlow and ONNX agree. The score is that of feature squeezing (Xu et al. 2018, section V), with
-embeddings in place of class probabilities: what a filter changes little on a clean image, it changes much on a probe
-that was optimized.
+The verifier runs on all variants of a batch at once. The embeddings are then in the order variant, draw, image. The
+implementations in NumPy, TensorFlow and ONNX agree. The score is that of feature squeezing (Xu et al. 2018,
+section V), with embeddings instead of class probabilities: a filter changes the embedding of a clean image little, but
+the embedding of an optimized probe much.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.manifest import Metric
-from toolkit.verifiers.quiet import import_tensorflow
 from toolkit.verifiers.scores import distances
 
 _TINY = np.float32(1e-12)
 
 
 def fold(embeddings: NDArray[np.float32], variants: int, images: int) -> NDArray[np.float32]:
-    """Average the draws of each variant: their mean direction, at their mean length.
+    """Average the draws of each variant: the mean direction, scaled to the mean length.
 
     Args:
         embeddings: (variants * draws * images, D).
-        variants: the image itself and its squeezed forms.
-        images: N.
+        variants: the number of variants: the image itself and its squeezed forms.
+        images: the number of images N.
 
     Returns:
-        (variants, N, D); of a single draw, the embeddings as they are.
+        (variants, N, D). The embeddings of a single draw are unchanged.
     """
     each = embeddings.reshape(variants, -1, images, embeddings.shape[-1])
     if each.shape[1] == 1:
@@ -40,12 +40,17 @@ def fold(embeddings: NDArray[np.float32], variants: int, images: int) -> NDArray
 
 
 def attack_scores(metric: Metric, folded: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The largest distance (N,) between the first variant and any other of (variants, N, D); zero without others."""
+    """Return the largest distance (N,) between the first and any other variant; zero if there is no other.
+
+    Args:
+        metric: the metric of the distance.
+        folded: (variants, N, D), the embeddings. See `fold`.
+    """
     return np.max([np.zeros(folded.shape[1]), *(distances(metric, folded[0], other) for other in folded[1:])], axis=0)
 
 
 def tensorflow_distances(metric: Metric, a: Any, b: Any) -> Any:
-    """`scores.distances`, differentiable also where they are zero."""
+    """Compute `scores.distances` in TensorFlow. The gradient is finite even if a distance is zero."""
     tf = import_tensorflow()
     if metric == "cosine":
         return 1.0 - tf.reduce_sum(tf.math.l2_normalize(a, -1) * tf.math.l2_normalize(b, -1), axis=-1)
@@ -54,7 +59,7 @@ def tensorflow_distances(metric: Metric, a: Any, b: Any) -> Any:
 
 
 def tensorflow_fold(embeddings: Any, variants: int, images: Any) -> Any:
-    """`fold` of a tensor."""
+    """Compute `fold` in TensorFlow."""
     tf = import_tensorflow()
     each = tf.reshape(embeddings, (variants, -1, images, embeddings.shape[-1]))
 
@@ -66,7 +71,7 @@ def tensorflow_fold(embeddings: Any, variants: int, images: Any) -> Any:
 
 
 def tensorflow_attack_scores(metric: Metric, folded: Any) -> Any:
-    """`attack_scores` of a tensor; the gradient is that of the largest distance."""
+    """Compute `attack_scores` in TensorFlow. The gradient is that of the largest distance."""
     tf = import_tensorflow()
     if folded.shape[0] == 1:
         return tf.zeros_like(folded[0, :, 0])
@@ -74,7 +79,18 @@ def tensorflow_attack_scores(metric: Metric, folded: Any) -> Any:
 
 
 def onnx_fold(graph: Any, embeddings: str, variants: int, draws: int, size: int) -> list[str]:
-    """Add `fold` behind `embeddings` of `size` values; returns the name of each variant's (N, D)."""
+    """Add the nodes of `fold` to an ONNX graph.
+
+    Args:
+        graph: the `GraphBuilder`.
+        embeddings: the name of the embeddings (variants * draws * N, size).
+        variants: the number of variants.
+        draws: the number of draws.
+        size: the length of an embedding.
+
+    Returns:
+        For each variant, the name of its value (N, size).
+    """
     each = graph.add("Reshape", [embeddings, graph.constant(np.array([variants, draws, -1, size]))])
     folded = []
     for variant in range(variants):
@@ -90,14 +106,22 @@ def onnx_fold(graph: Any, embeddings: str, variants: int, draws: int, size: int)
 
 
 def onnx_attack_scores(graph: Any, metric: Metric, folded: list[str], output: str, *, normalize: bool) -> None:
-    """Add `attack_scores` as the value `output` (N,); `normalize` where the host normalizes the embeddings."""
+    """Add the nodes of `attack_scores` to an ONNX graph.
+
+    Args:
+        graph: the `GraphBuilder`.
+        metric: the metric of the distance.
+        folded: for each variant, the name of its value (N, D). See `onnx_fold`.
+        output: the name of the new value (N,).
+        normalize: whether the host L2-normalizes the graph's embeddings.
+    """
     if normalize or metric == "cosine":
         folded = [_onnx_unit(graph, embeddings) for embeddings in folded]
     shifts = []
     for other in folded[1:]:
         difference = graph.add("Sub", [folded[0], other])
         squared = _onnx_sum(graph, graph.add("Mul", [difference, difference]), -1)
-        if metric == "cosine":  # of unit vectors: half the squared distance, and exactly zero where nothing changed
+        if metric == "cosine":  # half the squared distance of unit vectors is exactly zero for equal vectors
             shifts.append(graph.add("Mul", [squared, graph.constant(np.array(0.5, np.float32))]))
         else:
             shifts.append(squared if metric == "squared-euclidean" else graph.add("Sqrt", [squared]))

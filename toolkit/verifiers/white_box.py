@@ -1,4 +1,4 @@
-"""What an attacker has who knows everything: the deployed runtime to try probes on, the original for gradients."""
+"""The white-box attacker's access: the deployed verifier for trying probes, and the original model for gradients."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 @dataclass(frozen=True)
 class WhiteBox:
-    """Embeddings come from `runtime`, so that success is judged where it counts; gradients from `original`."""
+    """A deployed verifier and its original model.
+
+    Attributes:
+        runtime: the deployed verifier. It gives the embeddings, because success is judged on the deployed side.
+        original: the original model. It gives the gradients.
+    """
 
     runtime: RuntimeVerifier
     original: TensorFlowVerifier
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embeddings (N, D) of crops (N, H, W, 3) in [0, 1]."""
+        """Return the embeddings (N, D) of crops (N, H, W, 3) in [0, 1]."""
         return self.runtime.embed(crops)
 
     def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Distances (N,) of the original, as `distances_and_gradients` gives them."""
+        """Return the distances (N,) of `distances_and_gradients` without computing gradients."""
         return self.original.distances(crops, references)
 
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Distances (N,) to reference embeddings (N, D) and their gradients with respect to the crops."""
+        """Return distances (N,) to references (N, D), and their gradients (N, H, W, 3) with respect to the crops."""
         return self.original.distances_and_gradients(crops, references)
 
     def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`embed`, and the detector's attack scores (N,)."""
+        """Return the embeddings (N, D) as in `embed`, and the detector's attack scores (N,)."""
         return self.runtime.embed_and_score(crops)
 
     def scores_and_gradients(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Attack scores (N,) and their gradients with respect to the crops."""
+        """Return attack scores (N,), and their gradients (N, H, W, 3) with respect to the crops."""
         return self.original.scores_and_gradients(crops)

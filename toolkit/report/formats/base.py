@@ -1,4 +1,4 @@
-"""What a format is: a name, a file, and a function from a report to its text."""
+"""The definition of a report format."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from toolkit.risk.findings import Report
 
 @dataclass(frozen=True)
 class Format:
-    """One rendering of a report.
+    """One report format.
 
     Attributes:
-        name: on the command line.
-        file: the name of the file in the run's folder.
-        render: gives the file's text.
+        name: the name on the command line.
+        file: the name of the file that is written.
+        render: function from a report to the text of the file.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One HTML file with everything in it: no script, no request, for a phone, for paper, in light and dark."""
+"""The HTML format: one self-contained file without scripts or requests, for phones, print, light and dark mode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 
 from toolkit import __version__
-from toolkit.audit.assessment import Assessment, ScenarioResult
+from toolkit.audit.results.assessment import Assessment, ScenarioResult
 from toolkit.report import charts
 from toolkit.report.formats.base import Format
 from toolkit.report.paper import paper_tables
@@ -16,13 +16,13 @@ from toolkit.report.terminal import percent, whole_percent
 from toolkit.risk.findings import Finding, Report
 from toolkit.statistics.intervals import Rate
 
-# Nothing is loaded from anywhere, whatever a name in the run says.
+# The page loads nothing, even if a name in the run contains markup.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _TITLES = {"dodging": "Dodging", "impersonation": "Impersonation", "group": "Matching any enrolled person"}
 
 
 def render(report: Report) -> str:
-    """The report as HTML; everything that a run says is escaped."""
+    """Render the report as HTML. All texts of the run are escaped."""
     a = report.run.assessment
     title = f"Sixpixels: {a.target.name}, run {a.run}"
     style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
@@ -63,14 +63,12 @@ def _findings(report: Report) -> str:
     legend = (
         f"Policy {report.risk.policy} ({report.risk.use_case}), {report.risk.budget}; deployed: "
         f"{', '.join(report.risk.profiles)}. Likelihood: 9 times the one-sided exact 95 % upper bound of the success "
-        "within the budget, times what is left of it by the access needed. Severities as in the OWASP risk rating; "
-        "unknown is too little evidence, and never low."
+        "rate within the budget, times a weight for the access that the attack needs. Severities follow the OWASP risk "
+        "rating. Unknown means too little evidence; it does not mean low."
     )
-    table = _finding_table("Findings, worst first", fell) if fell else "<p>Within the budget nothing succeeded.</p>"
+    table = _finding_table("Findings, worst first", fell) if fell else "<p>No attack succeeded within the budget.</p>"
     if held:
-        summary = (
-            f"{len(held)} findings in which nothing succeeded within the budget, rated by what so few pairs can show"
-        )
+        summary = f"{len(held)} findings without a success within the budget, rated by their upper bounds"
         table += f"<details><summary>{summary}</summary>{_finding_table('', held)}</details>"
     return _section("Findings", table + f"<p class='note'>{escape(legend)}</p>")
 
@@ -114,17 +112,17 @@ def _clean(report: Report) -> str:
     at = (f"FNMR % at FMR {100 * target:g} %" for target, _ in (a.clean[0].at_fmr if a.clean else ()))
     head = ("profile", "FNMR %", "FMR %", *at, "EER %", "d'")
     units = sorted({c.det.unit for c in a.clean if c.det is not None})
-    band = f"with 95 % bands, at each FMR by itself, by resampling {' or '.join(units)}."
+    band = f"with pointwise 95 % bands, from resampling {' or '.join(units)}."
     drawn = _figure(f"DET of the clean pairs on normal-deviate axes, {band}", charts.det(report.run))
     drawn += _figure(f"ROC of the clean pairs, {band}", charts.roc(report.run))
     bounds = [(name, max((f.bound for f in _adaptive(report, name)), default=1.0)) for name, _ in a.profiles]
     front = _figure(
-        "Profiles: clean FNMR beside the 95 % upper bound of the strongest finding of an attack that knows them, "
-        "within the budget; lower and further left is better.",
+        "Profiles: clean FNMR against the 95 % upper bound of the strongest attack that knows or queries them, within "
+        "the budget. Points further down and further left are better.",
         charts.pareto(report.run, bounds),
     )
-    intervals = "95 % intervals: Wilson, of pairs; and by the bootstrap over people"
-    return _section("What the verifier does on clean pairs", _table(intervals, head, rows) + drawn + front)
+    intervals = "95 % intervals: Wilson over pairs, and bootstrap over people"
+    return _section("Clean pairs, without attacks", _table(intervals, head, rows) + drawn + front)
 
 
 def _errors(rate: Rate, people: tuple[float, float] | None) -> str:
@@ -144,11 +142,11 @@ def _attacks(report: Report) -> list[str]:
         parts = [_table("8-bit successes over eligible pairs, 95 % Wilson intervals", head, rows)]
         for profile, _ in run.assessment.profiles:
             for norm, label in (("l2", "L2"), ("linf", "Linf")):
-                text = f"Through {profile}, by attacks that know it, against the {label} norm."
+                text = f"Success on {profile} against the {label} norm, for attacks that know or query the profile."
                 parts.append(_figure(text, charts.success_against(run, goal, profile, norm, label)))
-            text = f"Through {profile}, against queries."
+            text = f"Success on {profile} against the number of queries."
             parts.append(_figure(text, charts.success_against_queries(run, goal, profile)))
-        parts.append(_figure("Norms of the successes, cumulated (the paper's figure 5).", charts.norms(run, goal)))
+        parts.append(_figure("Cumulative norms of successes (figure 5 of the paper).", charts.norms(run, goal)))
         sections.append(_section(_TITLES[goal], "".join(parts)))
     return sections
 
@@ -157,7 +155,7 @@ def _certification(a: Assessment) -> str:
     if not a.certification:
         return ""
     radii = (f"radius at least {radius:g}, %" for radius, _ in a.certification[0].at_radius)
-    head = ("profile", "noise", "against", "n", "right, %", "abstains, %", *radii, "median radius")
+    head = ("profile", "noise", "goal", "n", "correct, %", "abstains, %", *radii, "median radius")
     rows = [
         (
             escape(c.profile),
@@ -171,9 +169,10 @@ def _certification(a: Assessment) -> str:
     ]
     c = a.certification[0]
     legend = (
-        "No attack of an L2 norm below the radius changes the decision of the smoothed verifier, which decides as most "
-        f"of {c.samples} draws of Gaussian noise do, at {100 * c.confidence:g} % confidence for each pair. This says "
-        "nothing of a verifier that is deployed without this noise and vote."
+        f"Certificates hold only for the smoothed verifier: the majority vote over {c.samples} noisy copies. They say "
+        "nothing about a verifier that is deployed without the noise and the vote. No attack with an L2 norm below the "
+        f"radius changes the vote, at {100 * c.confidence:g} % confidence for each pair. Noise: standard deviation, in "
+        "units of the pixel range."
     )
     return _section(
         "Certified by randomized smoothing",
@@ -208,15 +207,15 @@ def _pictures(report: Report) -> str:
 
 def _paper(a: Assessment) -> str:
     tables = [_table(title, head, [tuple(map(escape, row)) for row in rows]) for title, head, rows in paper_tables(a)]
-    return _section("Beside the paper", "".join(tables)) if a.suite == "paper" else ""
+    return _section("Comparison with the paper", "".join(tables)) if a.suite == "paper" else ""
 
 
 def _facts(report: Report) -> str:
     a, t = report.run.assessment, report.run.assessment.target
     rows = [
         ("model", f"{t.model}, sha256 {t.model_sha256}"),
-        ("runs on", f"{t.provider} ({t.provider_requested} asked for), ONNX Runtime {t.onnxruntime}"),
-        ("decision", f"same when {t.metric} < {t.threshold:g}"),
+        ("runs on", f"{t.provider} ({t.provider_requested} requested), ONNX Runtime {t.onnxruntime}"),
+        ("decision", f"same if {t.metric} < {t.threshold:g}"),
         ("pairs", f"{a.genuine} genuine, {a.impostor} impostor, {len(a.left_out)} left out; {a.pairs_source}"),
         ("run", f"{a.run}, seed {a.seed}, sixpixels {__version__}"),
         ("policy", f"{report.risk.policy}, sha256 {report.risk.policy_sha256}"),
@@ -228,7 +227,7 @@ def _facts(report: Report) -> str:
         rows.append(("parity", f"ONNX Runtime and TensorFlow {t.tensorflow}: {words}"))
     rows += [(f"profile {name}", f"sha256 {digest}") for name, digest in a.profiles]
     rows += [(f"attack {n}", ", ".join(f"{k} {v}" for k, v in parameters)) for n, parameters in a.attacks]
-    return _section("How it was run", _table("", ("", ""), [(escape(k), escape(v)) for k, v in rows]))
+    return _section("Setup of the run", _table("", ("", ""), [(escape(k), escape(v)) for k, v in rows]))
 
 
 def _section(title: str, content: str) -> str:
@@ -245,7 +244,7 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """Make a table. The cells must be HTML already."""
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     top = f"<thead><tr>{names}</tr></thead>" if any(head) else ""
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)

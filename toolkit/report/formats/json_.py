@@ -1,14 +1,14 @@
-"""Risk and verdict as JSON; the assessment itself is in `report.json` already."""
+"""The JSON format: risk and verdict. The assessment is in `report.json`."""
 
 from __future__ import annotations
 
+from toolkit.documents import to_json
 from toolkit.report.formats.base import Format
-from toolkit.report.jsonable import to_json
 from toolkit.risk.findings import Judgement, Report
 
 
 def render(report: Report) -> str:
-    """The document that `sixpixels gate --json` prints."""
+    """Render the document that `sixpixels gate --json` prints."""
     return to_json(Judgement(report.risk, report.verdict))
 
 

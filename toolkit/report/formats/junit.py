@@ -1,4 +1,7 @@
-"""JUnit XML, for CI servers: a suite for each profile, a test case for each finding. What is unknown is skipped."""
+"""The JUnit XML format, for CI servers.
+
+Each profile is a test suite, and each finding a test case. Cases with unknown risk are skipped.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from xml.etree import ElementTree as ET
 from toolkit.report.formats.base import Format
 from toolkit.risk.findings import Finding, Reason, Report
 
-# XML 1.0 knows no other control characters.
+# XML 1.0 allows no other control characters.
 _CONTROL = {code: "?" for code in range(32) if code not in (9, 10, 13)}
 
 
 def render(report: Report) -> str:
-    """The report as JUnit XML."""
+    """Render the report as JUnit XML."""
     top = ET.Element("testsuites", name="sixpixels")
     verdict = report.verdict
     blamed = {r.finding: r for r in verdict.reasons if r.finding} if verdict else {}

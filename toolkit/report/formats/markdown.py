@@ -1,4 +1,4 @@
-"""Markdown for a pull request: the verdict, the findings, and the rest folded away."""
+"""The Markdown format, for pull requests: verdict and findings, with details folded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ESCAPED = {ord(character): f"&#{ord(character)};" for character in "\\`*_[]<>|#
 
 
 def render(report: Report) -> str:
-    """The report as GitHub-flavored Markdown."""
+    """Render the report as GitHub-flavored Markdown."""
     a, risk = report.run.assessment, report.risk
     lines = [f"## Sixpixels: {risk.severity.upper()} risk for {_text(a.target.name)}", ""]
     if report.verdict is not None:
@@ -31,7 +31,7 @@ def render(report: Report) -> str:
     lines += _folded(f"{len(untested)} limits of this run", [f"- {_text(one)}" for one in untested])
     clean = [(_text(c.profile), percent(c.fnmr), percent(c.fmr)) for c in a.clean]
     lines += _folded("Clean errors, % with 95 % intervals", _table(("profile", "FNMR", "FMR"), clean))
-    lines += ["Next:", ""] + [f"{i}. {_text(step)}" for i, step in enumerate(risk.next_steps, 1)]
+    lines += ["Next steps:", ""] + [f"{i}. {_text(step)}" for i, step in enumerate(risk.next_steps, 1)]
     return "\n".join(lines) + "\n"
 
 
@@ -49,7 +49,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Text as it is: no markup, no mention of anybody, and in one cell."""
+    """Escape a text, so that it cannot contain markup, mention users or break a table cell."""
     return " ".join(text.translate(_ESCAPED).split())
 
 

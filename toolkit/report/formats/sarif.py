@@ -1,4 +1,4 @@
-"""SARIF 2.1.0 (OASIS), for code scanning: findings as results on the model's file."""
+"""The SARIF 2.1.0 format (OASIS), for code scanning: findings are results in the model's file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _LEVELS: dict[Severity, str] = {
     "high": "error",
     "critical": "error",
 }
-# For GitHub's code scanning: above 9 critical, above 7 high, above 4 medium.
+# GitHub code scanning rates scores above 9 as critical, above 7 as high, above 4 as medium.
 _SCORES: dict[Severity, str] = {
     "note": "0.5", "low": "2.0", "unknown": "4.5", "medium": "5.5", "high": "8.0", "critical": "9.5",
 }  # fmt: skip
 
 
 def render(report: Report) -> str:
-    """The report as SARIF."""
+    """Render the report as SARIF."""
     a, findings = report.run.assessment, report.risk.findings
     waived = set() if report.verdict is None else {r.finding for r in report.verdict.waived}
     rules: dict[str, dict[str, Any]] = {}

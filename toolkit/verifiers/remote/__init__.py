@@ -1,1 +1,1 @@
-"""Verifiers behind a network: called only when named, slowly, a counted number of times, and never believed."""
+"""Remote verifiers, called over a network. Calls are limited in rate and number, and answers are not trusted."""

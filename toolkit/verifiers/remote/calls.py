@@ -1,4 +1,4 @@
-"""Calling a remote verifier: at a limited rate, a limited number of times, again where it did not answer."""
+"""Calls of a remote verifier, with a limited rate, a limited number of calls, and retries."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from toolkit.verifiers.remote.config import Limits
 _T = TypeVar("_T")
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-# A server that asks for more time is not waited for.
+# If a server asks to wait longer than this, in seconds, give up.
 _LONGEST_WAIT = 120.0
 
 
 class TransientError(Exception):
-    """A call that may succeed when it is made again; `wait` is how many seconds the server asks for, if it does."""
+    """A call failed, but may succeed if it is repeated.
+
+    Attributes:
+        wait: how many seconds the server asks to wait; None if it does not say.
+    """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -27,7 +31,7 @@ class TransientError(Exception):
 
 
 class TokenBucket:
-    """Lets `rate` calls a second through; holds `size` tokens, and so lets that many through at once."""
+    """A rate limiter that allows `rate` calls per second, and bursts of `size` calls."""
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class TokenBucket:
 
     def _fill(self) -> None:
         now = self._clock()
-        # A billionth more, so that a clock's rounding never asks for a sleep too short to move it.
+        # The extra 1e-9 absorbs rounding errors, which could otherwise ask for a sleep too short to change the clock.
         self._tokens = min(self._size, self._tokens + (now - self._at) * self._rate + 1e-9)
         self._at = now
 
@@ -58,7 +62,7 @@ class Caller:
     """Makes calls within limits.
 
     Attributes:
-        calls: how many were made, repeated ones included.
+        calls: the number of calls made so far, including retries.
     """
 
     def __init__(
@@ -69,22 +73,30 @@ class Caller:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`where` begins every message; `rng` spreads the pauses, so that many callers do not come back at once."""
+        """Create a caller.
+
+        Args:
+            where: the start of every error message.
+            limits: the limits.
+            rng: randomizes the pauses, so that many callers do not retry at the same time.
+            clock: returns the time in seconds.
+            sleep: waits for a number of seconds.
+        """
         self.calls = 0
         self._where, self._limits, self._rng, self._sleep = where, limits, rng, sleep
         self._bucket = TokenBucket(limits.calls_per_second, clock=clock, sleep=sleep)
 
     def __call__(self, call: Callable[[], _T]) -> _T:
-        """Make one call, and make it again after a `TransientError`, with pauses that double.
+        """Make one call. Repeat it after a `TransientError`, with pauses that double each time.
 
         Raises:
-            UnavailableError: no calls are left, or the last repetition failed too.
+            UnavailableError: no calls are left, the last retry failed, or the server asks to wait too long.
         """
         for repeated in range(self._limits.retries + 1):
             if self.calls >= self._limits.max_calls:
                 raise UnavailableError(
                     f"{self._where}: the {self._limits.max_calls} calls of limits.max_calls are used up; "
-                    "raise it if more may be made"
+                    "raise this limit to allow more"
                 )
             self._bucket.take()
             self.calls += 1
@@ -92,12 +104,14 @@ class Caller:
                 return call()
             except TransientError as error:
                 if repeated == self._limits.retries:
-                    raise UnavailableError(f"{self._where}: {error}, in {repeated + 1} attempts") from error
+                    raise UnavailableError(f"{self._where}: {error}, after {repeated + 1} attempts") from error
                 self._sleep(self._pause(repeated, error))
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     def _pause(self, repeated: int, error: TransientError) -> float:
         if error.wait is not None and error.wait > _LONGEST_WAIT:
-            raise UnavailableError(f"{self._where}: {error}, and asks to wait {error.wait:.0f} s; try later") from error
+            raise UnavailableError(
+                f"{self._where}: {error}, and it asks to wait {error.wait:.0f} s; try again later"
+            ) from error
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**repeated) * self._rng.uniform(0.5, 1.0)
         return max(pause, error.wait or 0.0)

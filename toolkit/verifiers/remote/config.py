@@ -1,4 +1,4 @@
-"""`remote.toml`: where a remote verifier is, what goes in, what "same" means, and how often it may be called."""
+"""`remote.toml`: the address of a remote verifier, its input and decision rule, and the limits for calls."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _LARGEST_BATCH = 256
 
 @dataclass(frozen=True)
 class Limits:
-    """How a remote verifier may be called.
+    """Limits for calls of a remote verifier.
 
     Attributes:
-        calls_per_second: at most; the first call is made at once.
-        max_calls: in all, repeated ones included.
-        timeout: of one call, in seconds.
-        retries: how often a call is repeated that the server did not answer, or put off.
+        calls_per_second: the largest rate of calls. The first call does not wait.
+        max_calls: the largest total number of calls, including retries.
+        timeout: the timeout of one call in seconds.
+        retries: how often a call is repeated if the server does not answer or asks to try again later.
     """
 
     calls_per_second: float
@@ -48,10 +48,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class OpenInference:
-    """A model behind the open inference protocol v2 that returns embeddings; distances are computed here.
+    """A remote model that returns embeddings through the open inference protocol v2. Distances are computed locally.
 
-    `[input]`, `[output]`, `[decision]` and `[alignment]` mean what they mean in a manifest. `token_env` names the
-    environment variable of a bearer token; `batch` is how many crops go into one call.
+    The tables `[input]`, `[output]`, `[decision]` and `[alignment]` have the same meaning as in a manifest.
+    `token_env` is the name of the environment variable with the bearer token. `batch` is the number of crops per call.
     """
 
     path: Path
@@ -70,10 +70,11 @@ class OpenInference:
 
 @dataclass(frozen=True)
 class Rekognition:
-    """Amazon Rekognition's CompareFaces: "same" from a similarity of `threshold` (0 to 100) on.
+    """Amazon Rekognition's CompareFaces. Two crops are "same" if the similarity (0 to 100) is at least `threshold`.
 
-    Crops are `width` x `height` pixels, taken by `[alignment]`; the service looks for the face in them itself.
-    Credentials come from where boto3 looks for them, never from the file. `url` replaces the region's own address.
+    Crops have `width` x `height` pixels and are aligned with `[alignment]`. The service detects the faces in them
+    itself. The credentials come from boto3's usual sources, never from this file. `url` replaces the address of the
+    region.
     """
 
     path: Path
@@ -91,7 +92,7 @@ def read_remote(path: Path) -> OpenInference | Rekognition:
     """Read and check a `remote.toml`.
 
     Raises:
-        InputError: it cannot be read or is not valid; the message names the key.
+        InputError: the file cannot be read, or a value is not valid. The message names the key.
     """
     top = read_table(path, SCHEMA_VERSION)
     remote = _read_open_inference(top) if top.choice("kind", Kind) == get_args(Kind)[0] else _read_rekognition(top)
@@ -160,19 +161,21 @@ def _text(table: Table, key: str, default: Any = ...) -> Any:
 
 
 def _url(table: Table, url: str) -> str:
-    """An address that may be called: https, unless it is this machine or the file allows plain http."""
+    """Check an address. It must use https, unless it is on this machine or the file allows plain http."""
     allowed = table.take("allow_http", bool, False)
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise table.fail("url", f"is no address ({error})") from error
+        raise table.fail("url", f"is not a valid address ({error})") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise table.fail("url", f"must begin with https:// and name a host, not {url!r}")
+        raise table.fail("url", f"must start with https:// and name a host, not {url!r}")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise table.fail("url", "must have no user, password, query or fragment; a token comes from token_env")
+        raise table.fail("url", "must have no user, password, query or fragment; use token_env for a token")
     if parts.scheme == "http" and not allowed and not _is_loopback(parts):
-        raise table.fail("url", f"sends faces to {parts.hostname} unencrypted; use https, or set allow_http = true")
+        raise table.fail(
+            "url", f"sends faces to {parts.hostname} without encryption; use https, or set allow_http = true"
+        )
     return url.rstrip("/")
 
 
@@ -184,23 +187,27 @@ def _is_loopback(parts: SplitResult) -> bool:
 
 
 def model_path(remote: OpenInference) -> str:
-    """The part of the address that names the model (and its version)."""
+    """Return the part of the address that names the model and its version."""
     version = "" if remote.version is None else f"/versions/{quote(remote.version, safe='')}"
     return f"/v2/models/{quote(remote.model, safe='')}{version}"
 
 
 def token(remote: OpenInference) -> str | None:
-    """The bearer token, from the environment alone.
+    """Read the bearer token from the environment. Return None if `token_env` is not set in the file.
 
     Raises:
-        UnavailableError: the variable is not set.
-        InputError: it holds what no header can hold; the message does not repeat it.
+        UnavailableError: the environment variable is not set.
+        InputError: the token has characters that a header cannot contain. The message does not show the token.
     """
     if remote.token_env is None:
         return None
     value = os.environ.get(remote.token_env, "")
     if not value:
-        raise UnavailableError(f"{remote.path}: token_env names {remote.token_env}, which is not set; set it")
+        raise UnavailableError(
+            f"{remote.path}: token_env names {remote.token_env}, which is not set; set this environment variable"
+        )
     if not (value.isascii() and value.isprintable()):
-        raise InputError(f"{remote.path}: {remote.token_env} holds characters that no token has")
+        raise InputError(
+            f"{remote.path}: {remote.token_env} must have only printable ASCII characters; set it to the token"
+        )
     return value

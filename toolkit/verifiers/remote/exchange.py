@@ -1,4 +1,4 @@
-"""One JSON exchange over HTTP with a server that is not trusted: no redirects, limited sizes, limited time."""
+"""One JSON exchange over HTTP with an untrusted server: no redirects, limited size, limited time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from toolkit.errors import InputError, UnavailableError
 from toolkit.verifiers.remote.calls import TransientError
 
-# A batch of 256 embeddings of 2,048 numbers is 13 MB of text.
+# For comparison, a batch of 256 embeddings with 2,048 numbers is 13 MB of text.
 LARGEST_ANSWER = 16 << 20
 _BLOCK = 1 << 16
 _SHOWN = 200
@@ -24,22 +24,27 @@ _SHOWN = 200
 
 @dataclass(frozen=True)
 class Server:
-    """A server's address; `token` is sent as bearer token, `timeout` in seconds is for the whole exchange."""
+    """A server.
+
+    Attributes:
+        url: the address.
+        timeout: the timeout of a whole exchange in seconds.
+        token: the bearer token to send; None sends none.
+    """
 
     url: str
     timeout: float
     token: str | None = None
 
     def exchange(self, path: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """GET `path`, or POST a JSON document to it, and return the JSON object that comes back.
+        """GET `path`, or POST a JSON document to it. Return the JSON object in the answer.
 
-        A redirect is refused wherever it leads: faces and tokens go to the address that was given and nowhere else.
-        Proxies are not used.
+        Redirects are not followed, because faces and tokens must go to the given address only. Proxies are not used.
 
         Raises:
-            TransientError: no answer in time, a broken connection, 429 or 5xx.
-            UnavailableError: the server refuses: 401 or 403.
-            InputError: the answer is too large, no JSON object, a redirect or another error.
+            TransientError: there is no answer in time, the connection breaks, or the status is 429 or 5xx.
+            UnavailableError: the server denies access with status 401 or 403, or its certificate is not valid.
+            InputError: the answer is too large, not a JSON object, a redirect or another error.
         """
         status, headers, body = self._send(path, None if document is None else json.dumps(document).encode())
         where = f"{self.url}{path}"
@@ -51,7 +56,13 @@ class Server:
         return _object(body, where)
 
     def ready(self, path: str) -> None:
-        """GET `path` and look at nothing but the status; errors as in `exchange`, and "not yet" may have any status."""
+        """GET `path` and check the status only.
+
+        Raises:
+            TransientError: the server is not ready, with any other status; or as in `exchange`.
+            UnavailableError: as in `exchange`.
+            InputError: as in `exchange`.
+        """
         status, headers, body = self._send(path, None)
         where = f"{self.url}{path}"
         _check_refusal(status, where)
@@ -78,7 +89,9 @@ class Server:
             response = connection.getresponse()
             return response.status, response.headers, _read(response, where, deadline)
         except ssl.SSLCertVerificationError as error:
-            raise UnavailableError(f"{where}: its certificate is not valid ({error.verify_message})") from error
+            raise UnavailableError(
+                f"{where}: the server's certificate is not valid ({error.verify_message})"
+            ) from error
         except TimeoutError as error:
             raise TransientError(f"no answer from {where} in {self.timeout:g} s") from error
         except (OSError, http.client.HTTPException) as error:
@@ -90,22 +103,32 @@ class Server:
 
 def _check_refusal(status: int, where: str) -> None:
     if status in (401, 403):
-        raise UnavailableError(f"{where}: the server refuses ({status}); check the token that token_env names")
+        raise UnavailableError(
+            f"{where}: the server denies access ({status}); check the token in the variable that token_env names"
+        )
     if 300 <= status < 400:
-        raise InputError(f"{where}: redirects ({status}), which is not followed; give the final address as url")
+        raise InputError(
+            f"{where}: the server redirects ({status}), but redirects are not followed; set url to the final address"
+        )
 
 
 def _read(response: http.client.HTTPResponse, where: str, deadline: float) -> bytes:
-    """The body, refused by its announced length before any of it is read, and by its true length otherwise."""
+    """Read the body of an answer.
+
+    Raises:
+        InputError: the body is too large. If the server announces the length, the body is not read at all.
+        TimeoutError: the deadline has passed.
+        IncompleteRead: the body is shorter than announced.
+    """
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and int(announced) > LARGEST_ANSWER:
-        raise InputError(f"{where}: the answer has {announced} bytes; at most {LARGEST_ANSWER} are read")
+        raise InputError(f"{where}: the answer has {announced} bytes; at most {LARGEST_ANSWER} are allowed")
     body = bytearray()
-    # A server that sends a byte now and then keeps within the timeout of each read, but not within the deadline.
+    # A server that sends single bytes slowly never exceeds the timeout of one read, so check the deadline as well.
     while block := response.read1(_BLOCK):
         body += block
         if len(body) > LARGEST_ANSWER:
-            raise InputError(f"{where}: the answer has more than {LARGEST_ANSWER} bytes")
+            raise InputError(f"{where}: the answer has more than {LARGEST_ANSWER} bytes, which is the limit")
         if time.monotonic() > deadline:
             raise TimeoutError
     if announced.isdecimal() and len(body) < int(announced):
@@ -119,18 +142,22 @@ def _object(body: bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: the answer is not JSON ({_shown(body)})") from error
     if not isinstance(document, dict):
-        raise InputError(f"{where}: the answer is no JSON object ({_shown(body)})")
+        raise InputError(f"{where}: the answer is not a JSON object ({_shown(body)})")
     return document
 
 
 def _shown(body: bytes) -> str:
-    """The beginning of an answer, fit to be printed."""
+    """Return the beginning of an answer as printable text."""
     text = "".join(c if c.isprintable() else " " for c in body[:_SHOWN].decode("utf-8", "replace"))
     return " ".join(text.split())
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110, section 10.2.3)."""
+    """Parse a Retry-After header, which has a number of seconds or a date (RFC 9110, section 10.2.3).
+
+    Returns:
+        The seconds to wait; None if the header is missing or not valid.
+    """
     if value is None:
         return None
     if value.strip().isdecimal():

@@ -1,6 +1,8 @@
-"""A remote verifier that speaks the open inference protocol v2 over HTTP, as Triton and KServe do.
+"""A remote verifier that uses the open inference protocol v2 over HTTP, as Triton and KServe do.
 
-Its JSON form alone: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+Only the JSON form of the protocol is supported.
+
+Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
 
 from __future__ import annotations
@@ -21,19 +23,19 @@ _DATATYPE = "FP32"
 
 
 class OpenInferenceVerifier:
-    """Embeddings from a server; stands where attacks and replays take a runtime.
+    """A verifier whose embeddings come from a server. Attacks and replays can use it like a local runtime.
 
     Attributes:
-        remote: what it was described as.
-        caller: counts the calls.
+        remote: the description of the remote verifier.
+        caller: makes and counts the calls.
     """
 
     def __init__(self, remote: OpenInference, caller: Caller) -> None:
-        """Ask the server whether it is ready and whether its model is what `remote` says.
+        """Ask the server whether it is ready, and check that its model matches `remote`.
 
         Raises:
-            UnavailableError: the server does not answer or refuses, or the token is not set.
-            InputError: the model has other tensors, or the answer is none.
+            UnavailableError: the server does not answer or denies access, or the token is not set.
+            InputError: the model has other tensors, or the answer is not valid.
         """
         self.remote, self.caller = remote, caller
         self._server = Server(remote.url, remote.limits.timeout, token(remote))
@@ -43,10 +45,14 @@ class OpenInferenceVerifier:
         self._fixed_batch = self._check(caller(lambda: self._server.exchange(self._model)))
 
     def _check(self, metadata: dict[str, Any]) -> int | None:
-        """Compare the model's metadata with `remote`; return the batch size if the server fixes it."""
+        """Compare the model's metadata with `remote`. Return the batch size that the server fixes, or None.
+
+        Raises:
+            InputError: they do not match.
+        """
         spec, output = self.remote.input, self.remote.output
         if metadata.get("name") != self.remote.model:
-            raise InputError(f"{self._where}: describes {metadata.get('name')!r}, not {self.remote.model!r}")
+            raise InputError(f"{self._where}: the answer describes {metadata.get('name')!r}, not {self.remote.model!r}")
         inputs = [tensor for tensor in self._tensors(metadata, "inputs") if tensor.get("name") != ENTROPY]
         if [tensor.get("name") for tensor in inputs] != [spec.name]:
             names = [tensor.get("name") for tensor in inputs]
@@ -66,10 +72,16 @@ class OpenInferenceVerifier:
         return tensors
 
     def _shape(self, tensor: dict[str, Any], expected: list[int]) -> list[int]:
-        """The shape in a model's metadata, which is a batch of `expected`; -1 is any size."""
+        """Return a tensor's shape from the metadata, checked to be a batch of shape `expected`. -1 means any size.
+
+        Raises:
+            InputError: the tensor has another type or shape.
+        """
         shape, name = tensor.get("shape"), tensor.get("name")
         if tensor.get("datatype") != _DATATYPE:
-            raise InputError(f"{self._where}: {name!r} is {tensor.get('datatype')!r}; only {_DATATYPE} is spoken here")
+            raise InputError(
+                f"{self._where}: {name!r} has type {tensor.get('datatype')!r}; only {_DATATYPE} is supported"
+            )
         if (
             not isinstance(shape, list)
             or len(shape) != len(expected) + 1
@@ -80,16 +92,16 @@ class OpenInferenceVerifier:
         return shape
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]; L2-normalized where `remote` says so.
+        """Return the embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]; L2-normalized if `remote` says so.
 
         Raises:
-            UnavailableError: the server does not answer or refuses, or no calls are left.
-            InputError: the crops have another size, or the answer is not D finite numbers for each.
+            UnavailableError: the server does not answer or denies access, or no calls are left.
+            InputError: the crops have another size, or the answer does not have D finite numbers for each crop.
         """
         spec, output = self.remote.input, self.remote.output
         if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
             raise InputError(
-                f"crops of shape {crops.shape} given to {self.remote.name}, which takes "
+                f"crops of shape {crops.shape} do not fit {self.remote.name}, which takes "
                 f"(N, {spec.height}, {spec.width}, 3)"
             )
         size = self._fixed_batch or self.remote.batch
@@ -105,7 +117,7 @@ class OpenInferenceVerifier:
         return result
 
     def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`embed`, and attack scores (N,) of zero: a detector on the server's side is not asked."""
+        """Return the embeddings as in `embed`, and attack scores (N,) of zero. Remote detectors are not used."""
         return self.embed(crops), np.zeros(len(crops), np.float32)
 
     def _infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -122,14 +134,16 @@ class OpenInferenceVerifier:
         shape = [len(tensor), wanted.size]
         if len(found) != 1 or found[0].get("datatype") != _DATATYPE or found[0].get("shape") != shape:
             got = [(t.get("name"), t.get("datatype"), t.get("shape")) for t in found]
-            raise InputError(f"{self._where}: answers {got}, not {wanted.name!r} in {_DATATYPE} of shape {shape}")
+            raise InputError(
+                f"{self._where}: the server answers {got}, not {wanted.name!r} in {_DATATYPE} with shape {shape}"
+            )
         try:
             numbers = np.asarray(found[0].get("data"))
         except ValueError:  # lists of different lengths
             numbers = np.empty(0, object)
-        # Integers are numbers too; texts that look like some are not.
+        # Integers are accepted. Booleans, and strings that look like numbers, are not.
         if numbers.dtype.kind not in "fiu" or numbers.size != shape[0] * shape[1]:
-            raise InputError(f"{self._where}: {wanted.name!r} has not the {shape[0]} x {shape[1]} numbers of its shape")
+            raise InputError(f"{self._where}: {wanted.name!r} must have {shape[0]} x {shape[1]} numbers")
         if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
             raise InputError(f"{self._where}: {wanted.name!r} has NaN or infinite values")
         return numbers.reshape(shape).astype(np.float32)

@@ -1,0 +1,322 @@
+"""Who crafts, and what becomes of a run that is stopped, change nothing about its results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.audit.test_audit import Silent
+from tests.models import write_people
+from toolkit.attacks.base import Crafted
+from toolkit.attacks.fgsm import Fgsm
+from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.hop_skip_jump import HopSkipJump
+from toolkit.attacks.pgd import Pgd
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.run import run_clean
+from toolkit.audit.collect import InterruptedAuditError
+from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, encode_learned, encode_probes
+from toolkit.audit.crafting.code import attack_code, code_modules
+from toolkit.audit.crafting.craft import Series
+from toolkit.audit.crafting.jobs import Job, Workbench, pack_job, run_job, series_steps
+from toolkit.audit.crafting.workers import check_workers, open_pool
+from toolkit.audit.crafting.workers.processes import ProcessPool
+from toolkit.audit.request import Request
+from toolkit.audit.run import run_audit
+from toolkit.documents import to_json
+from toolkit.errors import InputError, UnavailableError, UsageError
+from toolkit.faces.crops import crop_pairs
+from toolkit.faces.pairs import embedded_pairs, load_pairs
+from toolkit.files import atomic_write, remove_stale_parts
+from toolkit.pixels import to_unit
+from toolkit.profiles.profile import Profile, find_profile
+from toolkit.verifiers.manifest import find_manifest, read_manifest
+from toolkit.verifiers.runtime import Execution
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Request:
+    folder = tmp_path_factory.mktemp("people")
+    manifest, pairs = read_manifest(write_people(folder, photos=20)), load_pairs(folder)
+    return Request(
+        manifest=manifest,
+        crops=crop_pairs(pairs, 16, 16, None),
+        pairs_source="people",
+        attacks=(Gaussian(levels=10, draws=2), HopSkipJump(budget=60)),
+        profiles=(find_profile("none"), find_profile("mean3")),
+        knowledge=("zero", "perfect"),
+        seed=3,
+        execution=Execution("cpu", threads=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(asked: Request, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return files(asked, tmp_path_factory.mktemp("alone"), "1")
+
+
+def files(asked: Request, folder: Path, workers: str) -> dict[str, bytes]:
+    """The report, the outcomes and all probes of an audit."""
+    run = folder / "run"
+    report = to_json(run_audit(asked, run, Silent(), workers)).encode()
+    return {"report": report} | {p.relative_to(run).as_posix(): p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def jobs(asked: Request, tmp_path: Path) -> tuple[Bench, list[Job]]:
+    """Those of one attack on one profile."""
+    bench, known = Bench(asked.manifest, asked.execution, asked.seed), find_profile("mean3")
+    clean = run_clean(bench.deployed(known), asked.crops, asked.manifest.decision)
+    series = Series(asked.attacks[1], known, "m", asked.crops, asked.manifest.decision, asked.seed, tmp_path)
+    made = [step.job() for step in series_steps(series, bench, clean)]
+    return bench, [job for job in made if isinstance(job, Job)]
+
+
+def test_two_processes_find_what_one_does(asked: Request, alone: dict[str, bytes], tmp_path: Path) -> None:
+    assert sum(name.endswith(".probes") for name in alone) == 4 * 4, "several chunks, or there is nothing to share"
+    assert files(asked, tmp_path, "2") == alone
+
+
+def test_a_worker_that_is_killed_is_replaced(jobs: tuple[Bench, list[Job]]) -> None:
+    bench, todo = jobs
+    with ProcessPool(1, bench) as pool:
+        tickets = [pool.submit(job) for job in todo]
+        first = tickets[0]()
+        (process,) = pool._processes
+        process.kill()
+        assert [first, *(ticket() for ticket in tickets[1:])] == [run_job(job, bench) for job in fresh(jobs)]
+        assert len(pool._processes) == 2
+
+
+def fresh(jobs: tuple[Bench, list[Job]]) -> list[Job]:
+    """The same jobs, with random numbers that nobody has drawn yet."""
+    from toolkit.audit.crafting.craft import pair_generator
+
+    bench, todo = jobs
+    return [
+        replace(job, task=replace(job.task, generators=tuple(
+            pair_generator(bench.seed, job.attack.name, one) for one in job.ids
+        )))
+        for job in todo
+    ]  # fmt: skip
+
+
+def test_a_packed_job_is_the_same_job(jobs: tuple[Bench, list[Job]]) -> None:
+    bench, (job, *_) = jobs
+    same = Workbench().run(pack_job(job, bench)) == run_job(job, bench)
+    assert same, "another artifact"
+
+
+def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
+    manifest, known, attack = find_manifest("facenet-mini"), find_profile("none"), Pgd(steps=3)
+    assert manifest.alignment is not None
+    crops = crop_pairs(load_pairs(embedded_pairs(), limit=8), 160, 160, manifest.alignment.template)
+    bench = Bench(manifest, Execution("cpu", threads=2), 0)
+    clean = run_clean(bench.deployed(known), crops, manifest.decision)
+    series = Series(attack, known, "m", crops, manifest.decision, 0, tmp_path)
+    (job,) = [step.job() for step in series_steps(series, bench, clean)]
+    assert isinstance(job, Job)
+    with ProcessPool(1, Bench(manifest, Execution("cpu", threads=1), 0)) as pool:
+        there = pool.submit(job)()
+    same = there == run_job(job, bench)
+    assert same, "another artifact"  # pytest would compare the bytes one by one
+
+
+def test_workers_refuse_what_is_not_what_the_audit_saw(
+    asked: Request, jobs: tuple[Bench, list[Job]], tmp_path: Path
+) -> None:
+    bench, (job, *_) = jobs
+    made = replace(job, known=Profile("mine", "", job.known.defenses, ""))
+    with pytest.raises(UnavailableError, match="mine is not in a file"):
+        pack_job(made, bench)
+    model = asked.manifest.model
+    packed = pack_job(job, bench)
+    content = model.read_bytes()
+    try:
+        model.write_bytes(content + b"\0")
+        with pytest.raises(InputError, match="a different file than the audit"):
+            Workbench().run(packed)
+        # What a process refuses comes back as what it is.
+        with ProcessPool(1, bench) as pool, pytest.raises(InputError, match=r"is not an ONNX file|a different file"):
+            pool.submit(job)()
+    finally:
+        model.write_bytes(content)
+    elsewhere = Bench(asked.manifest, Execution("directml", threads=1), 0)
+    with ProcessPool(1, elsewhere) as pool, pytest.raises(UnavailableError, match="provider DmlExecutionProvider"):
+        pool.submit(job)()
+
+
+def test_a_cluster_that_loses_a_worker_finds_the_same(asked: Request, alone: dict[str, bytes], tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster:
+        victim = next(iter(cluster.workers.values()))
+
+        def kill_in_the_middle() -> None:
+            probes = tmp_path / "run" / "probes"
+            until = time.monotonic() + 60
+            while time.monotonic() < until and len(list(probes.glob("*.probes"))) < 3:
+                time.sleep(0.005)
+            os.kill(victim.pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_in_the_middle)
+        killer.start()
+        found = files(asked, tmp_path, f"dask://{cluster.scheduler_address.removeprefix('tcp://')}")
+        killer.join()
+    assert found == alone
+
+
+def test_workers_are_a_number_or_a_cluster(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [check_workers(text) for text in ("1", "16", "dask://here:8786")]
+    for text in ("0", "-1", "two", "", "dask://", "ray://here:1", "99999999999999999999"):
+        with pytest.raises(UsageError, match="number of processes, or dask"):
+            check_workers(text)
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("toolkit.audit.crafting.workers.dask._SECONDS_TO_CONNECT", 1)
+    bench = Bench(asked.manifest, asked.execution, 0)
+    with pytest.raises(UnavailableError, match="no scheduler answers"), open_pool("dask://127.0.0.1:9", bench):
+        pass
+
+
+def crafted_of(clean: np.ndarray) -> Crafted:
+    rng = np.random.default_rng(1)
+    probes = np.clip(clean / np.float32(255) + rng.normal(0, 0.1, clean.shape), 0, 1).astype(np.float32)
+    n = len(clean)
+    return Crafted(
+        probes, np.arange(n) % 2 == 0, rng.integers(0, 256, clean.shape).astype(np.uint8), np.arange(n) % 3 == 0,
+        rng.integers(0, 1 << 40, n),
+    )  # fmt: skip
+
+
+def test_artifacts_keep_8_bits_exactly_and_floats_to_14() -> None:
+    clean = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
+    crafted = crafted_of(clean)
+    found = decode_probes(encode_probes(crafted, clean), clean)
+    assert found is not None
+    for name in ("success", "success8", "probes8", "evaluations"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(crafted, name))
+    largest = np.abs(crafted.probes - clean / np.float32(255)).max()
+    assert np.abs(found.probes - crafted.probes).max() < 0.51 * largest / 8191
+    assert encode_probes(found, clean) == encode_probes(crafted, clean), "what is read back is what is written again"
+    unchanged = replace(crafted, probes=(clean / np.float32(255)).astype(np.float32))
+    kept = decode_probes(encode_probes(unchanged, clean), clean)
+    assert kept is not None
+    np.testing.assert_array_equal(kept.probes, unchanged.probes)
+
+
+def in_8bit(crafted: Crafted) -> Crafted:
+    return replace(crafted, probes=to_unit(crafted.probes8), success=crafted.success8)
+
+
+def test_float_probes_that_are_8_bit_ones_are_kept_once() -> None:
+    clean = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
+    crafted = in_8bit(crafted_of(clean))
+    content = encode_probes(crafted, clean)
+    assert len(content) < 0.6 * len(encode_probes(crafted_of(clean), clean))
+    found = decode_probes(content, clean)
+    assert found is not None
+    for name in ("probes", "success", "probes8", "success8", "evaluations"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(crafted, name))
+    assert not replace(crafted, success=~crafted.success8).in_8bit
+
+
+@pytest.mark.parametrize("form", [lambda crafted: crafted, in_8bit])
+def test_any_damage_to_an_artifact_is_found(form: Callable[[Crafted], Crafted]) -> None:
+    clean = np.zeros((2, 3, 4, 3), np.uint8)
+    whole = encode_probes(form(crafted_of(clean)), clean)
+    for at in range(len(whole)):
+        for bit in (0, 7):
+            damaged = bytearray(whole)
+            damaged[at] ^= 1 << bit
+            assert decode_probes(bytes(damaged), clean) is None, (at, bit)
+        assert decode_probes(whole[:at], clean) is None
+    assert decode_probes(whole + b"\0", clean) is None
+    assert decode_probes(whole, clean[:1]) is None, "of other pairs"
+    learned = np.random.default_rng(0).random((2, 3, 4, 3)).astype(np.float32)
+    content = encode_learned(learned)
+    np.testing.assert_array_equal(decode_learned(content, learned.shape), learned)
+    assert decode_learned(content, (2, 3, 4, 4)) is None
+    assert decode_learned(whole, learned.shape) is None
+
+
+def test_probes_are_named_by_the_code_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attack_code(Pgd()) != attack_code(Fgsm())
+    package = tmp_path / "foreign_attacks"
+    package.mkdir()
+    for name, text in {
+        "__init__": "",
+        "helper": "SCALE = 1\n",
+        "main": "from .helper import SCALE\n\nclass Own:\n    name = 'own'\n",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from foreign_attacks.main import Own  # type: ignore[import-not-found]
+
+    before = attack_code(Own())
+    assert attack_code(Own()) == before
+    (package / "helper.py").write_text("SCALE = 2\n")
+    assert attack_code(Own()) != before, "what it imports of its own package counts"
+
+
+def test_probes_depend_on_what_attacks_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [module for module in code_modules(Pgd()) if module.startswith("toolkit.")]
+    assert {"toolkit.attacks.base", "toolkit.attacks.ladder", "toolkit.attacks.norms", "toolkit.pixels"} <= set(read)
+    assert "toolkit.verifiers.scores" in read, "the distance is a part of every attack"
+
+
+def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with atomic_write(tmp_path / "a.probes") as stream:
+        stream.write(b"x")
+        (mine,) = tmp_path.glob(".*.part")
+        left = tmp_path / mine.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+        elsewhere = tmp_path / ".a.probes.00000000-1-ab.part"
+        for path in (left, elsewhere):
+            path.write_bytes(b"")
+        remove_stale_parts(tmp_path)
+        assert mine.exists()
+        assert elsewhere.exists(), "who knows what lives on another machine"
+        assert not left.exists()
+    assert (tmp_path / "a.probes").read_bytes() == b"x"
+
+
+def test_an_interrupted_audit_says_what_it_had_found(asked: Request, tmp_path: Path) -> None:
+    class Impatient(Silent):
+        def stage(self, name, total):  # type: ignore[no-untyped-def]
+            def advance(count: int) -> None:
+                self.done += count
+                if self.done == 64:
+                    raise KeyboardInterrupt
+
+            return advance
+
+    with pytest.raises(InterruptedAuditError) as stopped:
+        run_audit(asked, tmp_path / "run", Impatient())
+    partial = json.loads(to_json(stopped.value.partial))
+    assert (partial["kind"], partial["interrupted"], partial["pairs"]) == ("partial", True, 97)
+    assert {s["profile"] for s in partial["scenarios"]} == {"none", "mean3"}
+    assert {s["attack"] for s in partial["scenarios"]} == {"gaussian"}
+    assert {s["knowledge"] for s in partial["scenarios"]} == {"perfect", "zero"}, "not yet what knows mean3"
+    for profile in ("none", "mean3"):
+        mine = [s for s in partial["scenarios"] if s["profile"] == profile]
+        assert sum(s["pairs"] for s in mine) == 64, "only pairs that were attacked"
+
+
+def test_stopped_anywhere_and_continued_a_run_ends_the_same() -> None:
+    command = [sys.executable, "benchmarks/kills.py", "--kills", "12"]  # 200 of them are the bar; they take minutes
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every run ended the same" in done.stdout

@@ -1,0 +1,180 @@
+"""Certificates, on a verifier whose distance to the threshold is a formula, and on real faces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.models import write_linear
+from toolkit.attacks.base import Task, ascent
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.run import run_clean
+from toolkit.audit.replaying.certify import PairCertificates, Smoothing, certification_results, certify
+from toolkit.errors import UsageError
+from toolkit.faces.crops import CropSet, crop_pairs
+from toolkit.faces.pairs import Pair, embedded_pairs, load_pairs
+from toolkit.pixels import to_unit
+from toolkit.profiles.profile import find_profile
+from toolkit.statistics.certification import certified_radius
+from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.manifest import find_manifest, read_manifest
+from toolkit.verifiers.runtime import Execution
+from toolkit.verifiers.scores import distances, is_same
+
+SIDE = 8
+
+
+def test_the_radius_of_the_paper() -> None:
+    # Cohen et al. 2019: with 100,000 draws that all agree, alpha 0.001, the radius is about 3.8 sigma (their figure 5).
+    assert certified_radius(Rate(100_000, 100_000), 1.0, 0.999) == pytest.approx(
+        stats.norm.ppf(0.001 ** (1 / 100_000)), abs=1e-9
+    )
+    assert certified_radius(Rate(100_000, 100_000), 1.0, 0.999) == pytest.approx(3.8, abs=0.05)
+    assert certified_radius(Rate(500, 1000), 1.0, 0.999) is None, "no majority"
+    assert certified_radius(Rate(530, 1000), 1.0, 0.999) is None, "a majority that is not shown"
+
+
+def linear_pairs(tmp_path: Path) -> tuple[Bench, CropSet, np.ndarray]:
+    """The embedding is the mean of the pixels; probes are gray, so many levels from a reference at 128."""
+    weights = np.full((SIDE * SIDE * 3, 1), 1 / (SIDE * SIDE * 3))
+    manifest = read_manifest(write_linear(tmp_path, weights=weights, side=SIDE, threshold=0.1))
+    levels = [128, 130, 140, 151, 152, 153, 155, 156, 165, 190]
+    images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in levels])
+    pairs = tuple(Pair(str(i), "0", genuine=level < 154) for i, level in enumerate(levels))
+    index = np.stack([np.arange(len(levels)), np.zeros(len(levels), np.intp)], axis=1)
+    crops = CropSet(images, tuple(map(str, levels)), pairs, index, ())
+    # The threshold is a plane; the distance to it in L2 is that of the means times the square root of the values.
+    distance = np.abs((np.array(levels) - 128) / 255 - 0.1) * np.sqrt(SIDE * SIDE * 3)
+    return Bench(manifest, Execution("cpu", threads=1), 0), crops, distance
+
+
+def test_no_radius_is_beyond_the_true_distance_and_most_are_near_it(tmp_path: Path) -> None:
+    bench, crops, distance = linear_pairs(tmp_path)
+    clean = run_clean(bench.deployed(find_profile("none")), crops, bench.manifest.decision)
+    found = certify(bench, find_profile("none"), Smoothing(0.1, 4000), crops, clean, tmp_path, lambda done: None)
+    genuine = np.array([pair.genuine for pair in crops.pairs])
+    certain = found.same >= 0
+    np.testing.assert_array_equal(found.same[certain].astype(bool), genuine[certain])
+    assert (found.radius <= distance).all()
+    assert (found.radius[~certain] == 0).all()
+    # So near to the plane no majority is shown; so far from it all draws agree, and more draws would show more.
+    assert not certain[distance < 0.003].any()
+    largest = 0.1 * stats.norm.ppf(0.001 ** (1 / 4000))
+    within = certain & (distance < 0.2)
+    assert within.any()
+    np.testing.assert_allclose(found.radius[within], distance[within], atol=0.012)
+    np.testing.assert_allclose(found.radius[distance > 0.4], largest)
+
+
+def test_votes_are_found_again_and_damaged_ones_made_anew(tmp_path: Path) -> None:
+    bench, crops, _ = linear_pairs(tmp_path)
+    none, how = find_profile("none"), Smoothing(0.1, 50, 0.99)
+    clean = run_clean(bench.deployed(none), crops, bench.manifest.decision)
+    first = certify(bench, none, how, crops, clean, tmp_path / "a", lambda done: None)
+    (file,) = (tmp_path / "a").glob("*.votes")
+    whole = file.read_bytes()
+    before = bench.deployed(none).images_run
+    certify(bench, none, how, crops, clean, tmp_path / "a", lambda done: None)
+    assert bench.deployed(none).images_run == before, "nothing is asked twice"
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = certify(bench, none, how, crops, clean, tmp_path / "a", lambda done: None)
+    np.testing.assert_array_equal(first.radius, again.radius)
+    assert file.read_bytes() == whole
+
+
+def test_noise_and_draws_that_can_say_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match="above 0"):
+        Smoothing(0.0)
+    with pytest.raises(UsageError, match="cannot certify"):
+        Smoothing(0.1, 5, 0.999)
+
+
+def test_rates_are_over_all_pairs() -> None:
+    genuine = np.array([True] * 4 + [False] * 2)
+    made = PairCertificates(
+        "p", 0.1, 1000, 0.999, np.array([1, 1, 0, -1, 0, 1]), np.array([0.3, 0.05, 0.2, 0, 0.6, 0.6])
+    )
+    dodging, impersonation = certification_results(made, genuine)
+    assert (dodging.correct, dodging.abstained) == (Rate(2, 4), Rate(1, 4))
+    # A large radius around a wrong decision certifies nothing.
+    assert dict(dodging.at_radius) == {0.1: Rate(1, 4), 0.25: Rate(1, 4), 0.5: Rate(0, 4), 1.0: Rate(0, 4)}
+    assert dict(impersonation.at_radius)[0.5] == Rate(1, 2)
+
+
+def test_no_attack_within_the_radius_changes_the_vote_on_real_faces(tmp_path: Path) -> None:
+    manifest = find_manifest("facenet-mini")
+    assert manifest.alignment is not None
+    bench, none = Bench(manifest, Execution("cpu", threads=2), 0), find_profile("none")
+    crops = crop_pairs(load_pairs(embedded_pairs(), limit=4), 160, 160, manifest.alignment.template)
+    verifier = bench.deployed(none)
+    clean = run_clean(verifier, crops, manifest.decision)
+    smoothing = Smoothing(0.1, 60, 0.95)
+    found = certify(bench, none, smoothing, crops, clean, tmp_path, lambda done: None)
+    genuine = np.array([pair.genuine for pair in crops.pairs])
+    right = np.flatnonzero((found.same == genuine) & (found.radius > 0))
+    assert len(right) >= 2
+    probes, references = (to_unit(crops.images[crops.index[right, i]]) for i in (0, 1))
+    generators = tuple(np.random.default_rng(row) for row in right)
+    task = Task(probes, verifier.embed(references), genuine[right], manifest.decision, generators)
+    model, moved = bench.white_box(none), probes
+    for _ in range(5):  # uphill, as far as the certificate says that nothing happens
+        _, gradient = ascent(model, task, np.arange(len(right)), moved)
+        gradient /= np.sqrt(np.square(gradient).sum(axis=(1, 2, 3), keepdims=True))
+        moved = np.clip(moved + gradient * found.radius[right, None, None, None] / 5, 0, 1).astype(np.float32)
+    far = np.sqrt(np.square(moved - probes).sum(axis=(1, 2, 3)))
+    assert ((far > 0.8 * found.radius[right]) & (far <= found.radius[right] + 1e-4)).all()
+    for probe, reference, same in zip(moved, task.references, genuine[right], strict=True):
+        noise = np.random.default_rng(7).normal(size=(80, *probe.shape)) * smoothing.sigma
+        draws = verifier.embed(np.clip(probe + noise, 0, 1).astype(np.float32))
+        accepted = is_same(manifest.decision, distances(manifest.decision.metric, draws, np.tile(reference, (80, 1))))
+        assert (accepted.mean() > 0.5) == same
+
+
+class Scripted:
+    """A deployed verifier that accepts the draws it is told to, and keeps what it was given."""
+
+    def __init__(self, accepts: np.ndarray) -> None:
+        self.accepts, self.seen = accepts, []
+
+    def embed_and_score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        start = sum(map(len, self.seen))
+        self.seen.append(images)
+        same = self.accepts[start : start + len(images)]
+        return np.where(same, 0.0, 9.0)[:, None].astype(np.float32), np.zeros(len(images), np.float32)
+
+
+def certified_by(scripted: Scripted, folder: Path, level: int = 128) -> PairCertificates:
+    bench, crops, _ = linear_pairs(folder)
+    none = find_profile("none")
+    clean = replace(run_clean(bench.deployed(none), crops, bench.manifest.decision), embeddings=np.zeros((10, 1)))
+    one = replace(crops, images=np.full_like(crops.images, level), pairs=crops.pairs[:1], index=crops.index[:1])
+    bench.deployed = lambda profile: scripted  # type: ignore[assignment]
+    return certify(bench, none, Smoothing(0.5, 200, 0.99), one, clean, folder, lambda done: None)
+
+
+def test_the_draws_that_choose_the_decision_do_not_count_for_its_certainty(tmp_path: Path) -> None:
+    """Cohen et al. 2019, algorithm 1: the two sets of draws are independent."""
+    chosen, others = np.ones(100, np.bool_), np.arange(200) < 20
+    found = certified_by(Scripted(np.concatenate([chosen, others])), tmp_path)
+    assert (found.same[0], found.radius[0]) == (-1, 0), "20 of 200 that count agree, which is no majority"
+
+
+def test_the_radius_counts_the_other_draws_alone(tmp_path: Path) -> None:
+    chosen, others = np.arange(100) < 51, np.ones(200, np.bool_)
+    found = certified_by(Scripted(np.concatenate([chosen, others])), tmp_path)
+    assert found.same[0] == 1
+    assert found.radius[0] == pytest.approx(0.5 * stats.norm.ppf(0.01 ** (1 / 200)))
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_noisy_copies_are_images_again(tmp_path: Path, level: int) -> None:
+    scripted = Scripted(np.ones(300, np.bool_))
+    certified_by(scripted, tmp_path, level)
+    seen = np.concatenate(scripted.seen)
+    assert (seen.min(), seen.max()) == (0, 1)
+    clipped = (seen == level / 255).mean()
+    assert clipped == pytest.approx(0.5, abs=0.02), "half of the noise leaves the range at a black or white pixel"

@@ -1,0 +1,135 @@
+"""What an audit says of detectors, on scores that are known and on a verifier that can be run."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.audit.test_audit import Silent, request_
+from toolkit.attacks.fgsm import Fgsm
+from toolkit.attacks.gaussian import Gaussian
+from toolkit.audit.clean.result import clean_result
+from toolkit.audit.clean.run import CleanRun
+from toolkit.audit.plan import Scenario
+from toolkit.audit.replaying.detection import calibrate_detector, detection_results, score_threshold
+from toolkit.audit.replaying.replay import Replay
+from toolkit.audit.request import Request
+from toolkit.audit.results.assessment import scenario_results
+from toolkit.audit.run import run_audit
+from toolkit.defenses.median import Median
+from toolkit.documents import to_json
+from toolkit.errors import InputError, InsufficientError
+from toolkit.profiles.detector import Detector
+from toolkit.profiles.harden import write_hardened
+from toolkit.profiles.profile import Profile, find_profile
+from toolkit.report.assessment import print_assessment
+from toolkit.report.schemas import report_schema
+from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.manifest import read_manifest
+
+__all__ = ["request_"]
+
+WATCHED = Profile("watched", "", (), "", detector=Detector((Median(3),), 0.5, 0.05))
+
+
+def test_the_threshold_flags_at_most_the_stated_share() -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(100.0))
+    assert score_threshold(scores, 0.05) == 94.5
+    result = calibrate_detector(scores, 0.05)
+    assert (result.threshold, result.false_alarm) == (94.5, Rate(5, 100))
+    assert calibrate_detector(np.zeros(60), 0.05).false_alarm == Rate(0, 60), "equal scores are not above each other"
+
+
+def test_what_the_crops_cannot_show_is_refused() -> None:
+    with pytest.raises(InsufficientError, match=r"needs at least 60 clean crops .* there are 59"):
+        calibrate_detector(np.zeros(59), 0.05)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        calibrate_detector(np.zeros(59), 0.0)
+
+
+def known_case() -> tuple[Scenario, Replay, CleanRun]:
+    """Five genuine pairs: wrong when clean, flagged when clean, broken unseen, broken seen, not broken."""
+    correct = np.array([False, True, True, True, True])
+    at_goal, scores = np.array([True, True, True, True, False]), np.array([0.0, 0.9, 0.2, 0.8, 0.0])
+    flagged = np.array([False, True, False, False, False])
+    zeros = np.zeros(5)
+    replay = Replay(
+        crafted=at_goal, success=at_goal & (scores <= 0.5), at_goal=at_goal, scores=scores, success_float=at_goal,
+        l2=zeros, linf=zeros, rms=zeros, l2_float=zeros, l2_defended=zeros, evaluations=np.ones(5, np.int64),
+    )  # fmt: skip
+    clean_scores = np.concatenate([np.linspace(0, 0.3, 58), [0.6, 0.7]])
+    clean = CleanRun(np.zeros((0, 1), np.float32), zeros, correct, clean_scores, 0.5, correct & ~flagged)
+    return Scenario(Gaussian(), "zero", WATCHED, WATCHED), replay, clean
+
+
+def test_a_flagged_probe_is_no_success_and_a_pair_flagged_when_clean_is_not_eligible() -> None:
+    scenario, replay, clean = known_case()
+    genuine = np.ones(5, np.bool_)
+    (result,) = scenario_results(scenario, replay, clean, genuine)
+    assert (result.pairs, result.clean_errors, result.clean_flagged, result.eligible) == (5, 1, 1, 3)
+    assert result.asr == Rate(1, 3)
+    both = clean_result("watched", clean, genuine)
+    assert both.fnmr == Rate(1, 5), "a false alarm is no false non-match"
+    assert both.false_alarm == Rate(2, 60)
+
+
+def test_detection_is_of_the_probes_that_would_succeed_without_it() -> None:
+    scenario, replay, clean = known_case()
+    genuine = np.ones(5, np.bool_)
+    dodging, impersonation = detection_results([(scenario, replay)], {WATCHED: clean}, genuine)
+    assert dodging.deployed == Rate(2, 3)
+    at_1, at_5 = dodging.points
+    assert (at_1.threshold, at_1.detected) == (None, None), "60 crops show no rate of 1 %"
+    # Three of sixty may lie above: between the fourth and the third largest.
+    assert at_5.threshold == pytest.approx((clean.scores[56] + clean.scores[57]) / 2)
+    assert at_5.detected == Rate(2, 3)
+    assert impersonation.deployed == Rate(0, 0)
+    bare = replace(clean, alarm=np.inf)
+    assert not detection_results([(scenario, replay)], {WATCHED: bare}, genuine)
+
+
+def test_an_audit_of_a_detector_is_reported_and_validates(request_: Request, tmp_path: Path) -> None:
+    watched = replace(WATCHED, detector=Detector((Median(3),), 0.02, 0.05), sha256="0" * 64)
+    request = replace(request_, profiles=(find_profile("none"), watched))
+    assessment = run_audit(request, tmp_path / "run", Silent())
+    jsonschema.validate(json.loads(to_json(assessment)), report_schema())
+    asr = {(s.profile, s.knowledge, s.goal): s for s in assessment.scenarios}
+    detected = {(d.knowledge, d.goal): d for d in assessment.detection}
+    assert set(detected) == {("zero", "dodging"), ("zero", "impersonation"), ("perfect", "dodging"),
+                             ("perfect", "impersonation")}  # fmt: skip
+    # Noise that breaks this verifier moves it through a median too; an attacker who knows sends nothing that is seen.
+    zero = asr["watched", "zero", "dodging"]
+    assert detected["zero", "dodging"].deployed.successes > 0
+    assert zero.asr.successes < zero.crafted
+    assert detected["perfect", "dodging"].deployed.successes == 0
+    assert assessment.clean[0].false_alarm is None
+    assert assessment.clean[1].false_alarm is not None
+    text = io.StringIO()
+    print_assessment(assessment, Console(file=text, width=80), [])
+    assert "detected % of the probes" in text.getvalue()
+    assert max(map(len, text.getvalue().splitlines())) <= 80
+    assert "…" not in text.getvalue()
+
+
+def test_a_hardened_file_with_a_detector_is_audited_with_it_and_gives_no_gradients(
+    request_: Request, tmp_path: Path
+) -> None:
+    watched = replace(WATCHED, detector=Detector((Median(3),), 0.02, 0.05))
+    hardened = write_hardened(request_.manifest, watched, tmp_path / "hardened.onnx")
+    request = replace(
+        request_,
+        manifest=read_manifest(hardened.path),
+        profiles=(find_profile("none"),),
+        attacks=(*request_.attacks, Fgsm()),
+    )
+    assessment = run_audit(request, tmp_path / "run", Silent())
+    assert assessment.clean[0].false_alarm is not None
+    assert {d.attack for d in assessment.detection} == {"gaussian"}
+    assert "gradients of a detector inside the verifier's file" in assessment.unavailable[0].reason

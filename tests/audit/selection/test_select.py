@@ -1,0 +1,225 @@
+"""Selection on cases whose answer is known, and the outcomes that it is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.audit.test_audit import Silent, request_
+from toolkit.audit.request import Request
+from toolkit.audit.results.outcomes import read_run
+from toolkit.audit.run import run_audit
+from toolkit.audit.selection.latency import read_latency_ratios
+from toolkit.audit.selection.select import Candidate, Limits, Selection, Standing, candidates_of, check_chosen, select
+from toolkit.documents import to_json
+from toolkit.errors import InputError, InsufficientError
+from toolkit.report.selection import write_pareto
+from toolkit.statistics.intervals import Rate
+from toolkit.statistics.tests import mcnemar
+
+__all__ = ["request_"]
+
+N = 80  # 40 genuine pairs, then 40 impostor pairs
+GENUINE = np.arange(N) < N // 2
+
+
+def flags(*places: range) -> np.ndarray:
+    found = np.zeros(N, np.bool_)
+    for place in places:
+        found[list(place)] = True
+    return found
+
+
+def candidate(name: str, *fallen: range, fnmr: int = 0, fmr: int = 0, latency: float | None = 1.0, **more) -> Candidate:
+    """Its pairs in `fallen` fell to the one attack that knows it."""
+    values = {"eligible": np.ones(N, np.bool_), "successes": {"pgd": flags(*fallen)}, **more}
+    return Candidate(name, Rate(fnmr, 40), Rate(fmr, 40), latency_ratio=latency, **values)
+
+
+def standing(selection: Selection, name: str) -> Standing:
+    return next(s for s in selection.standings if s.profile == name)
+
+
+NONE = candidate("none", range(80))
+WEAK = candidate("weak", range(30), range(40, 70), fnmr=1, latency=1.1)
+STRONG = candidate("strong", range(2), range(40, 42), fnmr=6, latency=3.0)
+
+
+def test_the_smallest_upper_bound_wins_and_every_claim_has_its_paired_test() -> None:
+    chosen = select([NONE, WEAK, STRONG], GENUINE, Limits())
+    assert chosen.chosen == "strong"
+    assert standing(chosen, "strong").upper == pytest.approx(stats.beta.ppf(0.95, 3, 38))
+    claims = {claim.other: claim for claim in chosen.claims}
+    assert (claims["weak"].pairs, claims["weak"].fell, claims["weak"].other_fell) == (80, 0, 56)
+    assert (claims["none"].fell, claims["none"].other_fell) == (0, 76)
+    # Holm: the smaller of two p values is doubled.
+    assert claims["none"].p_adjusted == pytest.approx(2 * mcnemar(0, 76))
+    assert claims["weak"].p_adjusted == pytest.approx(mcnemar(0, 56))
+    assert {claim.verdict for claim in chosen.claims} == {"better"}
+    # Each is the best in something: none costs nothing, weak costs less than strong.
+    assert all(s.front for s in chosen.standings)
+    check_chosen(chosen)
+
+
+@pytest.mark.parametrize(
+    ("limits", "chosen"),
+    [
+        (Limits(max_fnmr=0.15), "strong"),
+        (Limits(max_fnmr=0.149), "weak"),
+        (Limits(max_latency_ratio=2), "weak"),
+        (Limits(max_latency_ratio=1.05), "none"),
+        (Limits(max_fnmr=0.15, max_latency_ratio=3), "strong"),
+    ],
+)
+def test_limits_are_kept(limits: Limits, chosen: str) -> None:
+    selection = select([NONE, WEAK, STRONG], GENUINE, limits)
+    assert selection.chosen == chosen
+    if chosen == "weak":
+        # What limits rule out is compared with all the same: the operator sees what they give away.
+        verdicts = {claim.other: claim.verdict for claim in selection.claims}
+        assert verdicts == {"none": "better", "strong": "worse"}
+
+
+def test_where_nothing_meets_the_limits_the_nearest_is_named_and_nothing_chosen() -> None:
+    slow = candidate("slow", range(2), latency=4.0)
+    slower = candidate("slower", latency=9.0)
+    selection = select([slow, slower], GENUINE, Limits(max_latency_ratio=2))
+    assert (selection.chosen, selection.nearest) == (None, "slow")
+    with pytest.raises(InsufficientError, match=r"nearest is slow: latency ratio 4 is above 2") as caught:
+        check_chosen(selection)
+    assert caught.value.exit_status == 3
+
+
+def test_a_profile_that_nobody_attacked_knowingly_is_never_recommended() -> None:
+    untested = candidate("untested", successes={})
+    selection = select([NONE, untested], GENUINE, Limits())
+    assert selection.chosen == "none"
+    assert standing(selection, "untested").unfit == ("the run has no attack that knows it",)
+    assert standing(selection, "untested").upper is None
+    assert "untested" not in {claim.other for claim in selection.claims}
+    with pytest.raises(InsufficientError, match="untested: the run has no attack that knows it"):
+        select([untested], GENUINE, Limits())
+
+
+def test_evidence_that_is_missing_or_broken_makes_unfit() -> None:
+    both = {"pgd": flags(range(80)), "fgsm": flags(range(9))}
+    cases = {
+        "spared": candidate("spared", successes={"fgsm": flags()}),
+        "masked": candidate("masked", failed_checks=("gradient",), successes={"pgd": flags(), "fgsm": flags()}),
+        "hopeless": candidate("hopeless", eligible=~GENUINE, successes={"pgd": flags(), "fgsm": flags()}),
+        "unmeasured": candidate("unmeasured", latency=None, successes={"pgd": flags(), "fgsm": flags()}),
+    }
+    selection = select(
+        [dataclasses.replace(NONE, successes=both), *cases.values()], GENUINE, Limits(max_latency_ratio=2)
+    )
+    assert selection.chosen == "none"
+    why = {name: " ".join(standing(selection, name).unfit) for name in cases}
+    assert "pgd with perfect knowledge attacked other profiles" in why["spared"]
+    assert "sanity check failed: gradient" in why["masked"]
+    assert "0 eligible pairs for dodging" in why["hopeless"]
+    assert "latency ratio is unknown" in why["unmeasured"]
+
+
+@pytest.mark.parametrize(("pairs", "enough"), [(5, False), (6, True)])
+def test_pairs_that_could_never_show_a_difference_recommend_nothing(pairs: int, enough: bool) -> None:
+    """2 * 0.5 ** 6 is the first two-sided p value below 0.05."""
+    few = candidate("few", eligible=flags(range(pairs), range(40, 80)))
+    if enough:
+        assert select([few], GENUINE, Limits()).chosen == "few"
+    else:
+        with pytest.raises(
+            InsufficientError, match=r"5 eligible pairs for dodging are too few to compare profiles \(at least 6\)"
+        ):
+            select([few], GENUINE, Limits())
+    assert select([few], GENUINE, Limits("impersonation")).chosen == "few", "the other goal has enough"
+
+
+@pytest.mark.parametrize("what", ["fnmr", "fmr"])
+def test_a_limit_that_the_pairs_could_not_show_without_an_error_is_refused(what: str) -> None:
+    """1 - 0.05 ** (1 / 40) is 0.0722: what 40 pairs without an error show."""
+    with pytest.raises(InsufficientError, match=f"40 pairs are too few to show a clean {what.upper()} of 0.07"):
+        select([STRONG, NONE], GENUINE, Limits(**{f"max_{what}": 0.07}))
+    assert select([NONE], GENUINE, Limits(**{f"max_{what}": 0.073})).chosen == "none"
+
+
+def test_an_attacker_tries_every_attack() -> None:
+    """Two attacks that succeed on a half of the pairs each, but on other halves, leave nothing standing."""
+    halves = {"pgd": flags(range(0, 80, 2)), "fgsm": flags(range(1, 80, 2))}
+    even = {"pgd": flags(range(0, 80, 2)), "fgsm": flags(range(0, 80, 2))}
+    selection = select([candidate("halves", successes=halves), candidate("even", successes=even)], GENUINE, Limits())
+    assert selection.chosen == "even"
+    assert dict(standing(selection, "halves").asr) == {"dodging": Rate(40, 40), "impersonation": Rate(40, 40)}
+
+
+def test_the_goal_decides() -> None:
+    hides = candidate("hides", range(40, 80))
+    keeps_out = candidate("keeps-out", range(20))
+    assert select([hides, keeps_out], GENUINE, Limits("dodging")).chosen == "hides"
+    assert select([hides, keeps_out], GENUINE, Limits("impersonation")).chosen == "keeps-out"
+    # The worse goal counts: all 40 impostors got in behind the one, 20 of 40 hid behind the other.
+    assert select([hides, keeps_out], GENUINE, Limits("any")).chosen == "keeps-out"
+
+
+def test_a_difference_that_chance_explains_is_no_claim() -> None:
+    """Five to none is p = 0.0625; only pairs that are eligible behind both profiles are compared."""
+    few, more = candidate("few"), candidate("more", range(5))
+    claim = select([few, more], GENUINE, Limits("dodging")).claims[0]
+    assert (claim.fell, claim.other_fell, claim.verdict) == (0, 5, "not shown")
+    six = candidate("six", range(6))
+    assert select([few, six], GENUINE, Limits("dodging")).claims[0].verdict == "better"
+    blind = dataclasses.replace(few, eligible=flags(range(1, 80)))
+    claim = select([blind, six], GENUINE, Limits("dodging")).claims[0]
+    assert (claim.pairs, claim.other_fell, claim.verdict) == (39, 5, "not shown")
+
+
+def test_the_front_leaves_out_what_another_is_at_least_as_good_in_everywhere() -> None:
+    worse = candidate("worse", range(30), range(40, 70), fnmr=2, latency=1.1)
+    selection = select([NONE, WEAK, STRONG, worse], GENUINE, Limits())
+    assert [s.profile for s in selection.standings if s.front] == ["none", "weak", "strong"]
+
+
+def test_a_limit_that_few_pairs_cannot_show_is_said_in_words() -> None:
+    selection = select([STRONG, NONE], GENUINE, Limits(max_fnmr=0.16))
+    assert any("its measured clean FNMR is within the limit, but with 40 pairs" in r for r in selection.reasons)
+
+
+def test_a_run_keeps_the_outcome_of_every_pair(request_: Request, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assessment = run_audit(request_, folder, Silent())
+    (folder / "report.json").write_text(to_json(assessment))
+    run = read_run(folder)
+    assert run.assessment == assessment
+    assert run.genuine.tolist() == [pair.genuine for pair in request_.crops.pairs]
+    selection = select(candidates_of(run, {"none": 1.0, "mean3": 1.5}), run.genuine, Limits("dodging"))
+    for s in selection.standings:
+        (reported,) = (
+            r.asr for r in assessment.scenarios if (r.profile, r.knowledge, r.goal) == (s.profile, "perfect", "dodging")
+        )
+        assert dict(s.asr) == {"dodging": reported}, "one attack alone is the worst case"
+    assert json.loads(to_json(selection))["kind"] == "selection"
+    write_pareto(selection, tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+    only_zero = dataclasses.replace(request_, knowledge=("zero",))
+    (tmp_path / "zero").mkdir()
+    (tmp_path / "zero" / "report.json").write_text(to_json(run_audit(only_zero, tmp_path / "zero", Silent())))
+    zero = read_run(tmp_path / "zero")
+    assert standing(select(candidates_of(zero, {}), zero.genuine, Limits()), "mean3").unfit
+
+
+def test_latencies_of_another_audit_are_refused(request_: Request, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    report = to_json(run_audit(request_, folder, Silent()))
+    (folder / "report.json").write_text(report)
+    costs = tmp_path / "costs.json"
+    timed = [{"profile": p, "timings": [{"batch": 1, "p50": t}]} for p, t in (("none", 2.0), ("mean3", 3.0))]
+    costs.write_text(json.dumps({"schema": 1, "kind": "costs", "model": "linear", "profiles": timed}))
+    assert read_latency_ratios(read_run(folder), costs) == {"none": 1.0, "mean3": 1.5}
+    costs.write_text(json.dumps({"schema": 1, "kind": "costs", "model": "other", "profiles": timed}))
+    with pytest.raises(InputError, match="is of 'other', but the run audited 'linear'"):
+        read_latency_ratios(read_run(folder), costs)

@@ -1,0 +1,32 @@
+from .audit.clean.evaluate import calibrate_verifier as calibrate_verifier
+from .audit.clean.evaluate import evaluate_verifier as evaluate_verifier
+from .audit.crafting.attack import AttackResult as AttackResult
+from .audit.crafting.attack import attack_verifier as attack_verifier
+from .audit.crafting.attack import embed_crops as embed_crops
+from .audit.estimate import plan_audit as plan_audit
+from .audit.options import AuditOptions as AuditOptions
+from .audit.replaying.detection import calibrate_profile as calibrate_profile
+from .audit.results.outcomes import Run as Run
+from .audit.results.outcomes import read_run as read_run
+from .audit.run import audit_verifier as audit_verifier
+from .audit.selection.cost import measure_profiles as measure_profiles
+from .audit.selection.recommend import select_profile as select_profile
+from .audit.selection.select import Limits as Limits
+from .audit.transfer.transfer import replay_run as replay_run
+from .doctor import diagnose as diagnose
+from .documents import to_json as to_json
+from .errors import SixpixelsError as SixpixelsError
+from .export.compare import quantize_verifier as quantize_verifier
+from .export.run import export_verifier as export_verifier
+from .faces.pairs import load_pairs as load_pairs
+from .profiles.harden import harden_verifier as harden_verifier
+from .progress import Progress as Progress
+from .report.write import write_reports as write_reports
+from .risk.compare import compare_runs as compare_runs
+from .risk.gate import judge_run as judge_run
+from .risk.sweep import sweep_thresholds as sweep_thresholds
+from .verifiers.crops import crop_for as crop_for
+from .verifiers.manifest import find_manifest as find_manifest
+from .verifiers.runtime import Execution as Execution
+
+__version__: str

@@ -1,0 +1,1 @@
+"""Verification of clean pairs, before any attack."""

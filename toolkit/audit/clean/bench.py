@@ -1,0 +1,78 @@
+"""The bench: builds the verifier behind each profile once, as it is deployed and as attackers see it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from typing import TYPE_CHECKING
+
+from toolkit.attacks.base import Attack
+from toolkit.profiles.harden import deploy
+from toolkit.profiles.profile import Profile
+from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+
+if TYPE_CHECKING:
+    from toolkit.verifiers.tensorflow import TensorFlowVerifier
+    from toolkit.verifiers.white_box import WhiteBox
+
+# For a random profile, gradients are averaged over this many draws (expectation over transformation).
+_DRAWS = 8
+
+
+class Bench:
+    """The verifiers that attacks and replays run on. An audit has one bench, and so has each of its workers.
+
+    Attributes:
+        manifest, execution, seed: those of the audit.
+        model_sha256: SHA-256 of the model's file.
+        deployed: function from a profile to the verifier that decides whether an attack succeeds.
+        attacked: function from a profile to the verifier that an attacker without gradients queries. For a random
+            profile it makes other random draws than `deployed`, as a deployment draws anew at every call.
+        gradients: function from a profile to the original model behind the differentiable form of the profile.
+    """
+
+    def __init__(self, manifest: Manifest, execution: Execution, seed: int) -> None:
+        """Read the model file. Verifiers are built when they are first used.
+
+        Raises:
+            InputError: the model cannot be read.
+        """
+        self.manifest, self.execution, self.seed = manifest, execution, seed
+        self._model = read_model(manifest)
+        self.model_sha256 = hashlib.sha256(self._model).hexdigest()
+        self.deployed = cache(self._deployed)
+        self.attacked = cache(self._attacked)
+        self.gradients = cache(self._gradients)
+
+    def white_box(self, profile: Profile) -> WhiteBox:
+        """The access of an attacker who knows the profile: queries and gradients."""
+        from toolkit.verifiers.white_box import WhiteBox
+
+        return WhiteBox(self.attacked(profile), self.gradients(profile))
+
+    def side(self, attack: Attack, known: Profile) -> RuntimeVerifier | WhiteBox:
+        """The model that an attack works on: with gradients if it needs them."""
+        return self.white_box(known) if attack.needs == "gradient" else self.attacked(known)
+
+    def _deployed(self, profile: Profile) -> RuntimeVerifier:
+        return deploy(self._model, self.manifest, profile, self.execution, self.seed)
+
+    def _attacked(self, profile: Profile) -> RuntimeVerifier:
+        if not profile.random:
+            return self.deployed(profile)
+        return deploy(self._model, self.manifest, profile, self.execution, self.seed + 1)
+
+    def _gradients(self, profile: Profile) -> TensorFlowVerifier:
+        from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+        squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
+        draws = gradient_draws(profile)
+        return TensorFlowVerifier(
+            self.manifest, profile.tensorflow, draws=draws, seed=self.seed + 1, squeezers=squeezers
+        )
+
+
+def gradient_draws(profile: Profile) -> int:
+    """The number of draws to average gradients over. An ensemble already averages over its own draws."""
+    return max(1, _DRAWS // profile.draws) if profile.random else 1

@@ -1,0 +1,137 @@
+"""Evaluation without attacks: a verifier's error rates on clean pairs, and the threshold for a false match rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.audit.clean.result import CleanResult, clean_result, people_of
+from toolkit.audit.clean.run import run_clean
+from toolkit.errors import InsufficientError
+from toolkit.faces.crops import CropSet
+from toolkit.faces.pairs import PairSet, find_pairs
+from toolkit.profiles.harden import deploy
+from toolkit.profiles.profile import Profile, find_profile
+from toolkit.progress import SILENT, Progress
+from toolkit.statistics.calibration import Calibration, calibrate
+from toolkit.statistics.verification import CrossValidation, best_threshold, cross_validated_accuracy
+from toolkit.verifiers.crops import crop_for
+from toolkit.verifiers.manifest import Manifest, find_manifest
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Clean error rates of a verifier.
+
+    Attributes:
+        model, provider: the verifier, and the provider that it ran on.
+        pairs_source, genuine, impostor: the pairs, and the number of each kind.
+        left_out: pairs without a face, each with the reason.
+        threshold: the manifest's threshold.
+        clean: error rates at this threshold, and at all others.
+        best_threshold: the threshold with the best accuracy on these same pairs. That accuracy is too optimistic to
+            quote.
+        cross_validated: accuracy with the threshold chosen on the other folds.
+        folds: how the folds were made.
+    """
+
+    model: str
+    provider: str
+    pairs_source: str
+    genuine: int
+    impostor: int
+    left_out: tuple[str, ...]
+    threshold: float
+    clean: CleanResult
+    best_threshold: float
+    cross_validated: CrossValidation
+    folds: str
+
+
+def evaluate_verifier(
+    model: str | Path | Manifest,
+    pairs: PairSet | Path | str | None = None,
+    *,
+    seed: int = 0,
+    execution: Execution | None = None,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Measure accuracy, EER and FNMR at fixed FMR on clean pairs, with intervals.
+
+    Args:
+        model: a shipped model's name, an .onnx file with a manifest beside it, a `model.toml`, or a manifest.
+        pairs: from `load_pairs`, or a path to pairs. Default: the generated faces that ship with the toolkit.
+        seed: seed of random folds and of the bootstrap.
+        execution: how ONNX Runtime runs the model.
+        progress: shows the alignment of the faces.
+
+    Raises:
+        SixpixelsError: the model or the pairs cannot be used, or there are too few pairs.
+    """
+    manifest = find_manifest(model)
+    verifier = RuntimeVerifier(manifest, execution=execution)
+    chosen = find_pairs(pairs)
+    return evaluate(verifier, crop_for(manifest, chosen, progress), chosen.source, seed)
+
+
+def calibrate_verifier(
+    model: str | Path | Manifest,
+    fmr: float,
+    profile: str | Path | Profile = "none",
+    pairs: PairSet | Path | str | None = None,
+    *,
+    progress: Progress = SILENT,
+) -> Calibration:
+    """Find the threshold for a false match rate on clean pairs, with a 95 % interval.
+
+    Args:
+        model: see `evaluate_verifier`.
+        fmr: the false match rate, between 0 and 1.
+        profile: the profile that the verifier is deployed with: a shipped name, a .toml file, or a profile.
+        pairs: see `evaluate_verifier`.
+        progress: shows the alignment of the faces.
+
+    Raises:
+        InsufficientError: there are too few pairs to show this rate.
+        SixpixelsError: the model, the profile or the pairs cannot be used.
+    """
+    manifest, deployed = find_manifest(model), find_profile(profile)
+    verifier = deploy(read_model(manifest), manifest, deployed)
+    crops = crop_for(manifest, find_pairs(pairs), progress)
+    distances = run_clean(verifier, crops, manifest.decision).distances
+    return calibrate(distances, np.array([pair.genuine for pair in crops.pairs]), fmr)
+
+
+def evaluate(verifier: RuntimeVerifier, crops: CropSet, pairs_source: str, seed: int) -> Evaluation:
+    """Measure a verifier on clean pairs.
+
+    Raises:
+        InsufficientError: there are no genuine or no impostor pairs.
+        InputError: the names of the people in a pair contradict its label.
+    """
+    decision = verifier.manifest.decision
+    genuine = np.array([pair.genuine for pair in crops.pairs])
+    if genuine.all() or not genuine.any():
+        raise InsufficientError(f"{pairs_source}: has only genuine or only impostor pairs; give pairs of both kinds")
+    run = run_clean(verifier, crops, decision)
+    known_folds = [pair.fold for pair in crops.pairs]
+    use_folds = None not in known_folds and len(set(known_folds)) > 1
+    n_folds = len(set(known_folds)) if use_folds else min(10, int(min(genuine.sum(), (~genuine).sum())))
+    return Evaluation(
+        model=verifier.manifest.name,
+        provider=verifier.provider,
+        pairs_source=pairs_source,
+        genuine=int(genuine.sum()),
+        impostor=int((~genuine).sum()),
+        left_out=tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out),
+        threshold=decision.threshold,
+        clean=clean_result("none", run, genuine, people_of(crops.pairs), seed),
+        best_threshold=best_threshold(run.distances, genuine),
+        cross_validated=cross_validated_accuracy(
+            run.distances, genuine, np.array(known_folds, np.int64) if use_folds else None, n_folds, seed
+        ),
+        folds=f"{n_folds} folds of the pair list, leaving one out" if use_folds else f"{n_folds} random folds",
+    )

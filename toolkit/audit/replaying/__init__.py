@@ -1,0 +1,1 @@
+"""Replaying: runs probes through the deployed verifier, and checks that the results can be trusted."""

@@ -1,0 +1,117 @@
+"""Replays: crafted probes run through the deployed verifier, with the result of every pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import flipped
+from toolkit.audit.clean.group import reference_distances
+from toolkit.audit.clean.run import CleanRun
+from toolkit.audit.crafting.craft import Chunk
+from toolkit.faces.crops import CropSet
+from toolkit.pixels import Bools, Float, to_unit
+from toolkit.profiles.profile import Profile
+from toolkit.verifiers.entropy import seeded_entropy
+from toolkit.verifiers.manifest import Decision
+from toolkit.verifiers.runtime import RuntimeVerifier
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Results of n pairs in one scenario. All attributes are arrays (n,).
+
+    Attributes:
+        crafted: whether the 8-bit probe succeeds on the attacker's own model.
+        success: whether the 8-bit probe reaches the goal on the deployed verifier, without being flagged. False if
+            crafting failed. Only pairs of `CleanRun.eligible` count.
+        at_goal: like `success`, but whether the probe is flagged or not.
+        scores: attack scores of the 8-bit probes; zero without a detector, or if crafting failed.
+        success_float: like `success`, for the float probe.
+        l2, linf, rms: norms of the 8-bit perturbation: L2 and Linf in units of the pixel range, RMS in 1/255.
+        l2_float: L2 norm of the float perturbation, in units of the pixel range.
+        l2_defended: L2 norm of the defended 8-bit probe minus the clean probe (table 2 of the paper).
+        evaluations: number of model evaluations during crafting.
+    """
+
+    crafted: Bools
+    success: Bools
+    at_goal: Bools
+    scores: Float
+    success_float: Bools
+    l2: Float
+    linf: Float
+    rms: Float
+    l2_float: Float
+    l2_defended: Float
+    evaluations: NDArray[np.int64]
+
+
+def replay_chunk(
+    chunk: Chunk,
+    verifier: RuntimeVerifier,
+    profile: Profile,
+    clean: CleanRun,
+    crops: CropSet,
+    decision: Decision,
+    seed: int,
+) -> Replay:
+    """Run one chunk of probes through the deployed verifier.
+
+    Args:
+        chunk: the probes.
+        verifier: the verifier with `profile`.
+        profile: the deployed profile.
+        clean: the clean run of `verifier`, for the embeddings of the references.
+        crops: the pairs.
+        decision: metric and threshold.
+        seed: seed of the draws of a random profile.
+    """
+    rows, crafted = chunk.rows, chunk.crafted
+    genuine = np.array([crops.pairs[row].genuine for row in rows])
+    original, probes8 = to_unit(crops.images[crops.index[rows, 0]]), to_unit(crafted.probes8)
+
+    def judged(probes: NDArray[np.float32], tried: Bools) -> tuple[Bools, Float]:
+        at_goal, scores = np.zeros(len(rows), np.bool_), np.zeros(len(rows))
+        if tried.any():
+            embeddings, scores[tried] = verifier.embed_and_score(probes[tried])
+            d = reference_distances(crops, rows[tried], clean.embeddings, embeddings, decision.metric)
+            at_goal[tried] = flipped(d, genuine[tried], decision)
+        return at_goal, scores
+
+    delta = probes8 - original
+    at_goal, scores = judged(probes8, crafted.success8)
+    judged8 = at_goal, scores
+    at_goal_float, scores_float = judged8 if crafted.in_8bit else judged(crafted.probes, crafted.success)
+    l2 = l2_norm(delta)
+    l2_float = l2 if crafted.in_8bit else l2_norm(crafted.probes - original)
+    l2_defended = l2
+    if not profile.empty:
+        l2_defended = l2_norm(profile.numpy(probes8, seeded_entropy(probes8, seed))[: len(rows)] - original)
+    return Replay(
+        crafted=crafted.success8,
+        success=at_goal & (scores <= clean.alarm),
+        at_goal=at_goal,
+        scores=scores,
+        success_float=at_goal_float & (scores_float <= clean.alarm),
+        l2=l2,
+        linf=np.abs(delta).max(axis=(1, 2, 3)).astype(np.float64),
+        rms=255 * l2 / np.sqrt(delta[0].size),
+        l2_float=l2_float,
+        l2_defended=l2_defended,
+        evaluations=crafted.evaluations,
+    )
+
+
+def join(parts: Sequence[Replay]) -> Replay:
+    """Join the replays of consecutive chunks."""
+    names = [field.name for field in fields(Replay)]
+    return Replay(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def l2_norm(delta: NDArray[np.float32]) -> Float:
+    """L2 norm (N,) of each perturbation (N, H, W, 3), summed in float64."""
+    return np.asarray(np.sqrt(np.sum(np.square(delta, dtype=np.float64), axis=(1, 2, 3))))

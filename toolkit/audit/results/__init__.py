@@ -1,0 +1,1 @@
+"""Results: writes and reads the files of a finished audit."""

@@ -1,0 +1,163 @@
+"""The record of an audit's request in its run folder. With it, the probes can be found and replayed elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from toolkit.attacks.base import Attack
+from toolkit.audit.crafting.craft import attack_parameters
+from toolkit.audit.crafting.jobs import attack_with
+from toolkit.audit.plan import Knowledge
+from toolkit.audit.request import Request
+from toolkit.errors import InputError, UsageError
+from toolkit.faces.crops import CropSet
+from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
+from toolkit.files import bundled, inside, sha256, write_bytes
+from toolkit.profiles.profile import Profile, find_profile
+from toolkit.registry import choose
+from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
+from toolkit.verifiers.runtime import Execution
+
+SCHEMA_VERSION = 1
+_FILE = "request.json"
+_LARGEST = 256 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """A recorded request: like `Request`, but with pairs instead of their crops."""
+
+    folder: Path
+    manifest: Manifest
+    pairs: PairSet
+    attacks: tuple[Attack, ...]
+    profiles: tuple[Profile, ...]
+    knowledge: tuple[Knowledge, ...]
+    seed: int
+
+    def request(self, crops: CropSet, execution: Execution) -> Request:
+        """Make a request that finds the probes of the run. It has no certificates, because they are not recorded.
+
+        Args:
+            crops: the crops of `pairs`.
+            execution: how ONNX Runtime runs the verifier.
+        """
+        return Request(
+            manifest=self.manifest,
+            crops=crops,
+            pairs_source=self.pairs.source,
+            attacks=self.attacks,
+            profiles=self.profiles,
+            knowledge=self.knowledge,
+            seed=self.seed,
+            execution=execution,
+        )
+
+
+def write_record(request: Request, folder: Path, root: Path, model: str, profiles: Sequence[str]) -> None:
+    """Write `request.json` into the run folder of a finished audit.
+
+    Its keys are schema, model (a shipped name or an absolute path), model_sha256, threshold, root (the absolute path of
+    the photos, or null for the embedded faces), source, pairs (a list of [probe, reference, genuine]), attacks (a list
+    of [name, parameters]), profiles (a list of [name or path, sha256]), knowledge, seed and group.
+
+    Args:
+        request: the request.
+        folder: the folder of the run.
+        root: the folder that the pairs' names are relative to.
+        model: the model as the user gave it.
+        profiles: the profiles as the user gave them, in the request's order.
+    """
+    content = {
+        "schema": SCHEMA_VERSION,
+        "model": model if _is_shipped(model) else str(Path(model).resolve()),
+        "model_sha256": sha256(request.manifest.model),
+        "threshold": request.manifest.decision.threshold,
+        "root": None if root.is_relative_to(embedded_pairs()) else str(root.resolve()),
+        "source": request.pairs_source,
+        "pairs": [[pair.probe, pair.reference, pair.genuine] for pair in request.crops.pairs],
+        "attacks": [[attack.name, attack_parameters(attack)] for attack in request.attacks],
+        "profiles": [
+            [str(Path(name).resolve()) if name.endswith(".toml") else name, profile.sha256]
+            for name, profile in zip(profiles, request.profiles, strict=True)
+        ],
+        "knowledge": request.knowledge,
+        "seed": request.seed,
+        "group": None if request.crops.gallery is None else len(request.crops.gallery),
+    }
+    write_bytes(folder / _FILE, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_record(folder: Path) -> Record:
+    """Read a record of `write_record`, and check that the model and the profiles have not changed.
+
+    Raises:
+        InputError: there is no finished audit in the folder, the file is damaged, or the model, a profile or an image
+            is missing or has changed.
+    """
+    path = folder / _FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: has no {_FILE}, so it is not the folder of a finished audit; "
+            "to finish an audit, give its command again"
+        )
+    try:
+        content = _content(path)
+        if content["schema"] != SCHEMA_VERSION:
+            raise InputError(f"{path}: schema is {content['schema']!r}, but this version reads {SCHEMA_VERSION}")
+        if content["group"] is not None:
+            raise InputError(f"{path}: probes of a group cannot be replayed; audit without --group")
+        return _read(content, path, folder)
+    except UsageError as error:
+        raise InputError(f"{path}: this installation cannot find what the audit used: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged ({error}); give the audit's command again") from error
+
+
+def is_of_nobody(folder: Path) -> bool:
+    """Whether a finished run used pairs of the embedded faces, which are not real people, without a group."""
+    try:
+        content = _content(folder / _FILE)
+        return content["root"] is None and content["group"] is None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"{path}: is larger than {_LARGEST >> 20} MB; this is not the record of an audit")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _read(content: dict[str, Any], path: Path, folder: Path) -> Record:
+    manifest = find_manifest(content["model"])
+    if sha256(manifest.model) != content["model_sha256"]:
+        raise InputError(f"{path}: {manifest.model} has changed since the audit; restore the audited file")
+    profiles = tuple(find_profile(name) for name, _ in content["profiles"])
+    for profile, (name, digest) in zip(profiles, content["profiles"], strict=True):
+        if profile.sha256 != digest:
+            raise InputError(f"{path}: profile {name} has changed since the audit; restore the old one")
+    root = load_pairs(embedded_pairs()).root if content["root"] is None else Path(content["root"])
+    pairs = tuple(Pair(str(probe), str(reference), genuine is True) for probe, reference, genuine in content["pairs"])
+    for pair in pairs:
+        for name in (pair.probe, pair.reference):
+            if not inside(root, name, str(path)).is_file():
+                raise InputError(f"{root / name}: this image, named in {path}, is missing; restore it")
+    return Record(
+        folder=folder,
+        manifest=with_threshold(manifest, float(content["threshold"])),
+        pairs=PairSet(root, pairs, str(content["source"])),
+        attacks=tuple(attack_with(name, parameters) for name, parameters in content["attacks"]),
+        profiles=profiles,
+        knowledge=tuple(choose("knowledge", content["knowledge"], {level: level for level in get_args(Knowledge)})),
+        seed=int(content["seed"]),
+    )
+
+
+def _is_shipped(model: str) -> bool:
+    return "/" not in model and (bundled("models") / model / "model.toml").is_file()

@@ -1,0 +1,1 @@
+"""Selection: measures the cost of profiles, and recommends one to deploy."""

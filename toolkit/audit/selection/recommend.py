@@ -1,0 +1,46 @@
+"""Recommends one profile of a finished run, with the latency of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.audit.results.outcomes import Run
+from toolkit.audit.selection.latency import audited_profiles, measure_latency_ratios, read_latency_ratios
+from toolkit.audit.selection.select import Limits, Selection, candidates_of, select
+from toolkit.verifiers.manifest import Manifest, find_manifest
+from toolkit.verifiers.runtime import Execution
+
+
+def select_profile(
+    run: Run,
+    limits: Limits,
+    *,
+    costs: Path | None = None,
+    model: str | Path | Manifest | None = None,
+    profiles: Sequence[str] = (),
+    repeats: int = 20,
+    execution: Execution | None = None,
+) -> Selection:
+    """Recommend one profile of a finished run within limits, with the Pareto front and paired tests.
+
+    Args:
+        run: the run.
+        limits: the attacker's goal, and the largest acceptable costs.
+        costs: file of latencies from `sixpixels profiles bench --json`. None measures them now.
+        model: the verifier to measure. Default: the shipped one that the run names.
+        profiles: .toml files of the run's profiles that are not shipped.
+        repeats: timed calls for each profile.
+        execution: how ONNX Runtime runs the models.
+
+    Raises:
+        InsufficientError: the evidence is too weak for every profile.
+        InputError: the verifier or a profile is not the one that the run audited, or cannot run.
+    """
+    if costs is not None:
+        ratios = read_latency_ratios(run, costs)
+    else:
+        manifest = find_manifest(model or run.assessment.target.name)
+        audited = audited_profiles(run, profiles)
+        ratios = measure_latency_ratios(run, manifest, audited, execution or Execution(), repeats)
+    return select(candidates_of(run, ratios), run.genuine, limits)

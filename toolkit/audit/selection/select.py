@@ -1,0 +1,350 @@
+"""Selection: recommends one profile of a finished audit within an operator's limits, with the evidence for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from toolkit.audit.plan import ADAPTIVE, GOALS, Goal
+from toolkit.audit.results.outcomes import Run
+from toolkit.errors import InputError, InsufficientError
+from toolkit.pixels import Bools
+from toolkit.statistics.intervals import Rate
+from toolkit.statistics.tests import FEWEST_PAIRS, LEVEL, holm, mcnemar
+
+GoalOrAny = Literal["dodging", "impersonation", "any"]
+WANTED: tuple[GoalOrAny, ...] = get_args(GoalOrAny)
+Verdict = Literal["better", "worse", "not shown"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits that an operator sets. None means no limit. They apply to measured values, not to their bounds.
+
+    Attributes:
+        goal: the attacker's goal to defend against; `any` uses the worse of the two.
+        max_fnmr: the largest clean FNMR, from 0 to 1.
+        max_fmr: the largest clean FMR, from 0 to 1.
+        max_latency_ratio: the largest ratio of the median latency of one crop to that of the bare verifier.
+    """
+
+    goal: GoalOrAny = "any"
+    max_fnmr: float | None = None
+    max_fmr: float | None = None
+    max_latency_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The evidence on one profile of a run with n pairs.
+
+    Attributes:
+        profile: name of the profile.
+        fnmr: clean FNMR at the manifest's threshold.
+        fmr: clean FMR at the manifest's threshold.
+        eligible: (n,), whether the deployed verifier decided the pair correctly before the attack.
+        successes: by name of each attack that knows the profile: (n,), whether it succeeded on the eligible pair.
+        failed_checks: names of the run's sanity checks that failed on the profile.
+        latency_ratio: see `Limits`; None if it was not measured.
+    """
+
+    profile: str
+    fnmr: Rate
+    fmr: Rate
+    eligible: Bools
+    successes: dict[str, Bools]
+    failed_checks: tuple[str, ...] = ()
+    latency_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One profile, rated for the recommendation.
+
+    Attributes:
+        profile: name of the profile.
+        asr: for each relevant goal, the pairs on which at least one attack that knows the profile succeeds, over
+            eligible pairs. An attacker may try all attacks, so that one success is enough.
+        upper: the largest one-sided exact 95 % upper bound of these rates; None if there was no such attack.
+        strongest: the attack with the most successes; None if none succeeded.
+        fnmr, fmr, latency_ratio: see `Candidate`.
+        unfit: reasons why the evidence is too weak to recommend the profile.
+        exceeded: the limits that the profile exceeds.
+        front: whether the profile is on the Pareto front: no other fit profile is at least as good in the ASR's bound,
+            FNMR, FMR and latency, and better in one of them.
+    """
+
+    profile: str
+    asr: tuple[tuple[Goal, Rate], ...]
+    upper: float | None
+    strongest: str | None
+    fnmr: Rate
+    fmr: Rate
+    latency_ratio: float | None
+    unfit: tuple[str, ...]
+    exceeded: tuple[str, ...]
+    front: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Whether attacks succeed less often on `profile` than on `other`: exact McNemar test with Holm's correction.
+
+    Attributes:
+        profile, other: names of the two profiles.
+        pairs: number of pairs that are eligible with both.
+        fell: pairs on which attacks succeed only with `profile`.
+        other_fell: pairs on which attacks succeed only with `other`.
+        p_value, p_adjusted: before and after the correction over all claims.
+        verdict: "better" if attacks succeed significantly less often on `profile`.
+    """
+
+    profile: str
+    other: str
+    pairs: int
+    fell: int
+    other_fell: int
+    p_value: float
+    p_adjusted: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The recommendation.
+
+    Attributes:
+        limits: the operator's limits.
+        attacks: names of the attacks that know a profile.
+        standings: all profiles.
+        chosen: the recommended profile; None if no profile meets the limits.
+        nearest: the chosen profile, or the one that exceeds the limits least.
+        claims: comparisons of `nearest` with the other fit profiles.
+        reasons: the evidence in words.
+    """
+
+    limits: Limits
+    attacks: tuple[str, ...]
+    standings: tuple[Standing, ...]
+    chosen: str | None
+    nearest: str
+    claims: tuple[Claim, ...]
+    reasons: tuple[str, ...]
+
+
+def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> Selection:
+    """Recommend the profile with the smallest upper bound of the worst-case ASR, among those that meet the limits.
+
+    The smaller FNMR, then FMR, then latency breaks ties. A profile is unfit for a recommendation if no attack in the
+    run knows it, or fewer such attacks than for another profile; if a sanity check failed on it; if it has fewer than
+    `FEWEST_PAIRS` eligible pairs; or if there are too few clean pairs to show a limit even without errors.
+
+    Args:
+        candidates: the profiles of one run, on the same n pairs.
+        genuine: (n,), whether each pair is of one person.
+        limits: the operator's limits.
+
+    Raises:
+        InsufficientError: all profiles are unfit.
+    """
+    attacks = tuple(dict.fromkeys(name for c in candidates for name in c.successes))
+    standings = [_standing(c, attacks, genuine, limits) for c in candidates]
+    fit = [s for s in standings if not s.unfit]
+    if not fit:
+        raise InsufficientError(
+            "no profile can be recommended: " + "; ".join(f"{s.profile}: {', '.join(s.unfit)}" for s in standings)
+        )
+    standings = [replace(s, front=s in fit and not any(_dominates(o, s) for o in fit)) for s in standings]
+    fit = [s for s in standings if not s.unfit]
+    within = [s for s in fit if not s.exceeded]
+    best = min(within, key=_rank) if within else min(fit, key=lambda s: (_excess(s, limits), _rank(s)))
+    compared = [c for c in candidates if any(s.profile == c.profile for s in fit)]
+    claims = _claims(best.profile, compared, _matters(genuine, _goals(limits.goal)))
+    return Selection(
+        limits,
+        attacks,
+        tuple(standings),
+        best.profile if within else None,
+        best.profile,
+        claims,
+        _reasons(best, claims, limits),
+    )
+
+
+def check_chosen(selection: Selection) -> None:
+    """Check that a selection recommends a profile.
+
+    Raises:
+        InsufficientError: no profile meets the limits. The message names the nearest profile and what it exceeds.
+    """
+    if selection.chosen is None:
+        missed = next(s.exceeded for s in selection.standings if s.profile == selection.nearest)
+        raise InsufficientError(f"no profile meets the limits; the nearest is {selection.nearest}: {', '.join(missed)}")
+
+
+def candidates_of(run: Run, latency_ratios: dict[str, float]) -> list[Candidate]:
+    """Collect the evidence on the profiles of a run.
+
+    Args:
+        run: the run.
+        latency_ratios: latency ratios by profile; see `Limits`.
+
+    Raises:
+        InputError: two profiles have the same name.
+    """
+    found: list[Candidate] = []
+    for clean in run.assessment.clean:
+        name = clean.profile
+        if any(c.profile == name for c in found):
+            raise InputError(f"two profiles of the run are called {name!r}; rename one and audit again")
+        mine = [o for o in run.outcomes if o.profile == name]
+        failed = [c.name for c in run.assessment.checks if not c.passed and f" on {c.about}".endswith(f" on {name}")]
+        found.append(
+            Candidate(
+                profile=name,
+                fnmr=clean.fnmr,
+                fmr=clean.fmr,
+                eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
+                successes={o.attack: o.success for o in mine if o.knowledge in ADAPTIVE},
+                failed_checks=tuple(dict.fromkeys(failed)),
+                latency_ratio=latency_ratios.get(name),
+            )
+        )
+    return found
+
+
+def _goals(goal: GoalOrAny) -> tuple[Goal, ...]:
+    return GOALS if goal == "any" else (goal,)
+
+
+def _matters(genuine: Bools, goals: Sequence[Goal]) -> Bools:
+    """Whether each pair (n,) belongs to one of `goals`."""
+    return np.any([genuine if g == "dodging" else ~genuine for g in goals], axis=0)
+
+
+def _fallen(candidate: Candidate) -> Bools:
+    return np.any([np.zeros_like(candidate.eligible), *candidate.successes.values()], axis=0)
+
+
+def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Limits) -> Standing:
+    fallen, unfit = _fallen(c), _beyond_the_pairs(c, limits)
+    if not c.successes:
+        unfit.append("the run has no attack that knows it")
+    elif missing := [name for name in attacks if name not in c.successes]:
+        unfit.append(f"{', '.join(missing)} with perfect knowledge attacked other profiles, but not this one")
+    if c.failed_checks:
+        unfit.append(f"sanity check failed: {', '.join(c.failed_checks)}")
+    asr = []
+    for goal in _goals(limits.goal):
+        of_goal = c.eligible & _matters(genuine, (goal,))
+        asr.append((goal, Rate(int((fallen & of_goal).sum()), int(of_goal.sum()))))
+        if of_goal.sum() < FEWEST_PAIRS:
+            unfit.append(
+                f"{of_goal.sum()} eligible pairs for {goal} are too few to compare profiles (at least {FEWEST_PAIRS})"
+            )
+    matters = _matters(genuine, _goals(limits.goal))
+    counts = {name: int((success & matters).sum()) for name, success in c.successes.items()}
+    strongest = max(counts, key=lambda name: counts[name], default=None)
+    exceeded = []
+    for what, limit, value in _limited(limits, c.fnmr.value, c.fmr.value, c.latency_ratio):
+        if value is None:
+            unfit.append(f"its {what} is unknown")
+        elif value > limit:
+            exceeded.append(f"{what} {value:.3g} is above {limit:g}")
+    return Standing(
+        profile=c.profile,
+        asr=tuple(asr),
+        upper=max(rate.upper_bound() for _, rate in asr) if c.successes else None,
+        strongest=strongest if strongest is not None and counts[strongest] else None,
+        fnmr=c.fnmr,
+        fmr=c.fmr,
+        latency_ratio=c.latency_ratio,
+        unfit=tuple(unfit),
+        exceeded=tuple(exceeded),
+    )
+
+
+def _beyond_the_pairs(c: Candidate, limits: Limits) -> list[str]:
+    """The limits that cannot be shown, because there are too few clean pairs even for a rate of zero."""
+    return [
+        f"{rate.trials} pairs are too few to show a clean {what} of {limit:g}"
+        for what, limit, rate in (("FNMR", limits.max_fnmr, c.fnmr), ("FMR", limits.max_fmr, c.fmr))
+        if limit is not None and Rate(0, rate.trials).upper_bound() > limit
+    ]
+
+
+def _limited(
+    limits: Limits, fnmr: float | None, fmr: float | None, latency: float | None
+) -> list[tuple[str, float, float | None]]:
+    """List (name, limit, value) of each limit that is set."""
+    rows = [
+        ("clean FNMR", limits.max_fnmr, fnmr),
+        ("clean FMR", limits.max_fmr, fmr),
+        ("latency ratio", limits.max_latency_ratio, latency),
+    ]
+    return [(what, limit, value) for what, limit, value in rows if limit is not None]
+
+
+def _excess(s: Standing, limits: Limits) -> float:
+    """The sum of the excesses over all limits, each relative to its limit."""
+    rows = _limited(limits, s.fnmr.value, s.fmr.value, s.latency_ratio)
+    return sum(max(0.0, (value or 0.0) - limit) / max(limit, 1e-9) for _, limit, value in rows)
+
+
+def _rank(s: Standing) -> tuple[float, ...]:
+    """Sort key: smaller is better, the most important value comes first, and unknown values are the worst."""
+    values = (s.upper, s.fnmr.value, s.fmr.value, s.latency_ratio)
+    return tuple(float("inf") if value is None else value for value in values)
+
+
+def _dominates(first: Standing, second: Standing) -> bool:
+    a, b = _rank(first), _rank(second)
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def _claims(profile: str, candidates: Sequence[Candidate], matters: Bools) -> tuple[Claim, ...]:
+    mine = next(c for c in candidates if c.profile == profile)
+    rows = []
+    for other in candidates:
+        if other.profile != profile:
+            both = mine.eligible & other.eligible & matters
+            a, b = _fallen(mine) & both, _fallen(other) & both
+            rows.append((other.profile, int(both.sum()), int((a & ~b).sum()), int((b & ~a).sum())))
+    p_values = [mcnemar(fell, other_fell) for _, _, fell, other_fell in rows]
+    return tuple(
+        Claim(profile, *row, p_value, float(adjusted), _verdict(row[2], row[3], float(adjusted)))
+        for row, p_value, adjusted in zip(rows, p_values, holm(p_values), strict=True)
+    )
+
+
+def _verdict(fell: int, other_fell: int, p_adjusted: float) -> Verdict:
+    if p_adjusted >= LEVEL:
+        return "not shown"
+    return "better" if fell < other_fell else "worse"
+
+
+def _reasons(best: Standing, claims: Sequence[Claim], limits: Limits) -> tuple[str, ...]:
+    reasons = []
+    for goal, rate in best.asr:
+        reasons.append(
+            f"{goal}: attacks that know the profile succeed on {rate.successes} of {rate.trials} eligible pairs, "
+            f"so the ASR is at most {100 * rate.upper_bound():.1f} % (one-sided 95 % bound)"
+        )
+    for what, limit, rate in (("FNMR", limits.max_fnmr, best.fnmr), ("FMR", limits.max_fmr, best.fmr)):
+        if limit is not None and rate.value is not None and rate.value <= limit < rate.upper_bound():
+            reasons.append(
+                f"its measured clean {what} is within the limit, but with {rate.trials} pairs the true rate may be up "
+                f"to {100 * rate.upper_bound():.1f} % (one-sided 95 % bound)"
+            )
+    for verdict, words in (
+        ("better", "attacks succeed less often than with {}"),
+        ("worse", "attacks succeed more often than with {}"),
+        ("not shown", "the data do not show that it is better than {}"),
+    ):
+        others = [claim.other for claim in claims if claim.verdict == verdict]
+        if others:
+            reasons.append(words.format(", ".join(others)) + f" (McNemar with Holm, level {LEVEL:g})")
+    return tuple(reasons)

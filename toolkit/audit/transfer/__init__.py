@@ -1,0 +1,1 @@
+"""Transfer: tests the probes of a finished audit on another verifier."""

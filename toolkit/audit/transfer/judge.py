@@ -1,0 +1,191 @@
+"""Judges: verifiers that decide pairs of 8-bit crops. They run here, on a model server, or as a remote service."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import UsageError
+from toolkit.faces.carry import View
+from toolkit.files import sha256
+from toolkit.pixels import Bools, Images, to_unit
+from toolkit.profiles.harden import deploy
+from toolkit.profiles.profile import Profile, find_profile
+from toolkit.verifiers.manifest import Alignment, Decision, Input, Manifest, find_manifest
+from toolkit.verifiers.remote.calls import Caller
+from toolkit.verifiers.remote.config import OpenInference, Rekognition, read_remote
+from toolkit.verifiers.remote.open_inference import OpenInferenceVerifier
+from toolkit.verifiers.remote.rekognition import RekognitionVerifier
+from toolkit.verifiers.runtime import Execution, read_model
+from toolkit.verifiers.scores import distances, is_same
+
+Crops = NDArray[np.uint8]
+# Crops per batch of embeddings.
+_BATCH = 256
+
+
+class Judge(Protocol):
+    """A verifier that decides pairs.
+
+    Attributes:
+        name: name of the verifier.
+        identity: SHA-256 of its file, or its address.
+        view: the size and alignment of its crops.
+        profile: name of its profile. For a remote verifier, the profile is unknown and this is "none".
+        caller: counts the calls of a remote verifier; None for a local one.
+    """
+
+    name: str
+    identity: str
+    view: View
+    profile: str
+    caller: Caller | None
+
+    def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
+        """Decide pairs of crops (N, H, W, 3).
+
+        Returns:
+            Two arrays (N,): whether the pair is "same", and whether the verifier rejects the probe without a decision
+            (because it finds no face, or its detector flags the probe).
+        """
+        ...
+
+
+@dataclass
+class EmbeddingJudge:
+    """Decides by the distance of embeddings. It embeds each distinct crop once."""
+
+    name: str
+    identity: str
+    view: View
+    embed_and_score: Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    decision: Decision
+    alarm: float = np.inf
+    profile: str = "none"
+    caller: Caller | None = None
+    _known: dict[bytes, tuple[NDArray[np.float32], np.float32]] = field(default_factory=dict)
+
+    def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
+        """See `Judge`. Probes with an attack score above `alarm` are rejected."""
+        if not len(probes):
+            return np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+        (embeddings, scores), (others, _) = self._embedded(probes), self._embedded(references)
+        return is_same(self.decision, distances(self.decision.metric, embeddings, others)), scores > self.alarm
+
+    def _embedded(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        keys = [_digest(crop) for crop in crops]
+        new = list({key: i for i, key in enumerate(keys) if key not in self._known}.values())
+        for start in range(0, len(new), _BATCH):
+            rows = new[start : start + _BATCH]
+            for row, *known in zip(rows, *self.embed_and_score(to_unit(crops[rows])), strict=True):
+                self._known[keys[row]] = (known[0], known[1])
+        embeddings, scores = zip(*(self._known[key] for key in keys), strict=True)
+        return np.stack(embeddings), np.stack(scores)
+
+
+@dataclass
+class SimilarityJudge:
+    """Decides by a service's similarity: "same" if it is at least `threshold`. Each distinct pair is asked once."""
+
+    name: str
+    identity: str
+    view: View
+    verifier: RekognitionVerifier
+    threshold: float
+    profile: str = "none"
+    caller: Caller | None = None
+    _known: dict[bytes, float] = field(default_factory=dict)
+
+    def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
+        """See `Judge`. Pairs in which the service finds no face are rejected."""
+        keys = [_digest(probe) + _digest(reference) for probe, reference in zip(probes, references, strict=True)]
+        for i, key in enumerate(keys):
+            if key not in self._known:
+                pair = slice(i, i + 1)
+                self._known[key] = float(self.verifier.similarities(probes[pair], references[pair])[0])
+        found = np.array([self._known[key] for key in keys], np.float64)
+        return found >= self.threshold, np.isnan(found)
+
+
+def find_judge(on: str | None, remote: Path | None, profile: str, execution: Execution, seed: int) -> Judge:
+    """Find the verifier that a user names.
+
+    Args:
+        on: a local verifier, or None.
+        remote: the `remote.toml` of a remote verifier, or None.
+        profile: the profile that the local verifier is deployed with.
+        execution: how ONNX Runtime runs the local verifier.
+        seed: seed of a random profile, or of the pauses between repeated calls.
+
+    Raises:
+        UsageError: both verifiers are named, or none, or a profile for a remote one.
+        SixpixelsError: see `local_judge` and `remote_judge`.
+    """
+    if (on is None) == (remote is None):
+        raise UsageError("name one verifier to replay on: --on VERIFIER, or --remote remote.toml")
+    if on is not None:
+        return local_judge(find_manifest(on), find_profile(profile), execution, seed)
+    if remote is None or profile != "none":
+        raise UsageError("--profile works only with --on; a remote verifier has its own defenses")
+    return remote_judge(remote, np.random.default_rng(seed))
+
+
+def local_judge(manifest: Manifest, profile: Profile, execution: Execution, seed: int) -> EmbeddingJudge:
+    """Load a local verifier with a profile.
+
+    Args:
+        manifest: the verifier.
+        profile: the profile that it is deployed with.
+        execution: how ONNX Runtime runs it.
+        seed: see `RuntimeVerifier`.
+
+    Raises:
+        SixpixelsError: the verifier cannot be loaded, or does not fit the profile.
+    """
+    verifier = deploy(read_model(manifest), manifest, profile, execution, seed)
+    return EmbeddingJudge(
+        name=manifest.name,
+        identity=sha256(manifest.model),
+        view=view_of(manifest.input, manifest.alignment),
+        embed_and_score=verifier.embed_and_score,
+        decision=manifest.decision,
+        alarm=verifier.manifest.alarm,
+        profile=profile.name,
+    )
+
+
+def remote_judge(path: Path, rng: np.random.Generator) -> Judge:
+    """Connect to a remote verifier.
+
+    Args:
+        path: the `remote.toml` that describes it.
+        rng: randomizes the pauses between repeated calls.
+
+    Raises:
+        SixpixelsError: the file is not valid, or the server does not answer, refuses, or has another model.
+    """
+    remote = read_remote(path)
+    caller = Caller(str(path), remote.limits, rng)
+    if isinstance(remote, OpenInference):
+        view = view_of(remote.input, remote.alignment)
+        embed = OpenInferenceVerifier(remote, caller).embed_and_score
+        return EmbeddingJudge(remote.name, remote.url, view, embed, remote.decision, caller=caller)
+    view = view_of(remote, remote.alignment)
+    address = remote.url or f"rekognition in {remote.region}"
+    service = RekognitionVerifier(remote, caller)
+    return SimilarityJudge(remote.name, address, view, service, remote.threshold, caller=caller)
+
+
+def view_of(size: Input | Rekognition, alignment: Alignment | None) -> View:
+    """The size and alignment of a verifier's crops."""
+    return View(size.width, size.height, None if alignment is None else alignment.template)
+
+
+def _digest(crop: Crops) -> bytes:
+    return hashlib.sha256(crop.tobytes()).digest()

@@ -1,0 +1,379 @@
+"""Transfer: resamples the probes of a finished run to another verifier's crop, and tests them on it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Attack
+from toolkit.audit.crafting.craft import Series, attacked_model, read_crafted
+from toolkit.audit.plan import GOALS, Goal, Unavailable, make_plan
+from toolkit.audit.replaying.replay import l2_norm
+from toolkit.audit.results.record import Record, read_record
+from toolkit.audit.transfer.judge import Judge, find_judge, local_judge, view_of
+from toolkit.documents import to_json
+from toolkit.errors import InputError, InsufficientError, SixpixelsError
+from toolkit.faces.alignment import LandmarkFinder
+from toolkit.faces.carry import Matrix, View, between, carry, covered
+from toolkit.faces.crops import CropSet, crop_pairs
+from toolkit.files import sha256, write_bytes
+from toolkit.pixels import Bools, to_unit
+from toolkit.profiles.profile import Profile
+from toolkit.progress import SILENT, Progress
+from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.runtime import Execution
+
+Crops = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the source's crops map to the target's crops.
+
+    Attributes:
+        source, target: width and height of the crops, in pixels.
+        scale: target pixels per source pixel; the median over the probes.
+        covered: the smallest share of a target crop that the source crop covers. The original photo fills the rest.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    scale: float
+    covered: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The target's decisions without an attack, for one goal.
+
+    Attributes:
+        goal: the goal.
+        pairs: number of pairs.
+        clean_errors: pairs that the target decides wrongly.
+        failed: pairs that the target rejects without a decision (no face, or flagged).
+        flips: pairs that flip when their clean probe is resampled like the attacked probes, over pairs that the target
+            decides correctly.
+        lost: pairs that the target rejects without a decision after this resampling. They do not count as flips.
+    """
+
+    goal: Goal
+    pairs: int
+    clean_errors: int
+    failed: int
+    flips: Rate
+    lost: int
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """The results of one set of probes on the target, for one goal.
+
+    Attributes:
+        attack, known, goal: the attack, the profile that its probes were crafted against, and the goal.
+        eligible: pairs that source (with profile `known`) and target both decide correctly without an attack.
+        crafted: eligible pairs whose 8-bit probe succeeds on the source. Only these are sent to the target.
+        failed: probes that the target rejects without a decision. They do not count as successes.
+        asr: successes on the target, over eligible pairs.
+        of_crafted: successes on the target, over sent probes: the transfer rate.
+        beyond_resampling: successes of pairs that resampling alone does not flip.
+        l2_source: median L2 norm of the sent probes' 8-bit perturbations in the source's crop, in units of the pixel
+            range; None if none was sent.
+        l2, linf: median norms of the same perturbations after resampling, that is, of the differences from the
+            resampled clean crops.
+    """
+
+    attack: str
+    known: str
+    goal: Goal
+    eligible: int
+    crafted: int
+    failed: int
+    asr: Rate
+    of_crafted: Rate
+    beyond_resampling: int
+    l2_source: float | None
+    l2: float | None
+    linf: float | None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The results of a run's probes on one target.
+
+    Attributes:
+        run, pairs_source: the run, and where its pairs come from.
+        source, source_identity: the verifier that the probes were crafted on, and the SHA-256 of its file.
+        target, target_identity: the verifier that they were tested on, and the SHA-256 of its file, or its address.
+        profile: the target's profile; "none" for a remote target, whose profile is unknown.
+        geometry: how crops were resampled.
+        left_out: pairs without a face in the target's crops.
+        baseline: the target's decisions without an attack.
+        results: the results of each set of probes.
+        unavailable: sets of probes that could not be tested, and why.
+        calls: number of calls of a remote target; None for a local one.
+        complete: whether all sets of probes were tested.
+    """
+
+    run: str
+    pairs_source: str
+    source: str
+    source_identity: str
+    target: str
+    target_identity: str
+    profile: str
+    geometry: Geometry
+    left_out: int
+    baseline: tuple[Baseline, ...]
+    results: tuple[TransferResult, ...]
+    unavailable: tuple[Unavailable, ...]
+    calls: int | None
+    complete: bool
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The n pairs with a face in the crops of both source and target.
+
+    Attributes:
+        rows: (n,), the rows of the pairs in the run.
+        clean, references: (n, H, W, 3), the source's crops of probes and references.
+        own, own_references: (n, H, W, 3), the target's crops of probes and references.
+        matrices: n matrices that map the probes' pixels from the source's to the target's crop.
+        genuine: (n,), whether each pair is of one person.
+    """
+
+    rows: NDArray[np.intp]
+    clean: Crops
+    references: Crops
+    own: Crops
+    own_references: Crops
+    matrices: list[Matrix]
+    genuine: Bools
+
+    def carry(self, crops: Crops, rows: NDArray[np.intp]) -> Crops:
+        """Resample source crops of the pairs `rows` to the target's crop."""
+        carried = [carry(crop, self.matrices[i], self.own[i]) for crop, i in zip(crops, rows, strict=True)]
+        return np.stack(carried) if carried else self.own[:0]
+
+
+@dataclass(frozen=True)
+class _Clean:
+    """The target's clean decisions, (n,) and (n,): whether each is correct, and whether resampling alone flips it."""
+
+    right: Bools
+    flips: Bools
+
+
+def run_transfer(record: Record, judge: Judge, execution: Execution, progress: Progress) -> Transfer:
+    """Test the probes of a finished run on another verifier.
+
+    Only probes of eligible pairs that succeeded on the source are sent. If the target cannot test a set of probes
+    (because it does not answer, or no calls are left), the others go on.
+
+    Args:
+        record: the run.
+        judge: the target.
+        execution: how ONNX Runtime runs the source on clean pairs.
+        progress: shows every set of probes.
+
+    Raises:
+        InsufficientError: no pair has a face in the crops of both source and target.
+        SixpixelsError: the source cannot run, or the target cannot decide the clean pairs.
+    """
+    manifest, finder = record.manifest, LandmarkFinder(record.pairs.root)
+    views = (view_of(manifest.input, manifest.alignment), judge.view)
+    crops, own = (crop_pairs(record.pairs, view.width, view.height, view.template, finder) for view in views)
+    pairs = _common(crops, own, views, finder)
+    clean, baseline = _baseline(pairs, judge)
+
+    @cache
+    def eligible(known: Profile) -> Bools:
+        source = local_judge(manifest, known, execution, record.seed)
+        return _right(source, pairs.clean, pairs.references, pairs.genuine)[0] & clean.right
+
+    results, unavailable = [], []
+    for attack, known in make_plan(record.attacks, record.profiles, record.knowledge, None).crafts:
+        stage = progress.stage(f"{attack.name} on {known.name}", len(pairs.rows))
+        try:
+            crafted = _probes(record, attack, known, crops, pairs)
+            results += _scenario((attack.name, known.name), pairs, crafted, eligible(known), clean, judge)
+        except SixpixelsError as error:
+            unavailable.append(Unavailable(f"{attack.name} on {known.name}", str(error)))
+        stage(len(pairs.rows))
+    return Transfer(
+        run=record.folder.resolve().name,
+        pairs_source=record.pairs.source,
+        source=manifest.name,
+        source_identity=sha256(manifest.model),
+        target=judge.name,
+        target_identity=judge.identity,
+        profile=judge.profile,
+        geometry=_geometry(pairs),
+        left_out=len(record.pairs.pairs) - len(pairs.rows),
+        baseline=tuple(baseline),
+        results=tuple(results),
+        unavailable=tuple(unavailable),
+        calls=None if judge.caller is None else judge.caller.calls,
+        complete=not unavailable,
+    )
+
+
+def result_file(transfer: Transfer, folder: Path) -> Path:
+    """The file of a transfer in the folder of its run, one for each target and profile."""
+    return folder / f"transfer-{re.sub(r'[^A-Za-z0-9._-]+', '-', f'{transfer.target}-{transfer.profile}')[:100]}.json"
+
+
+def check_transferred(transfer: Transfer) -> None:
+    """Check that at least one set of probes was tested.
+
+    Raises:
+        InsufficientError: none was tested; the message gives the reason for the first one.
+    """
+    if not transfer.results:
+        raise InsufficientError(f"{transfer.run}: nothing was transferred; {transfer.unavailable[0].reason}")
+
+
+def _common(crops: CropSet, own: CropSet, views: tuple[View, View], finder: LandmarkFinder) -> _Pairs:
+    place = {pair.id: i for i, pair in enumerate(own.pairs)}
+    rows = np.array([i for i, pair in enumerate(crops.pairs) if pair.id in place], np.intp)
+    if not len(rows):
+        raise InsufficientError("no pair of the run has a face in the target's crops; audit with other pairs")
+    there = own.index[[place[crops.pairs[i].id] for i in rows]]
+    return _Pairs(
+        rows=rows,
+        clean=crops.images[crops.index[rows, 0]],
+        references=crops.images[crops.index[rows, 1]],
+        own=own.images[there[:, 0]],
+        own_references=own.images[there[:, 1]],
+        matrices=[between(*views, crops.pairs[i].probe, finder) for i in rows],
+        genuine=np.array([crops.pairs[i].genuine for i in rows]),
+    )
+
+
+def _right(judge: Judge, probes: Crops, references: Crops, genuine: Bools) -> tuple[Bools, Bools]:
+    """For each pair, (N,) and (N,): whether it is decided correctly, and whether its probe is rejected."""
+    same, failed = judge.same(probes, references)
+    return (same == genuine) & ~failed, failed
+
+
+def _baseline(pairs: _Pairs, judge: Judge) -> tuple[_Clean, list[Baseline]]:
+    right, failed = _right(judge, pairs.own, pairs.own_references, pairs.genuine)
+    sent = np.flatnonzero(right)
+    carried = pairs.carry(pairs.clean[sent], sent)
+    still, gone = _right(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
+    flips, lost = np.zeros((2, len(right)), np.bool_)
+    flips[sent], lost[sent] = ~still & ~gone, gone
+    baseline = [
+        Baseline(
+            goal,
+            int(of.sum()),
+            int((of & ~right & ~failed).sum()),
+            int((of & failed).sum()),
+            Rate(int((of & flips).sum()), int((of & right).sum())),
+            int((of & lost).sum()),
+        )
+        for goal, of in zip(GOALS, (pairs.genuine, ~pairs.genuine), strict=True)
+        if of.any()
+    ]
+    return _Clean(right, flips), baseline
+
+
+def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pairs: _Pairs) -> tuple[Crops, Bools]:
+    """Read the run's 8-bit probes of `pairs` (n, H, W, 3), and whether they succeeded on the source (n,)."""
+    manifest = record.manifest
+    model, folder = attacked_model(manifest, attack), record.folder / "probes"
+    series = Series(attack, known, model, crops, manifest.decision, record.seed, folder)
+    # Keep only the 8-bit probes. Float probes are four times as large and are not needed.
+    chunks = [(chunk.crafted.probes8, chunk.crafted.success8) for chunk in read_crafted(series)]
+    if sum(len(success8) for _, success8 in chunks) != len(crops.pairs):
+        raise InputError(
+            f"{folder}: probes of this attack are missing or damaged, or the attack was not run; "
+            "give the audit's command again"
+        )
+    probes8, success8 = (np.concatenate(part) for part in zip(*chunks, strict=True))
+    return probes8[pairs.rows], success8[pairs.rows]
+
+
+def _scenario(
+    name: tuple[str, str],
+    pairs: _Pairs,
+    crafted: tuple[Crops, Bools],
+    eligible: Bools,
+    clean: _Clean,
+    judge: Judge,
+) -> list[TransferResult]:
+    """Test one set of probes, and summarize it for each goal that has pairs."""
+    probes8, success8 = crafted
+    sent = np.flatnonzero(eligible & success8)
+    carried, unattacked = pairs.carry(probes8[sent], sent), pairs.carry(pairs.clean[sent], sent)
+    still, gone = _right(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
+    success = ~still & ~gone
+    before = l2_norm(to_unit(probes8[sent]) - to_unit(pairs.clean[sent]))
+    delta = to_unit(carried) - to_unit(unattacked)
+    after, largest = l2_norm(delta), np.abs(delta).max(axis=(1, 2, 3))
+
+    def result(goal: Goal, of: Bools) -> TransferResult:
+        here, total = of[sent], int((of & eligible).sum())
+        count, hits = int(here.sum()), int((success & here).sum())
+
+        def median(values: NDArray[np.floating]) -> float | None:
+            return float(np.median(values[here])) if count else None
+
+        return TransferResult(
+            *name,
+            goal,
+            eligible=total,
+            crafted=count,
+            failed=int((gone & here).sum()),
+            asr=Rate(hits, total),
+            of_crafted=Rate(hits, count),
+            beyond_resampling=int((success & here & ~clean.flips[sent]).sum()),
+            l2_source=median(before),
+            l2=median(after),
+            linf=median(largest),
+        )
+
+    goals = zip(GOALS, (pairs.genuine, ~pairs.genuine), strict=True)
+    return [result(goal, of) for goal, of in goals if of.any()]
+
+
+def _geometry(pairs: _Pairs) -> Geometry:
+    scales = [np.sqrt(np.linalg.det(matrix[:2, :2])) for matrix in pairs.matrices]
+    shares = [covered(pairs.clean[i], matrix, pairs.own[i]).mean() for i, matrix in enumerate(pairs.matrices)]
+    source, target = (images.shape[2:0:-1] for images in (pairs.clean, pairs.own))
+    return Geometry(source, target, float(np.median(scales)), float(min(shares)))
+
+
+def replay_run(
+    run: Path | str,
+    on: str | None = None,
+    *,
+    remote: Path | None = None,
+    profile: str = "none",
+    execution: Execution | None = None,
+    progress: Progress = SILENT,
+) -> Transfer:
+    """Test the probes of a finished audit on another verifier, and write the results into the run's folder.
+
+    Args:
+        run: folder of the audit.
+        on: the other verifier, as for an audit.
+        remote: or a `remote.toml`, which describes a remote verifier. Its server is called.
+        profile: the profile that `on` is deployed with.
+        execution: how ONNX Runtime runs local verifiers.
+        progress: shows every set of probes.
+
+    Raises:
+        UsageError: both verifiers are named, or none.
+        SixpixelsError: the run is not finished or has changed, or a verifier cannot be used.
+    """
+    folder, ran = Path(run), execution or Execution()
+    record = read_record(folder)
+    transfer = run_transfer(record, find_judge(on, remote, profile, ran, record.seed), ran, progress)
+    write_bytes(result_file(transfer, folder), to_json(transfer).encode())
+    return transfer

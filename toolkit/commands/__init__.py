@@ -1,0 +1,1 @@
+"""Commands: each one parses its arguments, calls one public function and prints the result."""

@@ -1,0 +1,92 @@
+"""Commands on clean pairs: evaluate, calibrate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from toolkit.commands.options import (
+    COMPLETIONS,
+    Folds,
+    Json,
+    Limit,
+    Model,
+    Pairs,
+    Provider,
+    Quiet,
+    RequireProvider,
+    Seed,
+    Threads,
+    chosen_pairs,
+    execution,
+)
+from toolkit.commands.show import console, print_document, progress
+
+
+def evaluate(
+    model: Model = "facenet-mini",
+    pairs: Pairs = None,
+    folds: Folds = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    provider: Provider = "auto",
+    require_provider: RequireProvider = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a verifier on clean pairs, without attacks: accuracy, EER and FNMR at fixed FMR, with intervals.
+
+    [bold]Examples[/bold]
+
+      sixpixels evaluate
+      sixpixels evaluate verifier.onnx --pairs LFW --folds 7,8
+    """
+    from toolkit.audit.clean.evaluate import evaluate_verifier
+    from toolkit.report.evaluation import print_evaluation
+
+    asked = execution(provider, require_provider, threads)
+    with progress(quiet=quiet or as_json) as shown:
+        chosen = chosen_pairs(pairs, folds, limit, seed)
+        evaluation = evaluate_verifier(model, chosen, seed=seed, execution=asked, progress=shown)
+    if as_json:
+        print_document(evaluation)
+    else:
+        print_evaluation(evaluation, console())
+
+
+def calibrate(
+    model: Model = "facenet-mini",
+    fmr: Annotated[float, typer.Option(help="The false match rate to hold, for example 1e-3.")] = 1e-2,
+    profile: Annotated[
+        str,
+        typer.Option(help="The profile that the verifier is deployed with.", autocompletion=COMPLETIONS["profiles"]),
+    ] = "none",
+    pairs: Pairs = None,
+    folds: Folds = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the threshold for a false match rate (FMR), with a 95 % interval.
+
+    Exits with 3 if there are too few pairs to show the rate.
+
+    [bold]Examples[/bold]
+
+      sixpixels calibrate hardened.onnx --fmr 1e-2 --pairs PAIRS
+    """
+    from toolkit.audit.clean.evaluate import calibrate_verifier
+    from toolkit.profiles.profile import find_profile
+    from toolkit.report.evaluation import print_calibration
+    from toolkit.verifiers.manifest import find_manifest
+
+    manifest, deployed = find_manifest(model), find_profile(profile)
+    with progress(quiet=quiet or as_json) as shown:
+        chosen = chosen_pairs(pairs, folds, None, seed)
+        result = calibrate_verifier(manifest, fmr, deployed, chosen, progress=shown)
+    if as_json:
+        print_document(result)
+    else:
+        print_calibration(result, f"{manifest.name} behind {deployed.name}", chosen.source, console())

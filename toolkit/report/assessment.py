@@ -1,0 +1,216 @@
+"""Terminal report of an audit, for 80 columns, with or without color."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from toolkit.audit.replaying.detection import DetectionResult
+from toolkit.audit.replaying.sanity import Check
+from toolkit.audit.results.assessment import Assessment, ScenarioResult
+from toolkit.report.terminal import (
+    LEFT_OUT_SHOWN,
+    bullet,
+    by_people,
+    counted,
+    facts_table,
+    heading,
+    new_table,
+    norm,
+    rule,
+    short_hash,
+    whole_percent,
+)
+
+_CERTIFICATION_LEGEND = (
+    "Certificates hold only for the smoothed verifier: the majority vote over {samples} noisy copies. noise: standard "
+    "deviation of the Gaussian noise, in units of the pixel range. correct: pairs that the vote decides correctly. "
+    "abstain: pairs without a significant vote. >: pairs decided correctly on which no attack within this L2 norm "
+    "changes the vote, at {confidence:g} % confidence for each pair. r: median certified radius of the correct pairs."
+)
+_ALARMING = 0.5
+_LEGEND = (
+    "n: eligible pairs, which the target decided correctly before the attack; other pairs do not count. crafted: pairs "
+    "that the attack flips on the attacker's own model. ASR: attack success rate, that is successes of 8-bit probes on "
+    "the target over n, with the 95 % Wilson interval. float: ASR before rounding to 8 bits. L2<1: ASR within an L2 "
+    "norm of 1. RMS (in 1/255) and L2 (pixel range 1): medians of the successes. knows: what the attacker knows. zero: "
+    "only the bare verifier; perfect: this profile; query: this profile, only by queries; a name: that profile instead."
+)
+_QUERY_LEGEND = (
+    "Share of eligible pairs on which the attack succeeded and ended within this many queries, including those for "
+    "rounding to 8 bits. An attack that improves its probe after the first success uses its whole budget."
+)
+_DETECTION_LEGEND = (
+    "deployed: detected at the profile's threshold. FA: detected at the threshold with this false alarm rate on the "
+    "run's clean crops (-: too few crops). Flagged probes do not count as successes. Pairs with a flagged clean probe "
+    "are not eligible."
+)
+_METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
+
+
+def print_assessment(assessment: Assessment, console: Console, files: list[Path]) -> None:
+    """Print the results of an audit, and the files that it wrote. `print_overall` prints the risk."""
+    a, target = assessment, assessment.target
+    console.print()
+    rule(console, f"sixpixels audit   run {a.run}   seed {a.seed}")
+    facts = facts_table()
+    facts.add_row("target", f"{target.name}   {target.model}   sha256 {short_hash(target.model_sha256)}")
+    facts.add_row(
+        "runs on", f"{target.provider} ({target.provider_requested} requested), ONNX Runtime {target.onnxruntime}"
+    )
+    facts.add_row("decision", f"same if {_METRICS[target.metric]} < {target.threshold:g}")
+    facts.add_row("pairs", _what_pairs(a))
+    if a.parity is not None:
+        facts.add_row(
+            "parity",
+            f"ONNX Runtime vs TensorFlow {target.tensorflow or ''} (gradients from {target.gradients_from}): "
+            f"largest embedding difference "
+            f"{a.parity.largest_embedding_difference:.1e}, flipped decisions {a.parity.flips}/{a.parity.pairs}",
+        )
+    console.print(facts)
+    console.print()
+    console.print(_clean_table(a, console))
+    for goal in dict.fromkeys(s.goal for s in a.scenarios):
+        console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
+    console.print(_LEGEND, style="dim")
+    _print_queries(a.scenarios, console)
+    _print_checks(a.checks, console)
+    _print_detection(a, console)
+    _print_certification(a, console)
+    if a.caveats:
+        heading(console, "caveats")
+        for caveat in a.caveats:
+            bullet(console, caveat)
+    if a.left_out:
+        heading(console, "left out")
+        for reason in a.left_out[:LEFT_OUT_SHOWN]:
+            bullet(console, reason)
+        if len(a.left_out) > LEFT_OUT_SHOWN:
+            bullet(console, f"and {len(a.left_out) - LEFT_OUT_SHOWN} more; report.json lists all")
+    heading(console, "files")
+    for path in files:
+        bullet(console, str(path))
+
+
+def _what_pairs(a: Assessment) -> str:
+    kinds = f"{a.genuine} genuine, {a.impostor} impostor"
+    if a.group is not None:
+        kinds = f"{a.impostor} probes of strangers against each of {a.group} enrolled people"
+    return f"{kinds}, {len(a.left_out)} left out   {a.pairs_source}"
+
+
+def _knows(of: ScenarioResult | DetectionResult) -> str:
+    return of.known if of.knowledge == "partial" else of.knowledge
+
+
+def _print_queries(scenarios: Sequence[ScenarioResult], console: Console) -> None:
+    """Print success against the number of queries, for attacks with a budget."""
+    curves = [s for s in scenarios if s.asr_at_queries]
+    if not curves:
+        return
+    counts = sorted({count for s in curves for count, _ in s.asr_at_queries})
+    table = new_table("success % within this many queries", console)
+    for column in ("attack", "profile", "knows", "goal"):
+        table.add_column(column, no_wrap=True)
+    for count in counts:
+        table.add_column(str(count), justify="right", no_wrap=True)
+    for s in curves:
+        within = dict(s.asr_at_queries)
+        cells = [whole_percent(within[c], interval=False) if c in within else "" for c in counts]
+        goal = "dodge" if s.goal == "dodging" else "imp."
+        table.add_row(s.attack, s.profile, _knows(s), goal, *cells)
+    console.print(table)
+    console.print(_QUERY_LEGEND, style="dim")
+
+
+def _print_checks(checks: Sequence[Check], console: Console) -> None:
+    """Print failed checks in full, and the number of passed checks."""
+    if not checks:
+        return
+    passed = Counter(check.name for check in checks if check.passed)
+    heading(console, "sanity checks")
+    bullet(console, "passed: " + (", ".join(f"{name} {count}" for name, count in passed.items()) or "none"))
+    for check in checks:
+        if not check.passed:
+            bullet(console, f"FAILED: {check.name}, {check.about}: {check.detail}")
+
+
+def _print_detection(a: Assessment, console: Console) -> None:
+    if not a.detection:
+        return
+    facts = facts_table()
+    for c in a.clean:
+        if c.false_alarm is not None:
+            facts.add_row("false alarms %", f"{c.profile}   {counted(c.false_alarm)} of the distinct clean crops")
+    console.print()
+    console.print(facts)
+    table = new_table("detected % of the probes that reach the goal", console)
+    for column in ("attack", "profile", "knows", "goal"):
+        table.add_column(column, no_wrap=True)
+    for column in ("n", "deployed", *(f"{100 * p.false_alarm:g} % FA" for p in a.detection[0].points)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for d in a.detection:
+        points = ["-" if p.detected is None else whole_percent(p.detected, interval=False) for p in d.points]
+        deployed = whole_percent(d.deployed)
+        table.add_row(d.attack, d.profile, _knows(d), d.goal, str(d.deployed.trials), deployed, *points)
+    console.print(table)
+    console.print(_DETECTION_LEGEND, style="dim")
+
+
+def _print_certification(a: Assessment, console: Console) -> None:
+    if not a.certification:
+        return
+    table = new_table("certified by randomized smoothing, %", console)
+    table.add_column("profile", overflow="fold")
+    radii = (f">{r:g}" for r, _ in a.certification[0].at_radius)
+    for column in ("noise", "goal", "n", "correct", "abstain", *radii, "r"):
+        table.add_column(column, justify="left" if column == "goal" else "right", no_wrap=True)
+    for c in a.certification:
+        rates = (c.correct, c.abstained, *(rate for _, rate in c.at_radius))
+        shares = (whole_percent(rate, interval=False) for rate in rates)
+        goal = c.goal.replace("impersonation", "imperson.")
+        table.add_row(c.profile, f"{c.sigma:g}", goal, str(c.correct.trials), *shares, norm(c.median_radius))
+    console.print(table)
+    c = a.certification[0]
+    console.print(_CERTIFICATION_LEGEND.format(samples=c.samples, confidence=100 * c.confidence), style="dim")
+
+
+def _clean_table(a: Assessment, console: Console) -> Table:
+    table = new_table("clean error, 95 % interval", console)
+    for column in ("profile", "FNMR %", "FMR %", "EER %"):
+        table.add_column(column, justify="left" if column == "profile" else "right")
+    for c in a.clean:
+        rates = ((c.fnmr, c.fnmr_people), (c.fmr, c.fmr_people))
+        cells = (counted(r) + ("" if people is None else f"\n{by_people(people)}") for r, people in rates)
+        table.add_row(c.profile, *cells, "-" if c.eer is None else f"{100 * c.eer:.1f}")
+    return table
+
+
+def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
+    table = new_table(f"attack success: {scenarios[0].goal}", console)
+    for column in ("attack", "profile", "knows"):
+        table.add_column(column, no_wrap=True)
+    for column in ("n", "crafted", "ASR % [95 %]", "float", "L2<1", "RMS", "L2"):
+        table.add_column(column, justify="right", no_wrap=True)
+    previous = ""
+    for s in scenarios:
+        within = dict(s.asr_at_l2)[1.0]
+        table.add_row(
+            s.attack if s.attack != previous else "",
+            s.profile,
+            _knows(s) if s.profile != "none" else "",
+            str(s.eligible),
+            str(s.crafted),
+            whole_percent(s.asr),
+            "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
+            "-" if within.value is None else f"{100 * within.value:.0f}",
+            norm(s.median_rms),
+            norm(s.median_l2),
+            style="bold" if s.asr.value and s.asr.value >= _ALARMING else None,
+        )
+        previous = s.attack
+    return table

@@ -1,0 +1,77 @@
+"""Parity: the differences between ONNX Runtime and the original framework on the same crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError
+from toolkit.verifiers.manifest import Decision
+from toolkit.verifiers.scores import distances, is_same
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A comparison of one execution provider with the original.
+
+    Attributes:
+        provider: the execution provider of ONNX Runtime.
+        crops: the number of crops compared.
+        pairs: the number of pairs compared.
+        largest_embedding_difference: the largest absolute difference of a value of an embedding.
+        largest_distance_difference: the largest absolute difference of a pair's distance; None without pairs.
+        flips: the number of pairs on which the two decisions differ; 0 without pairs.
+    """
+
+    provider: str
+    crops: int
+    pairs: int
+    largest_embedding_difference: float
+    largest_distance_difference: float | None
+    flips: int
+
+
+def compare(
+    deployed: NDArray[np.float32],
+    original: NDArray[np.float32],
+    index: NDArray[np.intp],
+    decision: Decision,
+    provider: str,
+) -> Parity:
+    """Compare embeddings of the same crops, and the decisions on pairs of them.
+
+    Args:
+        deployed: (M, D), the embeddings from ONNX Runtime.
+        original: (M, D), the embeddings from the original framework.
+        index: (n, 2), the indices of the two crops of each pair.
+        decision: the metric and threshold.
+        provider: the execution provider of `deployed`.
+    """
+    sides = [distances(decision.metric, side[index[:, 0]], side[index[:, 1]]) for side in (deployed, original)]
+    differences = np.abs(sides[0] - sides[1])
+    return Parity(
+        provider=provider,
+        crops=len(deployed),
+        pairs=len(index),
+        largest_embedding_difference=float(np.abs(deployed - original).max(initial=0)),
+        largest_distance_difference=float(differences.max()) if len(index) else None,
+        flips=int((is_same(decision, sides[0]) != is_same(decision, sides[1])).sum()),
+    )
+
+
+def check_flips(parities: Sequence[Parity], max_flips: int) -> None:
+    """Check that an export decides like the original.
+
+    Raises:
+        InputError: more than `max_flips` decisions flipped on a provider.
+    """
+    for parity in parities:
+        if parity.flips > max_flips:
+            raise InputError(
+                f"{parity.flips} of {parity.pairs} decisions flipped between the original and ONNX Runtime on "
+                f"{parity.provider} (largest distance difference {parity.largest_distance_difference:.1e}), but "
+                f"--max-flips allows {max_flips}"
+            )
