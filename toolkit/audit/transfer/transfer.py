@@ -292,8 +292,8 @@ def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pair
     chunks = [(chunk.crafted.probes8, chunk.crafted.success8) for chunk in read_crafted(series)]
     if sum(len(success8) for _, success8 in chunks) != len(crops.pairs):
         raise InputError(
-            f"{folder}: probes of this attack are missing or damaged, or the attack was not run; "
-            "give the audit's command again"
+            f"{folder}: probes of this attack are missing or damaged (or the attack was not run, or its code has "
+            "changed since); give the audit's command again"
         )
     probes8, success8 = (np.concatenate(part) for part in zip(*chunks, strict=True))
     return probes8[pairs.rows], success8[pairs.rows]
