@@ -26,9 +26,17 @@ import toolkit.audit.results.record
 import toolkit.audit.run
 import toolkit.audit.suites
 import toolkit.documents
+import toolkit.report.assessment
 import toolkit.report.paper
-import toolkit.report.terminal  # noqa: F401
+import toolkit.report.risk
+import toolkit.report.write
+import toolkit.risk.rate  # noqa: F401
 from tests.models import write_people
+from toolkit.registry import Kind, discover
+
+_KINDS: tuple[Kind, ...] = ("attack", "defense", "format")
+for _kind in _KINDS:
+    discover(_kind)
 
 _STOPS_A_RUN = 4
 Files = dict[str, bytes]

@@ -12,11 +12,15 @@ import pytest
 from tests.defenses.test_agreement import run_onnx
 from tests.models import write_linear
 from toolkit.defenses import denoiser
+from toolkit.defenses.base import sides
+from toolkit.defenses.choice import Choice
 from toolkit.defenses.denoiser import Denoiser, shipped_denoisers
+from toolkit.defenses.mean import Mean
 from toolkit.errors import InputError
 from toolkit.files import bundled, sha256
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import find_profile, read_profile
+from toolkit.profiles.sizes import check_sizes
 from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier, read_model
 
@@ -136,6 +140,12 @@ def test_a_network_of_fixed_sides_is_refused_before_a_verifier_of_others(copied:
     verifier = read_manifest(write_linear(tmp_path, weights=np.ones((32 * 32 * 3, 2), np.float32), side=32))
     with pytest.raises(InputError, match=r"defense 1 \(denoiser\) is a network for crops of 32 x 48 pixels.* 32 x 32"):
         harden(read_model(verifier), verifier, read_profile(copied))
+    fixed = Denoiser(str(manifest))
+    chosen = Choice((Mean(), fixed))
+    assert sides(chosen) == sides(fixed) == (48, 32)
+    with pytest.raises(InputError, match=r"defense 1 \(choice\) is a network for crops of 32 x 48 pixels.* 32 x 32"):
+        check_sizes([chosen], verifier.input, "profile x")
+    assert sides(Choice((Mean(), Denoiser()))) == (None, None)
 
 
 @pytest.mark.parametrize("model", ["nowhere", "../unet", "/etc/denoiser.toml", "own/nothing.toml"])

@@ -136,7 +136,7 @@ def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
 
 
 def test_workers_refuse_what_is_not_what_the_audit_saw(
-    asked: Request, jobs: tuple[Bench, list[Job]], tmp_path: Path
+    asked: Request, jobs: tuple[Bench, list[Job]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, (job, *_) = jobs
     made = replace(job, known=Profile("mine", "", job.known.defenses, ""))
@@ -154,6 +154,10 @@ def test_workers_refuse_what_is_not_what_the_audit_saw(
             pool.submit(job)()
     finally:
         model.write_bytes(content)
+    with monkeypatch.context() as patched:
+        patched.setattr("toolkit.audit.crafting.jobs.defense_code", lambda defense: "of another version")
+        with pytest.raises(InputError, match="different code of its defenses"):
+            Workbench().run(packed)
     elsewhere = Bench(asked.manifest, Execution("directml", threads=1), 0)
     with ProcessPool(1, elsewhere) as pool, pytest.raises(UnavailableError, match="provider DmlExecutionProvider"):
         pool.submit(job)()
