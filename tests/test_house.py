@@ -86,3 +86,20 @@ def test_help_answers_without_loading_tensorflow_or_onnxruntime() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_tensorflow_is_imported_silently_and_with_its_threads() -> None:
+    """Whatever loads TensorFlow calls `import_tensorflow` first; defenses and profiles are given tensors of it."""
+    loud = []
+    for path in (ROOT / "toolkit").rglob("*.py"):
+        own = path.relative_to(ROOT / "toolkit").parts[0]
+        if own in ("networks", "defenses", "quiet.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            if {name.split(".")[0] for name in names} & {"keras", "tf2onnx", "mtcnn"}:
+                loud += [f"{path.name}:{node.lineno}"] * ("import_tensorflow()" not in path.read_text())
+            if "tensorflow" in names and path.name != "profile.py":
+                loud.append(f"{path.name}:{node.lineno}")
+    assert not loud, loud

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.models import write_linear, write_people
+from tests.models import write_linear
+from tests.progress import Silent
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.square import Square
 from toolkit.audit.clean.result import clean_result
@@ -26,47 +26,13 @@ from toolkit.audit.run import run_audit
 from toolkit.defenses.noise import Noise
 from toolkit.documents import to_json
 from toolkit.errors import UsageError
-from toolkit.faces.crops import crop_pairs
-from toolkit.faces.pairs import load_pairs
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import read_manifest
-from toolkit.verifiers.runtime import Execution
 
 SIDE = 16
-
-
-class Silent:
-    """Counts the pairs that were announced as done."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def stage(self, name: str, total: int) -> Callable[[int], None]:
-        def advance(count: int) -> None:
-            self.done += count
-
-        return advance
-
-
-@pytest.fixture
-def request_(tmp_path: Path) -> Request:
-    """Three people who differ in brightness, and a verifier that sees brightness and fine structure."""
-    path = write_people(tmp_path, SIDE, 4)
-    manifest = read_manifest(path)
-    pairs = load_pairs(tmp_path)
-    return Request(
-        manifest=manifest,
-        crops=crop_pairs(pairs, SIDE, SIDE, None),
-        pairs_source=pairs.source,
-        attacks=(Gaussian(levels=10, draws=2),),
-        profiles=(find_profile("none"), find_profile("mean3")),
-        knowledge=("zero", "perfect"),
-        seed=3,
-        execution=Execution("cpu", threads=1),
-    )
 
 
 def test_an_audit_runs_repeats_itself_and_validates(request_: Request, tmp_path: Path) -> None:

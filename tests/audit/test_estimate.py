@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.audit.test_audit import Silent, request_
+from tests.progress import Silent
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.square import Square
 from toolkit.audit.estimate import Span, estimate, size_of
@@ -19,8 +19,6 @@ from toolkit.documents import to_json
 from toolkit.faces.pairs import Pair, PairSet
 from toolkit.faces.sampling import sample_pairs
 from toolkit.profiles.profile import find_profile
-
-__all__ = ["request_"]
 
 
 def test_what_is_crafted_once_is_shown_with_all_its_replays(request_: Request) -> None:

@@ -188,6 +188,7 @@ def test_the_command_reads_policies_waivers_and_baselines(tmp_path: Path) -> Non
     assert gate(run, "--waivers", waivers).returncode == 1
     assert gate(run, "--policy", "watchlist").returncode == 0
     assert gate(run, "--policy", "watchlst").returncode == 4
+    assert gate(tmp_path / "nowhere", "--policy", "watchlst").returncode == 4, "a usage error comes first"
     assert gate(run, "--deployed", "none").returncode == 3
     assert gate(run, "--policy", "watchlist", "--baseline", write(tmp_path / "old", GOOD)).returncode == 1
     assert gate(run, "--format", "nonsense").returncode == 4

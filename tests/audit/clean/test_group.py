@@ -10,8 +10,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from tests.audit.test_audit import SIDE, Silent
+from tests.audit.conftest import SIDE
 from tests.models import write_linear
+from tests.progress import Silent
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.audit.clean.group import aim, enroll, reference_distances
 from toolkit.audit.request import Request, run_name

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.audit.test_audit import Silent
 from tests.models import write_people
+from tests.progress import Silent
 from toolkit.attacks.base import Crafted
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.audit.test_audit import Silent, request_
+from tests.progress import Silent
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.audit.clean.result import clean_result
@@ -33,8 +33,6 @@ from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import read_manifest
-
-__all__ = ["request_"]
 
 WATCHED = Profile("watched", "", (), "", detector=Detector((Median(3),), 0.5, 0.05))
 

@@ -174,7 +174,7 @@ def test_a_gradient_that_is_not_a_number_takes_nothing_else_along(
     monkeypatch.setattr(TensorFlowVerifier, "distances_and_gradients", nonsense)
     attacks = (Gaussian(levels=4, draws=1), DeepFool())
     request = Request(MANIFEST, crops, "test", attacks, (NONE,), ("perfect",), 0, Execution("cpu", threads=1))
-    assessment = run_audit(request, tmp_path / "run", SimpleNamespace(stage=lambda name, total: lambda done: None))
+    assessment = run_audit(request, tmp_path / "run")
     assert {s.attack for s in assessment.scenarios} == {"gaussian"}
     assert [u.attack for u in assessment.unavailable] == ["deepfool on none"]
     assert not assessment.complete

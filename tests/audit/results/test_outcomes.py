@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.audit.test_audit import Silent
 from tests.models import write_people
+from tests.progress import Silent
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment

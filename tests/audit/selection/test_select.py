@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.audit.test_audit import Silent, request_
+from tests.progress import Silent
 from toolkit.audit.request import Request
 from toolkit.audit.results.outcomes import read_run
 from toolkit.audit.run import run_audit
@@ -21,8 +21,6 @@ from toolkit.errors import InputError, InsufficientError
 from toolkit.report.selection import write_pareto
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tests import mcnemar
-
-__all__ = ["request_"]
 
 N = 80  # 40 genuine pairs, then 40 impostor pairs
 GENUINE = np.arange(N) < N // 2

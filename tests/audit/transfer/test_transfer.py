@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from toolkit.faces.crops import crop_pairs
 from toolkit.faces.images import read_image
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.profiles.profile import find_profile
+from toolkit.progress import SILENT
 from toolkit.report.schemas import transfer_schema
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import Alignment, Manifest, find_manifest, read_manifest
@@ -42,11 +42,6 @@ from toolkit.verifiers.runtime import Execution
 SIDE = 16
 CPU = Execution("cpu", threads=1)
 LIMITS = "[limits]\ncalls_per_second = 10000\nmax_calls = {}\nretries = 0\n"
-
-
-class Silent:
-    def stage(self, name: str, total: int) -> Callable[[int], None]:
-        return lambda _: None
 
 
 def audited(
@@ -59,13 +54,13 @@ def audited(
     request = Request(
         manifest, crops, pair_set.source, attacks, tuple(map(find_profile, names)), ("zero", "perfect"), 3, CPU
     )
-    assessment = run_audit(request, folder, Silent())
+    assessment = run_audit(request, folder, SILENT)
     write_record(request, folder, pair_set.root, str(manifest.path), names)
     return assessment, read_record(folder)
 
 
 def transferred(record: Record, judge: Judge) -> Transfer:
-    result = run_transfer(record, judge, CPU, Silent())
+    result = run_transfer(record, judge, CPU, SILENT)
     jsonschema.validate(json.loads(to_json(result)), transfer_schema())
     return result
 
