@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,7 @@ from toolkit.files import remove_stale_parts, sha256, sha256_of, write_bytes
 from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
+from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.manifest import Manifest, with_threshold
 from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import RuntimeVerifier
@@ -317,5 +317,5 @@ def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
         maximum=manifest.decision.maximum,
         gradients_from=_gradients_from(manifest) if uses_gradients else None,
         onnxruntime=onnxruntime.__version__,
-        tensorflow=version("tensorflow-cpu") if uses_gradients else None,
+        tensorflow=import_tensorflow().__version__ if uses_gradients else None,
     )

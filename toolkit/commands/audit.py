@@ -14,6 +14,7 @@ from toolkit.errors import UsageError
 if TYPE_CHECKING:
     from toolkit.audit.options import AuditOptions
     from toolkit.audit.results.outcomes import Run
+    from toolkit.risk.policy import Policy
 
 
 @takes_audit_options
@@ -47,7 +48,7 @@ def audit(
     from toolkit.risk.policy import find_policy
 
     options = resolve(given, config).options
-    find_policy(options.policy)
+    policy = find_policy(options.policy)
     choose_formats(options.format)  # fail on an unknown name before the long run, not after it
     if save is not None and not dry_run:
         raise UsageError("--save works only with --dry-run; add --dry-run")
@@ -56,7 +57,7 @@ def audit(
         return
     with progress(quiet=quiet or as_json) as shown:
         run = audit_verifier(options, shown)
-    _report(run, options, as_json=as_json)
+    _report(run, options, policy, as_json=as_json)
 
 
 def _show_plan(options: AuditOptions, save: Path | None, *, as_json: bool, quiet: bool) -> None:
@@ -74,17 +75,16 @@ def _show_plan(options: AuditOptions, save: Path | None, *, as_json: bool, quiet
         print_estimate(planned, console(), None if options.run is None else Path(options.run), save)
 
 
-def _report(run: Run, options: AuditOptions, *, as_json: bool) -> None:
+def _report(run: Run, options: AuditOptions, policy: Policy, *, as_json: bool) -> None:
     """Write the requested report files, and print the report as JSON or as text."""
     from toolkit.report.assessment import print_assessment
     from toolkit.report.paper import print_paper_tables
     from toolkit.report.risk import print_overall
     from toolkit.report.write import write_paper_figures, write_reports
     from toolkit.risk.findings import Judgement
-    from toolkit.risk.policy import find_policy
     from toolkit.risk.rate import rate
 
-    judgement = Judgement(rate(run, find_policy(options.policy)))
+    judgement = Judgement(rate(run, policy))
     files = write_reports(run, options.format, judgement=judgement, with_faces=options.with_faces or None)
     if as_json:
         print_document(run.assessment)

@@ -104,11 +104,12 @@ def gate(
     from toolkit.report.risk import print_judgement
     from toolkit.report.write import TERMINAL, choose_formats, write_reports
     from toolkit.risk.gate import judge_run
+    from toolkit.risk.policy import find_policy
 
-    chosen = names(formats)
+    asked, chosen = find_policy(policy), names(formats)
     choose_formats(chosen)
     finished, earlier = read_run(run), None if baseline is None else read_run(baseline)
-    judgement = judge_run(finished, policy, baseline=earlier, waivers=waivers, deployed=names(deployed or ""))
+    judgement = judge_run(finished, asked, baseline=earlier, waivers=waivers, deployed=names(deployed or ""))
     files = write_reports(finished, chosen, output, judgement=judgement, with_faces=False)
     if as_json:
         print_document(judgement)

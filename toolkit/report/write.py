@@ -62,8 +62,7 @@ def write_reports(
     """
     chosen = choose_formats(formats)
     judged = judgement or Judgement(rate(run, find_policy(policy)))
-    shown = is_of_nobody(run.folder) if with_faces is None else with_faces
-    faces = _pictures(run, progress) if shown and "html" in formats else ()
+    faces = _pictures(run, progress) if "html" in formats and _may_show(run, with_faces=with_faces) else ()
     report = Report(run, judged.risk, judged.verdict, faces)
     where = run.folder if folder is None else Path(folder)
     texts = [(where / one.file, one.render(report)) for one in chosen]
@@ -79,6 +78,10 @@ def write_paper_figures(run: Run) -> list[Path]:
         InputError: the folder cannot be written, or photos, verifier or probes are missing.
     """
     return write_figures(evidence_of(run), run.folder)
+
+
+def _may_show(run: Run, *, with_faces: bool | None) -> bool:
+    return is_of_nobody(run.folder) if with_faces is None else with_faces
 
 
 def _pictures(run: Run, progress: Progress) -> tuple[Picture, ...]:
