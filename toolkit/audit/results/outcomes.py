@@ -5,6 +5,7 @@ docs/results.md describes the file.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -24,13 +25,14 @@ from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment
 from toolkit.documents import from_plain, read_json
 from toolkit.errors import InputError
+from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair
 from toolkit.files import atomic_path
 from toolkit.pixels import Bools, Float
 from toolkit.profiles.profile import Profile
 
 FILE = "results.sqlite"
-_VERSION = 2
+_VERSION = 3
 # The SQLite application id, "6px!" in ASCII.
 _APPLICATION = 0x36707821
 # The stored fields of `PairOutcomes`, with the types of the SQL column and of the array.
@@ -53,7 +55,10 @@ def _columns(columns: dict[str, tuple[str, type]]) -> str:
 
 
 _SCHEMA = {
-    "pairs": "pair INTEGER PRIMARY KEY, id TEXT NOT NULL, genuine INTEGER NOT NULL",
+    "pairs": (
+        "pair INTEGER PRIMARY KEY, id TEXT NOT NULL, genuine INTEGER NOT NULL, probe_person TEXT NOT NULL, "
+        "reference_person TEXT NOT NULL, probe_crop TEXT NOT NULL, reference_crop TEXT NOT NULL"
+    ),
     "profiles": "profile INTEGER PRIMARY KEY, name TEXT NOT NULL",
     "clean": (
         f"profile INTEGER NOT NULL, pair INTEGER NOT NULL, {_columns(_CLEAN_COLUMNS)}, PRIMARY KEY (profile, pair)"
@@ -101,6 +106,36 @@ class PairOutcomes:
 
 
 @dataclass(frozen=True)
+class PairFaces:
+    """Who is in the n pairs.
+
+    Attributes:
+        probe_people, reference_people: (n,), the names of the people; "" if unknown.
+        probe_crops, reference_crops: (n,), SHA-256 hashes of the crops' pixels, so that a copy under another name is
+            found. The reference of a group is "".
+    """
+
+    probe_people: tuple[str, ...]
+    reference_people: tuple[str, ...]
+    probe_crops: tuple[str, ...]
+    reference_crops: tuple[str, ...]
+
+
+def faces_of(crops: CropSet) -> PairFaces:
+    """Return who is in the pairs of `crops`."""
+    hashes = [
+        hashlib.sha256(np.ascontiguousarray(crops.images[i]).tobytes()).hexdigest() for i in range(len(crops.names))
+    ]
+    alone = crops.gallery is not None
+    return PairFaces(
+        tuple(pair.probe_identity or "" for pair in crops.pairs),
+        tuple(pair.reference_identity or "" for pair in crops.pairs),
+        tuple(hashes[probe] for probe, _ in crops.index),
+        tuple("" if alone else hashes[reference] for _, reference in crops.index),
+    )
+
+
+@dataclass(frozen=True)
 class CleanOutcomes:
     """The clean results of one profile: distances (n,) to 6 digits, and whether each decision was correct (n,)."""
 
@@ -118,6 +153,7 @@ class Run:
         assessment: the contents of its report.
         pairs: the ids of its n pairs.
         genuine: (n,), whether each pair is of one person.
+        faces: who is in the pairs.
         clean: the clean results of each profile.
         outcomes: the results of each scenario.
         certificates: the certificates of each profile and noise; radii have 6 digits.
@@ -128,6 +164,7 @@ class Run:
     assessment: Assessment
     pairs: tuple[str, ...]
     genuine: Bools
+    faces: PairFaces
     clean: tuple[CleanOutcomes, ...]
     outcomes: tuple[PairOutcomes, ...]
     certificates: tuple[PairCertificates, ...] = ()
@@ -137,6 +174,7 @@ class Run:
 def write_outcomes(
     folder: Path,
     pairs: Sequence[Pair],
+    faces: PairFaces,
     outcomes: Iterable[Outcome],
     clean: dict[Profile, CleanRun],
     certificates: Sequence[PairCertificates] = (),
@@ -146,6 +184,7 @@ def write_outcomes(
     Args:
         folder: the folder of the run.
         pairs: the n pairs.
+        faces: who is in them.
         outcomes: the results of all scenarios.
         clean: the clean run of each deployed profile.
         certificates: the certificates of each profile and noise.
@@ -156,7 +195,7 @@ def write_outcomes(
     with atomic_path(folder / FILE) as path:
         try:
             with closing(sqlite3.connect(path, isolation_level=None)) as database:
-                _write(database, pairs, outcomes, clean, certificates)
+                _write(database, pairs, faces, outcomes, clean, certificates)
         except sqlite3.Error as error:
             raise InputError(f"{folder / FILE}: cannot be written ({error})") from error
 
@@ -164,6 +203,7 @@ def write_outcomes(
 def _write(
     database: sqlite3.Connection,
     pairs: Sequence[Pair],
+    faces: PairFaces,
     outcomes: Iterable[Outcome],
     clean: dict[Profile, CleanRun],
     certificates: Sequence[PairCertificates],
@@ -185,7 +225,8 @@ def _write(
         marks = ", ".join("?" * _SCHEMA[table].count("NULL")) + (", ?" if table not in _KEYED else "")
         database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - our own names
 
-    fill("pairs", ((i, pair.id, int(pair.genuine)) for i, pair in enumerate(pairs)))
+    who = zip(faces.probe_people, faces.reference_people, faces.probe_crops, faces.reference_crops, strict=True)
+    fill("pairs", ((i, p.id, int(p.genuine), *of_pair) for i, (p, of_pair) in enumerate(zip(pairs, who, strict=True))))
     for number, (profile, run) in enumerate(clean.items()):
         fill("profiles", [(number, profile.name)])
         fill("clean", _rows(number, {"distance": run.distances, "correct": run.correct}))
@@ -274,7 +315,9 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) -> Run:
-    pairs = database.execute("SELECT id, genuine FROM pairs ORDER BY pair").fetchall()
+    pairs = database.execute(
+        "SELECT id, genuine, probe_person, reference_person, probe_crop, reference_crop FROM pairs ORDER BY pair"
+    ).fetchall()
     count = len(pairs)
     clean = []
     for number, profile in database.execute("SELECT profile, name FROM profiles ORDER BY profile").fetchall():
@@ -294,9 +337,9 @@ def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) ->
         found = _arrays(database, "certificates", "smoothing", number, _CERTIFICATE_COLUMNS, count)
         how = (float(sigma), int(samples), float(confidence))
         certificates.append(PairCertificates(_text(profile), *how, same=found["same"], radius=found["radius"]))
-    genuine = _column([g for _, g in pairs], np.bool_)
-    names = tuple(_text(name) for name, _ in pairs)
-    return Run(folder, assessment, names, genuine, tuple(clean), tuple(outcomes), tuple(certificates))
+    genuine = _column([genuine for _, genuine, *_ in pairs], np.bool_)
+    names, *who = (tuple(_text(row[i]) for row in pairs) for i in (0, 2, 3, 4, 5))
+    return Run(folder, assessment, names, genuine, PairFaces(*who), tuple(clean), tuple(outcomes), tuple(certificates))
 
 
 def _arrays(
