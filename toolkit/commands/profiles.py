@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from toolkit.commands.options import (
+    Confidence,
     Folds,
     Json,
     Limit,
     Model,
     Pairs,
+    PointEstimate,
     Provider,
     Quiet,
     RequireProvider,
@@ -210,6 +212,8 @@ def profiles_calibrate_detector(
     false_alarm: Annotated[
         float, typer.Option(help="Largest acceptable false alarm rate: the share of clean images that are flagged.")
     ] = 0.05,
+    confidence: Confidence = 0.95,
+    point_estimate: PointEstimate = False,
     pairs: Pairs = None,
     folds: Folds = None,
     limit: Limit = None,
@@ -219,8 +223,8 @@ def profiles_calibrate_detector(
 ) -> None:
     """Find the detector threshold for a false alarm rate, and write it into the profile.
 
-    The rest of the profile stays the same. The threshold holds for this verifier only. Exits with 3 if there are too
-    few clean crops to show the rate.
+    The true rate is at most this rate, at the stated confidence. The rest of the profile stays the same. The threshold
+    holds for this verifier only. Exits with 3 if there are too few clean crops to show the rate.
 
     [bold]Examples[/bold]
 
@@ -234,7 +238,16 @@ def profiles_calibrate_detector(
     name, manifest = read_profile(profile).name, find_manifest(model)
     with progress(quiet=quiet or as_json) as shown:
         chosen = chosen_pairs(pairs, folds, limit, seed)
-        result = calibrate_profile(profile, manifest, false_alarm, chosen, seed=seed, progress=shown)
+        result = calibrate_profile(
+            profile,
+            manifest,
+            false_alarm,
+            chosen,
+            confidence=confidence,
+            point_estimate=point_estimate,
+            seed=seed,
+            progress=shown,
+        )
     if as_json:
         print_document(result)
     else:

@@ -46,8 +46,8 @@ _QUERY_LEGEND = (
 )
 _DETECTION_LEGEND = (
     "deployed: detected at the profile's threshold. FA: detected at the threshold with this false alarm rate on the "
-    "run's clean crops (-: too few crops). Flagged probes do not count as successes. Pairs with a flagged clean probe "
-    "are not eligible."
+    "run's clean crops, a point estimate (-: too few crops). Flagged probes do not count as successes. Pairs with a "
+    "flagged clean probe are not eligible."
 )
 _METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
 

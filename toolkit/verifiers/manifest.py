@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.errors import InputError, UsageError
-from toolkit.files import bundled, inside, sha256
+from toolkit.files import bundled, inside, sha256, write_bytes
 from toolkit.tables import Table, read_table
 
 Layout = Literal["NHWC", "NCHW"]
@@ -20,6 +21,9 @@ CheckpointFormat = Literal["keras", "keras-weights", "frozen-graph", "saved-mode
 
 SCHEMA_VERSION = 1
 LARGEST_SIDE = 4096
+# What a provenance says of a calibrated threshold, up to the next clause.
+_CALIBRATED = "; threshold: "
+_CALIBRATED_CLAUSE = re.compile(f"{_CALIBRATED}[^;]*")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,28 @@ def with_threshold(manifest: Manifest, threshold: float) -> Manifest:
     if not 0 < threshold < decision.maximum:
         raise UsageError(f"the threshold is {threshold:g}; it must be between 0 and {decision.maximum:g}")
     return replace(manifest, decision=replace(decision, threshold=threshold))
+
+
+def write_threshold(manifest: Manifest, threshold: float, how: str) -> None:
+    """Set the threshold in a manifest's file, and say in its provenance how it was chosen.
+
+    The rest of the file stays the same. What an earlier call said is replaced.
+
+    Raises:
+        UsageError: the threshold is not between 0 and the largest distance.
+        InputError: the file cannot be read or written.
+    """
+    import tomlkit
+
+    with_threshold(manifest, threshold)
+    try:
+        document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
+        raise InputError(f"{manifest.path}: cannot be read as TOML ({error})") from error
+    document["decision"]["threshold"] = threshold
+    others = _CALIBRATED_CLAUSE.sub("", manifest.provenance)
+    document["model"]["provenance"] = f"{others}{_CALIBRATED}{how.replace(';', ',')}"
+    write_bytes(manifest.path, tomlkit.dumps(document).encode())
 
 
 def find_manifest(name: str | Path | Manifest) -> Manifest:

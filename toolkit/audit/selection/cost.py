@@ -68,8 +68,8 @@ class ProfileCost:
         profile: name of the profile.
         fnmr: FNMR at the manifest's threshold.
         fmr: FMR at the manifest's threshold.
-        recalibrated: error rates at the threshold where this profile has the bare verifier's FMR. None if the bare
-            verifier makes no false match on these pairs, or if there are too few pairs.
+        recalibrated: error rates at the threshold where this profile has the bare verifier's FMR on these pairs, which
+            is a point estimate. None if the bare verifier makes no false match on these pairs, or if there are too few.
         eer: equal error rate.
         false_alarm: share of distinct clean crops that the profile's detector flags; None without a detector.
         timings: latency and memory for each of `BATCHES`.
