@@ -160,21 +160,30 @@ def inside(folder: Path, relative: str, what: str) -> Path:
     Raises:
         InputError: the path is absolute, leaves the folder, or is not a valid path.
     """
-    if "\0" in relative or not _fits(relative):
-        raise InputError(f"{what}: {relative[:40]!r} is not a valid path")
-    path = (folder / relative).resolve()
+    path = (folder / checked_path(relative, what)).resolve()
     if Path(relative).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise InputError(f"{what}: {relative!r} leaves the folder {folder}")
     return path
 
 
-def _fits(relative: str) -> bool:
-    """Return whether file systems accept a path and its names."""
+def checked_path(text: str, what: str) -> Path:
+    """Return a path from outside. File systems accept it and its names; nothing may be there.
+
+    Args:
+        text: the path.
+        what: what the path is, for the error message.
+
+    Raises:
+        InputError: it has a null character, or a name or the whole is too long.
+    """
     try:
-        names = [os.fsencode(part) for part in Path(relative).parts]
-    except UnicodeEncodeError:
-        return False
-    return sum(map(len, names)) + len(names) <= _LONGEST_PATH and all(len(name) <= _LONGEST_NAME for name in names)
+        names = [os.fsencode(part) for part in Path(text).parts]
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what}: {text[:40]!r} is not a valid path") from error
+    whole = sum(map(len, names)) + len(names)
+    if "\0" in text or whole > _LONGEST_PATH or any(len(name) > _LONGEST_NAME for name in names):
+        raise InputError(f"{what}: {text[:40]!r} is not a valid path")
+    return Path(text)
 
 
 def bundled(kind: str) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.images import SUFFIXES
 from toolkit.faces.lists import read_csv, read_text
-from toolkit.files import bundled, inside
+from toolkit.files import bundled, checked_path, inside
 
 _LONGEST_NUMBER = 6
 _HEADERS = (["probe", "reference", "label"], ["probe", "reference", "label", "fold"])
@@ -96,7 +96,7 @@ def load_pairs(
         InputError: a line or label is not valid, or an image is missing. The message says where.
         InsufficientError: no pair is left.
     """
-    path = Path(path)
+    path = checked_path(str(path), "pairs")
     if path.is_file():
         root, pairs = path.parent, _read_csv(path, path.parent)
     elif (path / "pairs.txt").is_file():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.errors import InputError, UsageError
-from toolkit.files import bundled, inside, sha256
+from toolkit.files import bundled, checked_path, inside, sha256
 from toolkit.tables import Table, read_table
 
 Layout = Literal["NHWC", "NCHW"]
@@ -141,7 +141,7 @@ def find_manifest(name: str | Path | Manifest) -> Manifest:
     """
     if isinstance(name, Manifest):
         return name
-    name, shipped = str(name), bundled("models")
+    name, shipped = str(checked_path(str(name), "model")), bundled("models")
     if "/" not in name and (shipped / name / "model.toml").is_file():
         return read_manifest(shipped / name)
     path = Path(name)

@@ -47,7 +47,11 @@ def check_consistency(run: Run) -> None:
         _check(profile in profiles, f"a scenario names the profile {profile!r}, which the run does not have")
         fits = known == profile if knowledge in ADAPTIVE else known != profile
         _check(fits, f"a scenario of {attack!r} on {profile!r} with {knowledge} knowledge knows {known!r}")
-    named = [*(d.profile for d in a.detection), *(c.profile for c in a.certification), *(c.profile for c in run.certificates)]
+    named = [
+        *(d.profile for d in a.detection),
+        *(c.profile for c in a.certification),
+        *(c.profile for c in run.certificates),
+    ]
     for profile in named:
         _check(profile in profiles, f"a result names the profile {profile!r}, which the run does not have")
     _check_numbers(run)

@@ -16,7 +16,7 @@ from toolkit.documents import from_plain
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
-from toolkit.files import bundled, inside, sha256, write_bytes
+from toolkit.files import bundled, checked_path, inside, sha256, write_bytes
 from toolkit.plain import parse_json, read_limited
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
@@ -163,7 +163,7 @@ def _read(content: _Content, path: Path, folder: Path) -> Record:
     for profile, (name, digest) in zip(profiles, content.profiles, strict=True):
         if profile.sha256 != digest:
             raise InputError(f"{path}: profile {name} has changed since the audit; restore the old one")
-    root = load_pairs(embedded_pairs()).root if content.root is None else Path(content.root)
+    root = load_pairs(embedded_pairs()).root if content.root is None else checked_path(content.root, str(path))
     pairs = tuple(Pair(probe, reference, genuine) for probe, reference, genuine in content.pairs)
     for pair in pairs:
         for name in (pair.probe, pair.reference):
