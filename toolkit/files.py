@@ -125,11 +125,13 @@ def remove_stale_parts(folder: Path) -> None:
 
     Temporary files of running processes are kept.
     """
-    for path in folder.glob(".*.part"):
-        owner = _PART.search(path.name)
-        if owner and _is_stale(int(owner[1]), owner[2]):
-            with suppress(OSError):  # it belongs to somebody else, or another process was faster
-                path.unlink()
+    with suppress(OSError), os.scandir(folder) as entries:  # a folder of probes has thousands of them
+        names = [entry.name for entry in entries if entry.name.endswith(".part")]
+        for name in names:
+            owner = _PART.search(name)
+            if owner and _is_stale(int(owner[1]), owner[2]):
+                with suppress(OSError):  # it belongs to somebody else, or another process was faster
+                    (folder / name).unlink()
 
 
 def _is_stale(process: int, token: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,23 +77,27 @@ def check_plain(content: object, *, controls: bool = True) -> None:
         ValueError: it is nested more than `DEEPEST` deep, an integer needs more than 64 bits, a number is not finite, a
             text is longer than `LONGEST_TEXT`, or a text has a character that `controls` forbids.
     """
-    waiting: list[tuple[object, _Place]] = [(content, ())]
-    while waiting:
-        value, place = waiting.pop()
-        if isinstance(value, dict):
-            for key in value:
-                _check_text(key, (*place, key), controls=controls)
-            waiting.extend((inner, (*place, key)) for key, inner in value.items())
-        elif isinstance(value, list):
-            waiting.extend((inner, (*place, "")) for inner in value)
+    # One iterator for each level, so that a long list costs no memory.
+    levels: list[Iterator[tuple[str, object]]] = [iter([("", content)])]
+    place: list[str] = []
+    while levels:
+        key, value = next(levels[-1], (None, None))
+        if key is None:
+            levels.pop()
+            del place[-1:]
+            continue
+        _check_text(key, (*place, key), controls=controls)
+        if isinstance(value, dict | list):
+            if len(levels) > DEEPEST:
+                raise ValueError(f"{_name((*place, key))} is nested more than {DEEPEST} deep")
+            levels.append(iter(value.items()) if isinstance(value, dict) else zip(itertools.repeat(""), value))
+            place.append(key)
         elif isinstance(value, str):
-            _check_text(value, place, controls=controls)
+            _check_text(value, (*place, key), controls=controls)
         elif isinstance(value, int) and value not in _INTEGERS:
-            raise ValueError(f"{_name(place)} must be an integer of at most 64 bits")
+            raise ValueError(f"{_name((*place, key))} must be an integer of at most 64 bits")
         elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{_name(place)} must be finite, not {value!r}")
-        if len(place) > DEEPEST:
-            raise ValueError(f"{_name(place)} is nested more than {DEEPEST} deep")
+            raise ValueError(f"{_name((*place, key))} must be finite, not {value!r}")
 
 
 def _check_text(text: str, place: _Place, *, controls: bool) -> None:

@@ -14,7 +14,7 @@ from toolkit.text import LONGEST_NAME
 
 _LARGEST_FILE = 1 << 20
 # The time that tomllib takes for a dotted key grows with the third power of its parts.
-_MOST_DOTS = 100
+_MOST_DOTS = 64
 
 
 class Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -181,6 +182,24 @@ def test_a_list_in_another_encoding_is_refused_by_name(people: Path, codec: str,
     (people / name).write_bytes("1\nzoë/0.png,ann/1.png,same".encode(codec))
     with pytest.raises(InputError, match=rf"{name}.*(UTF-8)"):
         read_landmarks(people / name) if name == "landmarks.csv" else load_pairs(people)
+
+
+def test_a_name_that_is_not_unicode_is_refused(people: Path) -> None:
+    folder = people / os.fsdecode(b"z\xff")
+    folder.mkdir()
+    for photo in ("0.png", "1.png"):
+        (folder / photo).touch()
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_pairs(people)
+
+
+def test_a_list_with_too_many_rows_is_refused(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.faces.lists._MOST_ROWS", 3)
+    (people / "pairs.csv").write_text("ann/0.png,ann/1.png,same\n" * 3)
+    assert load_pairs(people).pairs
+    (people / "pairs.csv").write_text("ann/0.png,ann/1.png,same\n" * 4)
+    with pytest.raises(InputError, match="more than 3 rows"):
+        load_pairs(people)
 
 
 def test_nothing_to_test_is_its_own_error(tmp_path: Path) -> None:

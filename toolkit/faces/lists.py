@@ -12,6 +12,7 @@ from toolkit.plain import read_limited
 
 _LARGEST_LIST = 64 << 20
 _MOST_FIELDS = 64
+_MOST_ROWS = 1_000_000
 
 
 def read_text(path: Path) -> str:
@@ -42,7 +43,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """
     rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     start = 1
-    while True:
+    for _ in range(_MOST_ROWS + 1):
         try:
             row = next(rows, None)
         except csv.Error as error:
@@ -55,3 +56,4 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         if any(fields):
             yield start, fields
         start = rows.line_num + 1
+    raise InputError(f"{path}: has more than {_MOST_ROWS} rows; split the list")

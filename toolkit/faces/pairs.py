@@ -144,8 +144,15 @@ def _check(pairs: Sequence[Pair], root: Path, path: Path) -> None:
         if labels.setdefault((pair.probe, pair.reference), pair.genuine) != pair.genuine:
             raise InputError(f"{path}: {pair.probe} and {pair.reference} are labeled both same and different")
         for name in (pair.probe, pair.reference):
+            if not _is_unicode(name):
+                raise InputError(f"{root / name}: the name is not UTF-8; rename the image, or give a list of others")
             if not (root / name).is_file():
                 raise InputError(f"{root / name}: no such image; the pairs of {path} need it")
+
+
+def _is_unicode(name: str) -> bool:
+    """Return whether results can keep a name. Bytes of a file's name that are not UTF-8 become surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def read_people(path: Path) -> list[dict[str, int]]:

@@ -24,7 +24,7 @@ from toolkit.verifiers.runtime import Execution
 
 SCHEMA_VERSION = 1
 _FILE = "request.json"
-_LARGEST = 256 << 20
+_LARGEST = 1 << 26
 
 
 @dataclass(frozen=True)
