@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Schema versions by kind of document; kinds not listed have version 1. Readers reject other versions.
 _VERSIONS = {"assessment": 2}
-_LARGEST_FILE = 1 << 26
+_LARGEST_FILE = 1 << 24
 
 
 def to_json(document: DataclassInstance) -> str:

@@ -15,6 +15,8 @@ from toolkit.text import visible
 
 DEEPEST = 64
 LONGEST_TEXT = 1 << 16
+# Each costs far more memory and time than the two characters that write it.
+_MOST_TABLES = 1_000_000
 # Integers of 64 bits, which TOML, SQLite and NumPy can hold.
 _INTEGERS = range(-(1 << 63), 1 << 63)
 # Marks of writing direction, which can show a text in another order than a program reads it.
@@ -48,6 +50,9 @@ def parse_json(content: bytes | str, source: object) -> Any:
     Raises:
         InputError: it is not JSON, a table has the same key twice, or a value is beyond the limits of `check_plain`.
     """
+    text = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    if text.count(b"[") + text.count(b"{") > _MOST_TABLES:
+        raise InputError(f"{source}: has more than {_MOST_TABLES} tables and lists; this cannot be a file of ours")
     try:
         value = json.loads(content, object_pairs_hook=_table)
     except (ValueError, RecursionError) as error:

@@ -193,12 +193,12 @@ def test_a_name_that_is_not_unicode_is_refused(people: Path) -> None:
         load_pairs(people)
 
 
-def test_a_list_with_too_many_rows_is_refused(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolkit.faces.lists._MOST_ROWS", 3)
+def test_a_list_with_too_many_lines_is_refused(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.faces.lists._MOST_LINES", 3)
     (people / "pairs.csv").write_text("ann/0.png,ann/1.png,same\n" * 3)
     assert load_pairs(people).pairs
     (people / "pairs.csv").write_text("ann/0.png,ann/1.png,same\n" * 4)
-    with pytest.raises(InputError, match="more than 3 rows"):
+    with pytest.raises(InputError, match="more than 3 lines"):
         load_pairs(people)
 
 

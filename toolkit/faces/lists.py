@@ -10,16 +10,17 @@ from pathlib import Path
 from toolkit.errors import InputError
 from toolkit.plain import read_limited
 
-_LARGEST_LIST = 64 << 20
+_LARGEST_LIST = 1 << 25
 _MOST_FIELDS = 64
-_MOST_ROWS = 1_000_000
+_MOST_LINES = 250_000
 
 
 def read_text(path: Path) -> str:
     """Read a text file with line feeds as line breaks.
 
     Raises:
-        InputError: the file cannot be read, is too large, is not UTF-8, or has a null character.
+        InputError: the file cannot be read, is too large, has too many lines, is not UTF-8, or has a null
+            character.
     """
     try:
         text = read_limited(path, _LARGEST_LIST).decode("utf-8-sig")
@@ -28,7 +29,10 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{path}:{line}: has a null character; save the list as UTF-8 text")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.count("\n") > _MOST_LINES:
+        raise InputError(f"{path}: has more than {_MOST_LINES} lines; split the list")
+    return text
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -43,7 +47,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """
     rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     start = 1
-    for _ in range(_MOST_ROWS + 1):
+    while True:
         try:
             row = next(rows, None)
         except csv.Error as error:
@@ -56,4 +60,3 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         if any(fields):
             yield start, fields
         start = rows.line_num + 1
-    raise InputError(f"{path}: has more than {_MOST_ROWS} rows; split the list")

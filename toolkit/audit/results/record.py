@@ -24,7 +24,7 @@ from toolkit.verifiers.runtime import Execution
 
 SCHEMA_VERSION = 1
 _FILE = "request.json"
-_LARGEST = 1 << 26
+_LARGEST = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def is_of_nobody(folder: Path) -> bool:
 def _content(path: Path) -> _Content:
     content = parse_json(read_limited(path, _LARGEST), path)
     schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA_VERSION:
+    if schema not in (None, SCHEMA_VERSION):
         raise InputError(f"{path}: schema is {schema!r}, but this version reads {SCHEMA_VERSION}")
     try:
         found: _Content = from_plain(_Content, content, "request")
