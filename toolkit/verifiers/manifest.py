@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.errors import InputError, UsageError
-from toolkit.files import bundled, inside, sha256, write_bytes
-from toolkit.tables import Table, read_table
+from toolkit.files import bundled, checked_path, inside, sha256, write_bytes
+from toolkit.tables import Table, edit_toml, read_table
 
 Layout = Literal["NHWC", "NCHW"]
 Channels = Literal["RGB", "BGR"]
@@ -144,10 +144,7 @@ def write_threshold(manifest: Manifest, threshold: float, how: str) -> None:
     import tomlkit
 
     with_threshold(manifest, threshold)
-    try:
-        document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
-        raise InputError(f"{manifest.path}: cannot be read as TOML ({error})") from error
+    document = edit_toml(manifest.path)
     document["decision"]["threshold"] = threshold
     others = _CALIBRATED_CLAUSE.sub("", manifest.provenance)
     document["model"]["provenance"] = f"{others}{_CALIBRATED}{how.replace(';', ',')}"
@@ -167,7 +164,7 @@ def find_manifest(name: str | Path | Manifest) -> Manifest:
     """
     if isinstance(name, Manifest):
         return name
-    name, shipped = str(name), bundled("models")
+    name, shipped = str(checked_path(str(name), "model")), bundled("models")
     if "/" not in name and (shipped / name / "model.toml").is_file():
         return read_manifest(shipped / name)
     path = Path(name)
@@ -192,7 +189,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     source = _locate(path)
     top = read_table(source, SCHEMA_VERSION)
-    name = top.take("name", str)
+    name = top.name_text("name")
     folder = source.parent
 
     model = top.table("model")
