@@ -177,6 +177,9 @@ def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
     inputs = [value.name for value in proto.graph.input if value.name not in constants]
     if inputs != [name]:
         raise InputError(f"{where}: inputs are {inputs}; a verifier must have one input, {name!r}")
+    entry = next(value for value in proto.graph.input if value.name == name)
+    if len(entry.type.tensor_type.shape.dim) != 4:
+        raise InputError(f"{where}: input {name!r} is no batch of images with four dimensions")
     outputs = [value.name for value in proto.graph.output]
     if output not in outputs:
         raise InputError(f"{where}: outputs are {outputs}, but the manifest names {output!r}")
@@ -266,7 +269,8 @@ def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, pro
         return
     onnx_attack_scores(builder, manifest.decision.metric, folded, ATTACK_SCORE, normalize=output.normalize)
     score = onnx.helper.make_tensor_value_info(ATTACK_SCORE, onnx.TensorProto.FLOAT, [None])
-    score.type.tensor_type.shape.dim[0].CopyFrom(graph.output[0].type.tensor_type.shape.dim[0])
+    for dimension in graph.output[0].type.tensor_type.shape.dim[:1]:
+        score.type.tensor_type.shape.dim[0].CopyFrom(dimension)
     graph.output.append(score)
 
 
