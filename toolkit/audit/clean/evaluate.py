@@ -29,6 +29,7 @@ class Evaluation:
 
     Attributes:
         model, provider: the verifier, and the provider that it ran on.
+        provider_requested: the provider that was asked for; "auto" for the best of this machine.
         pairs_source, genuine, impostor: the pairs, and the number of each kind.
         left_out: pairs without a face, each with the reason.
         threshold: the manifest's threshold.
@@ -41,6 +42,7 @@ class Evaluation:
 
     model: str
     provider: str
+    provider_requested: str
     pairs_source: str
     genuine: int
     impostor: int
@@ -160,6 +162,7 @@ def evaluate(verifier: RuntimeVerifier, crops: CropSet, pairs_source: str, seed:
     return Evaluation(
         model=verifier.manifest.name,
         provider=verifier.provider,
+        provider_requested=verifier.execution.provider,
         pairs_source=pairs_source,
         genuine=int(genuine.sum()),
         impostor=int((~genuine).sum()),

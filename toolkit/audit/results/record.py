@@ -16,10 +16,11 @@ from toolkit.documents import from_plain
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
-from toolkit.files import bundled, checked_path, inside, sha256, write_bytes
+from toolkit.files import bundled, checked_path, inside, write_bytes
 from toolkit.plain import parse_json, read_limited
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
 
 SCHEMA_VERSION = 1
@@ -93,7 +94,7 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
     content = {
         "schema": SCHEMA_VERSION,
         "model": model if _is_shipped(model) else str(Path(model).resolve()),
-        "model_sha256": sha256(request.manifest.model),
+        "model_sha256": model_sha256(request.manifest.model),
         "threshold": request.manifest.decision.threshold,
         "root": None if root.is_relative_to(embedded_pairs()) else str(root.resolve()),
         "source": request.pairs_source,
@@ -157,7 +158,7 @@ def _content(path: Path) -> _Content:
 
 def _read(content: _Content, path: Path, folder: Path) -> Record:
     manifest = find_manifest(content.model)
-    if sha256(manifest.model) != content.model_sha256:
+    if model_sha256(manifest.model) != content.model_sha256:
         raise InputError(f"{path}: {manifest.model} has changed since the audit; restore the audited file")
     profiles = tuple(find_profile(name) for name, _ in content.profiles)
     for profile, (name, digest) in zip(profiles, content.profiles, strict=True):
