@@ -32,6 +32,7 @@ from toolkit.pixels import Images, to_8bit, to_unit
 from toolkit.profiles.profile import Profile, read_profile
 from toolkit.registry import choose, discover
 from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
 
 Ticket = Callable[[], bytes]
@@ -247,10 +248,9 @@ class Workbench:
         if key not in self._benches:
             described, model, digest = header["model"]
             manifest = replace(read_manifest(Path(described)), model=Path(model))
-            bench = Bench(manifest, Execution(*header["execution"]), header["seed"])
-            if bench.model_sha256 != digest:
+            if model_sha256(manifest.model) != digest:
                 raise InputError(f"{manifest.model}: this worker has a different file than the audit; copy it here")
-            self._benches[key] = bench
+            self._benches[key] = Bench(manifest, Execution(*header["execution"]), header["seed"])
         return self._benches[key]
 
 
