@@ -170,7 +170,7 @@ def _memory(graph: bytes, feed: NDArray[np.float32], provider: str) -> int | Non
         path, array = Path(folder) / "model.onnx", Path(folder) / "feed.npy"
         path.write_bytes(graph)
         np.save(array, feed)
-        command = [sys.executable, "-c", _MEMORY_PROGRAM, str(path), str(array), provider]
+        command = [sys.executable, "-P", "-c", _MEMORY_PROGRAM, str(path), str(array), provider]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of a user's
     if done.returncode != 0:
         raise InputError(f"measuring memory failed: {done.stderr.strip().splitlines()[-1:]}")
