@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from toolkit.errors import InputError, UnavailableError
 from toolkit.tables import Table, read_table
@@ -175,18 +175,19 @@ def _url(table: Table, url: str) -> str:
         raise table.fail("url", "must start with https:// and name a host")
     if "@" in url or "?" in url or "#" in url:
         raise table.fail("url", "must have no user, password, query or fragment; use token_env for a token")
-    if parts.scheme == "http" and not allowed and not _is_loopback(parts):
+    if parts.scheme == "http" and not allowed and not is_loopback(parts.hostname):
         raise table.fail(
             "url", f"sends faces to {parts.hostname} without encryption; use https, or set allow_http = true"
         )
     return url.rstrip("/")
 
 
-def _is_loopback(parts: SplitResult) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host of an address is this machine itself. Names other than localhost are not looked up."""
     try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
-        return parts.hostname == "localhost"
+        return host == "localhost"
 
 
 def model_path(remote: OpenInference) -> str:
