@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from toolkit.text import shown
+
 
 class SixpixelsError(Exception):
-    """Base class of every error that a user can act on. The command line prints the message as one line."""
+    """Base class of every error that a user can act on. The command line prints the message as one line.
+
+    Messages quote names and texts from files and servers, so every message is made visible and cut (`text.shown`).
+    """
 
     exit_status = 2
+
+    def __init__(self, message: object) -> None:
+        super().__init__(shown(message))
 
 
 class InputError(SixpixelsError):

@@ -22,7 +22,7 @@ from toolkit.commands.options import (
     execution,
     names,
 )
-from toolkit.commands.show import console, print_document, print_schema, progress
+from toolkit.commands.show import console, print_document, print_json, progress, say, say_file
 
 app = typer.Typer(help="List, check, write, measure and select defense profiles.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def profiles_list() -> None:
 
     for path in shipped_profiles().values():
         profile = read_profile(path)
-        print(f"{profile.name:12} {profile.description}")
+        say(f"{profile.name:12} {profile.description}")
 
 
 @app.command("show")
@@ -50,10 +50,9 @@ def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's 
 
       sixpixels profiles show balanced
     """
-    from toolkit.profiles.profile import find_profile, shipped_profiles
+    from toolkit.profiles.profile import find_profile
 
-    find_profile(name)
-    print(shipped_profiles().get(name, Path(name)).read_text(encoding="utf-8"), end="")
+    say_file(find_profile(name).text)
 
 
 @app.command("check")
@@ -68,7 +67,7 @@ def profiles_check(files: Annotated[list[Path], typer.Argument(help="Profile fil
 
     for path in files:
         profile = read_profile(path)
-        print(f"{path}: {profile.name}, {len(profile.defenses)} defenses, sha256 {profile.sha256}")
+        say(f"{path}: {profile.name}, {len(profile.defenses)} defenses, sha256 {profile.sha256}")
 
 
 @app.command("new")
@@ -85,7 +84,7 @@ def profiles_new(
     from toolkit.profiles.profile import write_new_profile
 
     write_new_profile(output, names(defenses))
-    print(output)
+    say(output)
 
 
 @app.command("schema")
@@ -98,7 +97,7 @@ def profiles_schema() -> None:
     """
     from toolkit.profiles.schema import profile_schema
 
-    print_schema(profile_schema())
+    print_json(profile_schema())
 
 
 @app.command("bench")

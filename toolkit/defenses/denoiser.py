@@ -56,7 +56,7 @@ def read_denoiser(path: Path) -> DenoiserManifest:
     model, checkpoint, image = top.table("model"), top.table("checkpoint"), top.table("input")
     manifest = DenoiserManifest(
         path=path,
-        name=top.take("name", str),
+        name=top.name_text("name"),
         model=inside(path.parent, model.take("file", str), f"{path}: model.file"),
         sha256=model.take("sha256", str),
         license=model.take("license", str),

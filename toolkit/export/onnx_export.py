@@ -14,6 +14,7 @@ from toolkit import __version__
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import sha256, sha256_of, write_bytes
 from toolkit.quiet import import_tensorflow
+from toolkit.tables import edit_toml
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.manifest import Manifest
 
@@ -141,7 +142,7 @@ def _write_manifest(manifest: Manifest, output: Path) -> Path:
     """Write a manifest for the exported file. It keeps the checkpoint only if it is inside the file's folder."""
     import tomlkit
 
-    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    document = edit_toml(manifest.path)
     document["model"]["file"] = output.name
     document["model"]["sha256"] = sha256(output)
     if manifest.checkpoint is not None:

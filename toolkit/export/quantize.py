@@ -21,6 +21,7 @@ from toolkit.errors import InputError, UsageError
 from toolkit.files import write_bytes
 from toolkit.pixels import to_unit
 from toolkit.profiles.harden import PREFIX, checked_graph
+from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
 from toolkit.verifiers.manifest import Manifest
@@ -78,7 +79,7 @@ def write_quantized(
     how = f"{precision} by ONNX Runtime {onnxruntime.__version__}"
     if precision == "int8":
         how += f", static, per channel, calibrated on {len(calibration)} crops of {source}"
-    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    document = edit_toml(manifest.path)
     document["name"] = f"{manifest.name}+{precision}"
     document["model"]["file"] = output.name
     document["model"].pop("sha256", None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +16,7 @@ from toolkit.files import write_bytes
 from toolkit.profiles.detector import ATTACK_SCORE
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.profiles.sizes import check_sizes
+from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import unit_affine
 from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest, read_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
@@ -76,7 +76,7 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
         raise UsageError(f"{output}: is the verifier itself; choose another name for the hardened verifier")
     model = read_model(manifest)
     proto = onnx.load_model_from_string(harden(model, manifest, profile))
-    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    document = edit_toml(manifest.path)
     document["name"] = f"{manifest.name}+{profile.name}"
     document["model"]["file"] = output.name
     document["model"].pop("sha256", None)

@@ -23,7 +23,8 @@ def print_selection(selection: Selection, console: Console) -> None:
         console.print(Text.assemble("recommended: ", (selection.chosen, "bold"), bare))
     for reason in selection.reasons:
         bullet(console, reason)
-    console.print(f"\nattacks that know the profile: {', '.join(selection.attacks)}")
+    console.print()
+    console.print(f"attacks that know the profile: {', '.join(selection.attacks)}")
     table = new_table(f"profiles; goal {selection.limits.goal}", console)
     table.add_column("profile", no_wrap=True)
     for column in ("ASR % at most", "strongest", "FNMR %", "FMR %", "x bare", "front"):

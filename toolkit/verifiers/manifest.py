@@ -166,7 +166,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     source = _locate(path)
     top = read_table(source, SCHEMA_VERSION)
-    name = top.take("name", str)
+    name = top.name_text("name")
     folder = source.parent
 
     model = top.table("model")

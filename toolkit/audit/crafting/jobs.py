@@ -25,6 +25,7 @@ from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_probes, encode_probes, read_artifact
 from toolkit.audit.crafting.code import attack_code, defense_code
 from toolkit.audit.crafting.craft import Series, attack_parameters, learn, make_task, pair_generator, people_halves
+from toolkit.documents import from_plain
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import check_sha256, write_bytes
 from toolkit.pixels import Images, to_8bit, to_unit
@@ -270,15 +271,14 @@ def attack_with(name: str, parameters: dict[str, Any]) -> Attack:
     if set(parameters) != known:
         raise ValueError(f"{name} has the parameters {sorted(known)}, not {sorted(parameters)}")
     kinds = get_type_hints(type(attack))
-    values = {
-        key: _file(*value)
-        if value and kinds[key] == Path | None
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for key, value in parameters.items()
-    }
+    values = {key: _parameter(kinds[key], value, f"{name}.{key}") for key, value in parameters.items()}
     return replace(attack, **{key: values[key] for key in known if getattr(attack, key) != values[key]})
+
+
+def _parameter(kind: Any, value: Any, where: str) -> Any:
+    if kind != Path | None:
+        return from_plain(kind, value, where)
+    return None if value is None else _file(*from_plain(tuple[str, str], value, where))
 
 
 def _code(profile: Profile) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.audit.clean.run import CleanRun, run_clean
-from toolkit.audit.plan import GOALS, Goal, Scenario
+from toolkit.audit.plan import GOALS, Goal, Knowledge, Scenario
 from toolkit.audit.replaying.replay import Replay
 from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.faces.pairs import PairSet, find_pairs
@@ -59,7 +59,7 @@ class DetectionResult:
     """
 
     attack: str
-    knowledge: str
+    knowledge: Knowledge
     known: str
     profile: str
     goal: Goal

@@ -22,6 +22,7 @@ from toolkit.audit.replaying.certify import PairCertificates
 from toolkit.audit.replaying.sanity import Outcome
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment
+from toolkit.audit.results.consistency import check_consistency
 from toolkit.documents import from_plain, read_json
 from toolkit.errors import InputError
 from toolkit.faces.pairs import Pair
@@ -228,9 +229,9 @@ def read_run(folder: Path | str) -> Run:
     report, path = read_json(folder / "report.json", "assessment"), folder / FILE
     try:
         assessment = from_plain(Assessment, report, "report")
-    except (KeyError, TypeError, ValueError) as error:
+    except (ValueError, InputError) as error:  # a value does not fit its type, or a rate is impossible
         raise InputError(
-            f"{folder / 'report.json'}: does not have this version's format ({error!r}); give the same audit again"
+            f"{folder / 'report.json'}: does not have this version's format ({error}); give the same audit again"
         ) from error
     with closing(_open(path)) as database:
         try:
@@ -243,6 +244,10 @@ def read_run(folder: Path | str) -> Run:
         (s.attack, s.known, s.profile, s.goal): (s.asr.successes, s.asr.trials) for s in assessment.scenarios
     }:
         raise InputError(f"{folder}: {FILE} and report.json contradict each other; give the same audit again")
+    try:
+        check_consistency(run)
+    except ValueError as error:
+        raise InputError(f"{folder}: is not one whole run ({error}); give the same audit again") from error
     return run
 
 
@@ -292,7 +297,9 @@ def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) ->
         "SELECT smoothing, profile, sigma, samples, confidence FROM smoothings ORDER BY smoothing"
     ).fetchall():
         found = _arrays(database, "certificates", "smoothing", number, _CERTIFICATE_COLUMNS, count)
-        how = (float(sigma), int(samples), float(confidence))
+        if (type(sigma), type(samples), type(confidence)) != (float, int, float):
+            raise TypeError("a setting of the certificates is not a number")
+        how = (sigma, samples, confidence)
         certificates.append(PairCertificates(_text(profile), *how, same=found["same"], radius=found["radius"]))
     genuine = _column([g for _, g in pairs], np.bool_)
     names = tuple(_text(name) for name, _ in pairs)

@@ -91,7 +91,7 @@ def read_latency_ratios(run: Run, costs: Path) -> dict[str, float]:
         }
         bare = medians["none"]
         return {name: median / bare for name, median in medians.items()}
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise InputError(
             f"{costs}: is not the output of this version's `profiles bench --json` ({error!r}); measure again"
         ) from error
