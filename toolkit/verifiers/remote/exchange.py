@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from toolkit.errors import InputError, UnavailableError
+from toolkit.plain import parse_json
 from toolkit.verifiers.remote.calls import TransientError
 from toolkit.verifiers.remote.redaction import Secrets
 from toolkit.verifiers.remote.wire import Answer, Deadline, MalformedError, request
@@ -136,9 +137,9 @@ class Server:
             InputError: there is none.
         """
         try:
-            document = json.loads(answer.body)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: the answer is not JSON ({self.shown(answer.body)})") from error
+            document = parse_json(answer.body, "the answer")
+        except InputError as error:
+            raise InputError(f"{where}: {self.shown(error)} ({self.shown(answer.body)})") from error
         if not isinstance(document, dict):
             raise InputError(f"{where}: the answer is not a JSON object ({self.shown(answer.body)})")
         return document

@@ -153,5 +153,5 @@ class OpenInferenceVerifier:
         ):
             raise InputError(f"{self._where}: {wanted.name!r} must have {shape[0]} x {shape[1]} numbers")
         if not all(abs(number) <= _LARGEST_NUMBER for number in numbers):
-            raise InputError(f"{self._where}: {wanted.name!r} has NaN or infinite values, or numbers beyond float32")
+            raise InputError(f"{self._where}: {wanted.name!r} has numbers beyond float32")
         return np.array(numbers, np.float32).reshape(shape)

@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from toolkit.text import shown
+
 _HIDDEN = "[hidden]"
 _SHOWN = 200
 # Longer text is cut before it is searched.
-_SEARCHED = 1 << 14
+_SEARCHED = 1 << 12
 # So many characters in a row of a secret are hidden.
 _PART = 8
 _SHORTEST = 4
@@ -44,8 +46,7 @@ class Secrets:
         hidden = self.hide(text[:_SEARCHED])
         if len(text) > _SEARCHED:  # a part that is too short to be known may stand at the cut
             hidden = hidden[: -_LONGEST_ESCAPE * _PART]
-        line = " ".join("".join(c if c.isprintable() else " " for c in hidden).split())
-        return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."
+        return shown(hidden, _SHOWN)
 
     def hide(self, text: str) -> str:
         """Return the text with every secret replaced."""
@@ -84,7 +85,7 @@ def _unescaped(plain: list[tuple[str, int, int]]) -> Iterator[tuple[str, int, in
     """Undo one layer of escapes, and leave out white space. Each character keeps its place in the original text."""
     for match in _ESCAPE.finditer("".join(c for c, _, _ in plain)):
         text, begin, end = match.group(), plain[match.start()][1], plain[match.end() - 1][2]
-        if text.isspace() or text in _SPACES:
+        if text.isspace() or text.lower() in _SPACES:
             continue
         for c in _meaning(text):
             yield c, begin, end

@@ -89,7 +89,7 @@ def request(method: str, url: str, headers: Mapping[str, str], body: bytes, dead
         lines["Content-Length"] = str(len(body))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     asked = h11.Request(method=method, target=target, headers=list(lines.items()))
-    connection = _connect(parts.hostname or "", parts.port or default, deadline)
+    connection = connect(parts.hostname or "", parts.port or default, deadline)
     try:
         if parts.scheme == "https":
             connection.settimeout(deadline.left())
@@ -167,7 +167,12 @@ def _bracketed(host: str | None) -> str:
     return f"[{host}]" if ":" in (host or "") else host or ""
 
 
-def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Open a connection. Every address of the host gets its share of the time that is left.
+
+    Raises:
+        OSError: no address answers in time, or the host has none.
+    """
     try:
         found = within(deadline, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except UnicodeError as error:  # a label of more than 63 characters
