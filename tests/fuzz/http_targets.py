@@ -142,7 +142,10 @@ def _changed(tree: Any, rng: random.Random) -> Any:
         return {**tree, key: _changed(tree[key], rng)}
     if isinstance(tree, list) and tree and rng.random() < 0.85:
         at = rng.randrange(len(tree))
-        return [*tree[:at], *[_changed(tree[at], rng)] * rng.choice((0, 1, 1, 1, 2, 30)), *tree[at + 1 :]]
+        value = _changed(tree[at], rng)
+        # Lists in lists would grow without end.
+        times = rng.choice((0, 1, 1, 1, 2, 2 if isinstance(value, list | dict) else 300))
+        return [*tree[:at], *[value] * times, *tree[at + 1 :]]
     return odd(rng)
 
 
