@@ -130,7 +130,7 @@ class Watch:
             places = arguments[:1]
         for place in places:
             if isinstance(place, str | bytes | os.PathLike):
-                path = os.path.realpath(os.fsdecode(place))
+                path = os.path.realpath(_base(event, arguments) / os.fsdecode(place))
                 inside = any(path == folder or path.startswith(folder + os.sep) for folder in self._allowed)
                 if not inside and path != os.devnull:
                     self._wrong = f"{event} {path}"
@@ -155,6 +155,17 @@ class Watch:
                 else:
                     path.unlink()
         return wrong
+
+
+def _base(event: str, arguments: tuple[Any, ...]) -> Path:
+    """The folder that a change's relative paths start from: that of its descriptor, or the working folder."""
+    descriptor = arguments[-1] if event in _CHANGES and event.startswith("os.") and event != "os.truncate" else -1
+    if not isinstance(descriptor, int) or descriptor < 0:
+        return Path()
+    try:
+        return Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        return Path()
 
 
 def try_input(target: Target, content: bytes, watch: Watch) -> tuple[str, str]:
