@@ -14,18 +14,17 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.models import write_linear
-from toolkit.verifiers.manifest import read_manifest
-from toolkit.verifiers.runtime import read_model
-
 SIDE = 8
 MEGABYTES = (0.01, 10, 100)
 
 
 def main() -> None:
     """Print the seconds of the first trial of a process, and of further ones by size of the file."""
+    sys.path.insert(0, str(ROOT))
+    from tests.models import write_linear
+    from toolkit.verifiers.manifest import read_manifest
+    from toolkit.verifiers.runtime import read_model
+
     rng = np.random.default_rng(0)
     for number, megabytes in enumerate((MEGABYTES[0], *MEGABYTES)):
         values = int(megabytes * (1 << 20)) // (4 * 3 * SIDE * SIDE)
