@@ -19,11 +19,12 @@ _CHIPS_150 = np.array([[45.0, 42.8], [102.8, 42.8], [73.5, 78.0], [47.2, 102.0],
 
 @dataclass
 class Photographs:
-    """Images (BGR uint8, any size), their people ("" where unknown), and 2 x 3 matrices to the aligned unit square."""
+    """Images (BGR uint8, any size), people ("" if unknown), 2 x 3 matrices to the aligned unit square, and names."""
 
     images: list[np.ndarray]
     people: list[str]
     matrices: list[np.ndarray]
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -33,6 +34,7 @@ class Photographs:
         self.images += others.images
         self.people += others.people
         self.matrices += others.matrices
+        self.names += others.names
 
     def crop(self, index: int, side: int, placed: np.ndarray | None = None) -> np.ndarray:
         """One aligned crop (side, side, 3), BGR uint8; `placed` (3, 3) moves it within the unit square first."""
@@ -57,6 +59,7 @@ class Photographs:
             self.images.append(image)
             self.people.append(person)
             self.matrices.append(matrix / 150.0)
+            self.names.append(f"{path.parent.name}/{path.name}")
 
 
 def jitter(rng: np.random.Generator, turn: float = 4, scale: float = 0.04, shift: float = 0.02) -> np.ndarray:
@@ -69,21 +72,25 @@ def jitter(rng: np.random.Generator, turn: float = 4, scale: float = 0.04, shift
     return matrix
 
 
-def lfw_photographs(lfw: Path, sets: range = range(1, 7)) -> Photographs:
-    """Every photograph of the people of these LFW sets in which a face was found."""
-    found = Photographs([], [], [])
+def lfw_names(lfw: Path, sets: range = range(1, 7)) -> dict[str, np.ndarray]:
+    """The landmarks of every photograph of the people of these LFW sets in which a face was found."""
     listed = read_people(lfw / "people.txt")
     people = {name for i in sets for name in listed[i - 1]}
-    for name, points in read_landmarks(lfw / "landmarks.csv").items():
-        person = name.split("/")[0]
-        if points is not None and person in people:
-            found.add(lfw / "images" / name, person, points)
+    landmarks = read_landmarks(lfw / "landmarks.csv").items()
+    return {name: points for name, points in landmarks if points is not None and name.split("/")[0] in people}
+
+
+def lfw_photographs(lfw: Path, names: dict[str, np.ndarray] | None = None) -> Photographs:
+    """These photographs of LFW, with their landmarks; by default all of sets 1-6."""
+    found = Photographs([], [], [], [])
+    for name, points in (lfw_names(lfw) if names is None else names).items():
+        found.add(lfw / "images" / name, name.split("/")[0], points)
     return found
 
 
 def chip_photographs(faces: Path) -> Photographs:
     """The aligned chips of a folder."""
-    found = Photographs([], [], [])
+    found = Photographs([], [], [], [])
     for path in sorted(faces.glob("*.jpg")):
         found.add(path, "", _CHIPS_150, frame=150.0)
     return found

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ATTACKS = ("fgsm", "pgd")
+ATTACKS = ("pgd",)
+LIBRARIES = ("ours", "foolbox", "art")
 MODES = ("batched", "singly")
 
 
@@ -19,15 +20,16 @@ MODES = ("batched", "singly")
 def test_ours_succeed_at_least_as_often_as_the_libraries(tmp_path: Path) -> None:
     output = tmp_path / "attacks.json"
     command = [sys.executable, "benchmarks/attacks.py", "--quick", "--count", "4", "--attacks", ",".join(ATTACKS)]
+    command += ["--libraries", ",".join(LIBRARIES)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([*command, "-o", str(output)], cwd=ROOT, check=True, capture_output=True, env=environment)
     rows = {(r["attack"], r["library"], r["mode"]): r for r in json.loads(output.read_text())["rows"]}
-    assert len(rows) == len(ATTACKS) * 4 * len(MODES)
+    assert len(rows) == len(ATTACKS) * len(LIBRARIES) * len(MODES)
     assert not [row for row in rows.values() if row["failed"]]
     for attack in ATTACKS:
         batched, singly = (rows[attack, "ours", mode] for mode in MODES)
         # A pair's result does not depend on its batch.
         assert [batched[k] for k in ("success", "forward")] == [singly[k] for k in ("success", "forward")]
-        theirs = [rows[attack, library, mode] for library in ("foolbox", "art") for mode in MODES]
+        theirs = [rows[attack, library, mode] for library in LIBRARIES[1:] for mode in MODES]
         assert batched["success"] >= max(row["success"] for row in theirs) > 0
         assert batched["backward"] <= min(row["backward"] for row in theirs) + 1

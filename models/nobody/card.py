@@ -1,4 +1,4 @@
-"""Measure the embedded faces and write their card.
+"""Measure the embedded faces, and write their card and the photograph nearest to each (`nearest.csv`).
 
 python models/nobody/card.py --lfw LFW --verifier dlib_resnet.onnx
 """
@@ -6,6 +6,7 @@ python models/nobody/card.py --lfw LFW --verifier dlib_resnet.onnx
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections import Counter
 from pathlib import Path
@@ -73,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     photographs = lfw_photographs(args.lfw)
     pairs = load_pairs(embedded_pairs())
-    rows = []
+    rows, recorded = [], [("verifier", "image", "photograph", "distance")]
     for name in (args.verifier, "facenet-mini"):
         manifest = find_manifest(name)
         side, decision = manifest.input.width, manifest.decision
@@ -81,13 +82,18 @@ def main() -> None:
         crops = crop_pairs(pairs, side, side, manifest.alignment.template)
         clean = run_clean(verifier, crops, decision)
         result = clean_result("", clean, np.array([pair.genuine for pair in crops.pairs]))
-        nearest = np.full(len(crops.images), np.inf)
+        nearest, whose = np.full(len(crops.images), np.inf), np.zeros(len(crops.images), np.intp)
         for start in range(0, len(photographs), 64):
             batch = range(start, min(start + 64, len(photographs)))
             real = verifier.embed(to_unit(np.stack([photographs.crop(i, side)[..., ::-1] for i in batch])))
-            for embedding in real:
+            for place, embedding in zip(batch, real, strict=True):
                 d = distances(decision.metric, clean.embeddings, np.broadcast_to(embedding, clean.embeddings.shape))
+                whose[d < nearest] = place
                 nearest = np.minimum(nearest, d)
+        recorded += [
+            (manifest.name, image, photographs.names[place], f"{d:.4f}")
+            for image, place, d in zip(crops.names, whose, nearest, strict=True)
+        ]
         rates = " | ".join(percent(rate) for rate in (result.accuracy, result.fnmr, result.fmr))
         near = f"{nearest.min():.3f} / {np.median(nearest):.3f}"
         rows.append(f"| {manifest.name} | {rates} | {near} | {decision.threshold:g} |")
@@ -104,6 +110,8 @@ def main() -> None:
         rows="\n".join(rows),
     )
     (HERE / "CARD.md").write_text(card)
+    with (HERE / "faces" / "nearest.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(recorded)
     print(card)
 
 

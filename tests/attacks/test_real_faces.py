@@ -36,16 +36,16 @@ def verifier() -> TensorFlowVerifier:
 
 @pytest.fixture(scope="module")
 def task(shared: Path, verifier: TensorFlowVerifier) -> Task:
-    """About 8 genuine and 8 impostor pairs that the clean model decides correctly."""
+    """About 5 genuine and 5 impostor pairs that the clean model decides correctly."""
     manifest = verifier.manifest
     assert manifest.alignment is not None
-    pairs = load_pairs(shared / "lfw", limit=16, folds=[7, 8])
+    pairs = load_pairs(shared / "lfw", limit=10, folds=[7, 8])
     crops = crop_pairs(pairs, manifest.input.width, manifest.input.height, manifest.alignment.template)
     probes, references = (to_unit(crops.images[crops.index[:, k]]) for k in (0, 1))
     embedded, genuine = verifier.embed(references), np.array([p.genuine for p in crops.pairs])
     d = distances(manifest.decision.metric, verifier.embed(probes), embedded)
     kept = np.flatnonzero(is_same(manifest.decision, d) == genuine)
-    assert len(kept) >= 12
+    assert len(kept) >= 8
     generators = tuple(np.random.default_rng(i) for i in kept)
     return Task(probes[kept], embedded[kept], genuine[kept], manifest.decision, generators)
 
@@ -113,7 +113,7 @@ def both_goals(task: Task, each: int) -> Task:
 
 
 def test_carlini_wagner_is_at_least_as_near_as_foolbox(verifier: TensorFlowVerifier, task: Task) -> None:
-    few = both_goals(task, 2)
+    few = both_goals(task, 1)
     # One as the first c suits Foolbox: with its default of 0.001 three searches do not reach the boundary.
     attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=3, steps=50, initial_const=1.0)
     raw, _, success = attack(foolbox_model(verifier, few), tf.constant(few.probes), labels(few), epsilons=None)
@@ -140,7 +140,7 @@ def test_hop_skip_jump_comes_nearer_by_decisions_alone(verifier: TensorFlowVerif
     early, late = (HopSkipJump(budget=budget).craft(verifier, few) for budget in (120, 500))
     assert late.success.all()
     assert late.success8.all()
-    assert np.median(norms(few, late.probes)) < 0.5 * np.median(norms(few, early.probes))
+    assert (norms(few, late.probes) < 0.8 * norms(few, early.probes)).all()
 
 
 def test_deepfool_goes_through_the_mean_filter(verifier: TensorFlowVerifier, task: Task) -> None:

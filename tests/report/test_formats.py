@@ -103,9 +103,8 @@ def test_every_format_says_the_worst_case_and_what_shows_nothing(tmp_path: Path)
     for name, text in told.items():
         assert WHY_NOT in text, name
         assert WORST in text or name == "report.junit.xml", name
-    table = "| mean3, impersonation | critical | 25/30 | 93.2 % | budgeted, query, transfer |"
-    assert table.replace("budgeted, query", "budgeted") in told["report.md"]
-    assert "<strong>budgeted</strong>: apgd" in told["report.html"] or "no such attack was run" in told["report.html"]
+    assert "| mean3, impersonation | critical | 25/30 | 93.2 % | budgeted, transfer |" in told["report.md"]
+    assert "<strong>budgeted</strong>: no such attack was run" in told["report.html"]
     worst = json.loads((tmp_path / "risk.json").read_text())["risk"]["worst"][0]
     assert (worst["goal"], worst["within"]["successes"], worst["people"]) == ("impersonation", 25, 60)
     assert {met["evidence"]: bool(met["finding"]) for met in worst["met"]} == {
@@ -124,8 +123,8 @@ def test_every_format_says_every_reason_and_every_waiver_that_holds(tmp_path: Pa
     risk = rate(run, POLICY)
     held, unknown, old = waiver(HIGH), waiver("pgd/perfect/mean3/dodgin"), waiver("square/query/mean3/dodging", -1)
     verdict = judge(run, risk, POLICY, TODAY, [held, unknown, old], before)
-    codes = {"risk", "no-evidence", "few-pairs", "few-people", "generated", "data", "incomplete", "baseline"}
-    assert {r.code for r in verdict.reasons} >= (codes - {"few-people"}) | {"waiver-unknown", "waiver-expired"}
+    expected = {"risk", "no-evidence", "few-pairs", "generated", "data", "incomplete", "baseline", "waiver-unknown"}
+    assert {r.code for r in verdict.reasons} == {*expected, "waiver-expired"}
     assert [r.findings for r in verdict.waived] == [(HIGH,)]
     for name, text in words(written(Report(run, risk, verdict), tmp_path)).items():
         for reason in (*verdict.reasons, *verdict.waived):

@@ -19,7 +19,8 @@ from toolkit.audit.plan import Knowledge, Scenario, Unavailable
 from toolkit.audit.replaying.replay import Replay
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Assessment, DeclaredAttack, Target, scenario_results
-from toolkit.audit.results.outcomes import CleanOutcomes, PairFaces, PairOutcomes, Run, write_outcomes
+from toolkit.audit.results.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
+from toolkit.audit.results.people import PairFaces
 from toolkit.documents import to_json
 from toolkit.faces.pairs import Pair
 from toolkit.profiles.profile import Profile

@@ -10,7 +10,8 @@ import pytest
 
 from tests.risk.runs import Told, told_run
 from tests.risk.test_gate import BUDGETED, GOOD, MINIMAL, QUERY, TRANSFER, fell, with_attack
-from toolkit.audit.results.outcomes import PairFaces, Run
+from toolkit.audit.results.outcomes import Run
+from toolkit.audit.results.people import PairFaces
 from toolkit.risk.findings import SEVERITIES, Met, WorstCase
 from toolkit.risk.policy import Policy, find_policy
 from toolkit.risk.rate import rate

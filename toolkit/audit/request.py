@@ -11,7 +11,7 @@ from pathlib import Path
 from toolkit.attacks.base import Attack
 from toolkit.audit.clean.group import enroll
 from toolkit.audit.crafting.craft import attack_parameters
-from toolkit.audit.crafting.workers import check_workers
+from toolkit.audit.crafting.workers import chosen_workers
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan
 from toolkit.audit.replaying.certify import Smoothing
@@ -20,12 +20,12 @@ from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, has_generated_faces, load_pairs
 from toolkit.faces.sampling import sample_pairs
-from toolkit.files import sha256
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import Progress
 from toolkit.registry import choose
 from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
 # Pairs on which an estimate measures every attack.
@@ -69,7 +69,7 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
     o = options
     if o.group is not None and o.suite == "paper":
         raise UsageError("--group and --suite paper exclude each other; leave one out")
-    check_workers(o.workers)
+    chosen_workers(o)
     attacks = choose_attacks(o.suite, o.attacks, o.settings)
     profiles = [find_profile(name) for name in dict.fromkeys(o.profiles)]
     if not profiles:
@@ -120,7 +120,7 @@ def run_name(request: Request) -> str:
     """Name a run by a short hash of its request, so that the same request finds its probes again."""
     manifest, crops = request.manifest, request.crops
     content = [
-        sha256(manifest.model),
+        model_sha256(manifest.model),
         asdict(manifest.decision),
         [[attack.name, attack_parameters(attack)] for attack in request.attacks],
         [profile.sha256 for profile in request.profiles],

@@ -18,7 +18,7 @@ from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.collect import PARTIAL, Collector, InterruptedAuditError
 from toolkit.audit.crafting.craft import Series, attack_parameters, attacked_model
 from toolkit.audit.crafting.jobs import Pool, Step, finish, series_steps
-from toolkit.audit.crafting.workers import open_pool
+from toolkit.audit.crafting.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
 from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify
@@ -33,18 +33,20 @@ from toolkit.audit.results.assessment import (
     scenario_results,
     worst_finding,
 )
-from toolkit.audit.results.outcomes import Run, faces_of, read_run, write_outcomes
+from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
+from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
 from toolkit.documents import to_json
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
-from toolkit.files import remove_stale_parts, sha256, sha256_of, write_bytes
+from toolkit.files import remove_stale_parts, sha256_of, write_bytes
 from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.manifest import Manifest, with_threshold
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import RuntimeVerifier
 
@@ -94,7 +96,7 @@ def _folder(options: AuditOptions, request: Request) -> Path:
 def _audit(request: Request, pairs: PairSet, options: AuditOptions, folder: Path, progress: Progress) -> Run:
     """Run an audit and write its report and its record, or a partial report if it is interrupted."""
     try:
-        assessment = run_audit(request, folder, progress, options.workers)
+        assessment = run_audit(request, folder, progress, chosen_workers(options))
     except InterruptedAuditError as stop:
         write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
         raise
@@ -126,14 +128,14 @@ class _Found:
     checks: list[Check]
 
 
-def run_audit(request: Request, folder: Path, progress: Progress = SILENT, workers: str = "1") -> Assessment:
+def run_audit(request: Request, folder: Path, progress: Progress = SILENT, workers: Workers = ALONE) -> Assessment:
     """Craft, replay and assess. The probes stay in `folder`, so that an interrupted audit can continue.
 
     Args:
         request: the inputs of the audit.
         folder: the folder of the run.
         progress: shows every stage.
-        workers: see `toolkit.audit.crafting.workers.open_pool`; results do not depend on it.
+        workers: who crafts; results do not depend on it.
 
     Raises:
         SixpixelsError: the verifier, its checkpoint or a profile cannot be used, or the folder cannot be written.
@@ -310,7 +312,7 @@ def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
     return Target(
         name=manifest.name,
         model=manifest.model.name,
-        model_sha256=sha256(manifest.model),
+        model_sha256=model_sha256(manifest.model),
         checkpoint_sha256=sha256_of(checkpoint.path) if checkpoint and checkpoint.path.exists() else None,
         provider=provider,
         provider_requested=request.execution.provider,

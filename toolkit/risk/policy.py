@@ -148,7 +148,7 @@ def read_policy(path: Path) -> Policy:
         InputError: the file cannot be read or is not valid. The message names the file and the key.
     """
     top = read_table(path, SCHEMA_VERSION)
-    name, use_case = top.take("name", str), top.take("use_case", str)
+    name, use_case = top.name_text("name"), top.name_text("use_case")
     keys = ("budget", "goals", "access", "strength", "gate", "waivers", "regression")
     budget, goals, access, strength, gate, waivers, regression = tables = [top.table(key) for key in keys]
     policy = Policy(
@@ -243,19 +243,7 @@ def policy_schema() -> dict[str, Any]:
                 draws=_whole("Noisy images per pair."),
                 fill=_range(1, 0.5, "The share of the budget that the ball of an attack must fill."),
             ),
-            gate=_object(
-                "What the gate requires.",
-                optional=("attacks", "profiles", "generated_faces"),
-                knowledge=_list(get_args(Knowledge), "Levels of knowledge whose successes count."),
-                attacks=_list(None, "Attacks that must have been run."),
-                profiles=_list(None, "The deployed profiles. Empty: every profile with a defense."),
-                max_fnmr=_range(1, 0, "The largest upper bound of the clean FNMR."),
-                max_fmr=_range(1, 0, "The largest upper bound of the clean FMR."),
-                generated_faces={
-                    "type": "boolean",
-                    "description": "Whether the embedded faces, which are not real people, are enough.",
-                },
-            ),
+            gate=_gate_schema(),
             waivers=_object(
                 "Findings that somebody accepts.",
                 days=_whole("The longest time that a waiver holds.", _MOST_DAYS),
@@ -268,6 +256,22 @@ def policy_schema() -> dict[str, Any]:
             ),
         ),
     }
+
+
+def _gate_schema() -> dict[str, Any]:
+    return _object(
+        "What the gate requires.",
+        optional=("attacks", "profiles", "generated_faces"),
+        knowledge=_list(get_args(Knowledge), "Levels of knowledge whose successes count."),
+        attacks=_list(None, "Attacks that must have been run."),
+        profiles=_list(None, "The deployed profiles. Empty: every profile with a defense."),
+        max_fnmr=_range(1, 0, "The largest upper bound of the clean FNMR."),
+        max_fmr=_range(1, 0, "The largest upper bound of the clean FMR."),
+        generated_faces={
+            "type": "boolean",
+            "description": "Whether the embedded faces, which are not real people, are enough.",
+        },
+    )
 
 
 def _required_schema() -> dict[str, Any]:

@@ -31,6 +31,7 @@ from toolkit.profiles.harden import write_hardened
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
+from toolkit.statistics.bounded import Members
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import read_manifest
 
@@ -40,14 +41,43 @@ WATCHED = Profile("watched", "", (), "", detector=Detector((Median(3),), 0.5, 0.
 def test_the_threshold_flags_at_most_the_stated_share() -> None:
     scores = np.random.default_rng(0).permutation(np.arange(100.0))
     assert score_threshold(scores, 0.05) == 94.5
+    result = calibrate_detector(scores, 0.05, point_estimate=True)
+    assert (result.threshold, result.false_alarm, result.rule) == (94.5, Rate(5, 100), "point estimate")
+    assert calibrate_detector(np.ones(60), 0.05).false_alarm == Rate(0, 60), "equal scores are not above each other"
+
+
+def test_the_upper_bound_of_a_detectors_false_alarms_is_held() -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1000.0))
     result = calibrate_detector(scores, 0.05)
-    assert (result.threshold, result.false_alarm) == (94.5, Rate(5, 100))
-    assert calibrate_detector(np.zeros(60), 0.05).false_alarm == Rate(0, 60), "equal scores are not above each other"
+    held = max(k for k in range(50) if Rate(k, 1000).upper_bound() <= 0.05)
+    assert (result.threshold, result.false_alarm) == (999.0 - held, Rate(held, 1000))
+    assert result.bound.upper == pytest.approx(Rate(held, 1000).upper_bound())
+    assert result.point_estimate == 949.5
+    # Ten crops of each of 100 people with one score are 100 crops.
+    people = Members("people", (np.floor(scores / 10).astype(int),))
+    repeated = calibrate_detector(np.floor(scores / 10) + 1, 0.05, members=people)
+    assert repeated.bound.binding == "effective"
+    assert repeated.false_alarm.successes < held
+
+
+def test_a_detectors_threshold_is_rounded_to_fewer_alarms() -> None:
+    scores = 1 + np.arange(100) * 1e-8
+    for point_estimate in (False, True):
+        result = calibrate_detector(scores, 0.05, point_estimate=point_estimate)
+        assert result.threshold == 1.00001
+        assert result.false_alarm.successes == 0
+
+
+def test_scores_of_zero_give_no_threshold() -> None:
+    with pytest.raises(InsufficientError, match="squeezers do not move these crops"):
+        calibrate_detector(np.zeros(60), 0.05)
 
 
 def test_what_the_crops_cannot_show_is_refused() -> None:
     with pytest.raises(InsufficientError, match=r"needs at least 60 clean crops .* there are 59"):
-        calibrate_detector(np.zeros(59), 0.05)
+        calibrate_detector(np.ones(59), 0.05, point_estimate=True)
+    with pytest.raises(InsufficientError, match=r"needs at least 59 clean crops, but there are 58"):
+        calibrate_detector(np.ones(58), 0.05)
     with pytest.raises(InputError, match="between 0 and 1"):
         calibrate_detector(np.zeros(59), 0.0)
 

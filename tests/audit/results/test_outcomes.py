@@ -20,7 +20,8 @@ from toolkit.attacks.gaussian import Gaussian
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment
 from toolkit.audit.results.export import export_results
-from toolkit.audit.results.outcomes import COLUMNS, FILE, PairOutcomes, faces_of, read_run
+from toolkit.audit.results.outcomes import COLUMNS, FILE, PairOutcomes, read_run
+from toolkit.audit.results.people import faces_of
 from toolkit.audit.run import run_audit
 from toolkit.documents import to_json
 from toolkit.errors import InputError, UsageError
@@ -124,6 +125,13 @@ def test_a_crop_is_told_by_its_pixels_and_a_person_by_the_folder(tmp_path: Path)
         ("ALTER TABLE pairs DROP COLUMN probe_crop", "not a results database"),
         ("PRAGMA user_version = 9", "not a results database of version 3"),
         ("PRAGMA application_id = 1", "not a results database"),
+        ("UPDATE scenarios SET attack = 'pgd'", "contradict each other"),
+        ("UPDATE scenarios SET knowledge = 'query' WHERE profile = 'none'", "have different scenarios"),
+        ("UPDATE profiles SET name = 'other' WHERE profile = 1", "has other profiles than the run"),
+        ("UPDATE profiles SET name = 'none'", "has a profile twice"),
+        ("UPDATE outcomes SET rms = -1 WHERE success = 1", "a norm of a success is not from 0"),
+        ("UPDATE outcomes SET linf = 1e300 WHERE success = 1", "a norm of a success is not from 0"),
+        ("UPDATE outcomes SET queries = -1", "a number of queries is negative"),
     ],
 )
 def test_a_changed_database_is_refused(copy: Path, statement: str, message: str) -> None:
