@@ -127,7 +127,7 @@ def test_a_crop_is_told_by_its_pixels_and_a_person_by_the_folder(tmp_path: Path)
         ("PRAGMA application_id = 1", "not a results database"),
         ("UPDATE scenarios SET attack = 'pgd'", "contradict each other"),
         ("UPDATE scenarios SET knowledge = 'query' WHERE profile = 'none'", "have different scenarios"),
-        ("UPDATE profiles SET name = 'other' WHERE profile = 1", "has other profiles than the run"),
+        ("UPDATE profiles SET name = 'other' WHERE profile = 1", "lacks a profile of the run"),
         ("UPDATE profiles SET name = 'none'", "has a profile twice"),
         ("UPDATE outcomes SET rms = -1 WHERE success = 1", "a norm of a success is not from 0"),
         ("UPDATE outcomes SET linf = 1e300 WHERE success = 1", "a norm of a success is not from 0"),
