@@ -155,6 +155,7 @@ def profiles_select(
         float | None,
         typer.Option(min=0, help="Largest acceptable ratio of latency to the bare verifier's, for example 2."),
     ] = None,
+    budget: Annotated[float, typer.Option(min=1e-6, help="Largest RMS of a success that counts, in 1/255.")] = 2.15,
     costs: Annotated[
         Path | None,
         typer.Option(help="A file of latencies from `profiles bench --json`. Default: measure them now."),
@@ -173,7 +174,7 @@ def profiles_select(
 ) -> None:
     """Recommend one profile of a finished audit that meets your limits, with the Pareto front and paired tests.
 
-    Exits with 3 if no profile meets the limits.
+    Exits with 3 if no profile meets the limits, or is shown to be better than the bare verifier.
 
     [bold]Examples[/bold]
 
@@ -188,7 +189,7 @@ def profiles_select(
     wanted = choose("goal", [goal], {name: name for name in WANTED})[0]
     selection = select_profile(
         read_run(run),
-        Limits(wanted, max_fnmr, max_fmr, max_latency_ratio),
+        Limits(wanted, max_fnmr, max_fmr, max_latency_ratio, budget),
         costs=costs,
         model=model,
         profiles=names(profiles),

@@ -16,16 +16,14 @@ from toolkit.report.terminal import bullet, counted, new_table, percent
 def print_selection(selection: Selection, console: Console) -> None:
     """Print the recommendation, its reasons, a table of all profiles, and the paired tests."""
     if selection.chosen is None:
-        none = ("no profile meets the limits", "bold")
-        console.print(Text.assemble(none, "; the nearest is ", (str(selection.nearest), "bold")))
+        console.print(Text.assemble(("no recommendation", "bold"), f": {selection.refused}"))
     else:
-        bare = ", the bare verifier" if selection.chosen == "none" else ""
-        console.print(Text.assemble("recommended: ", (selection.chosen, "bold"), bare))
+        console.print(Text.assemble("recommended: ", (selection.chosen, "bold")))
     for reason in selection.reasons:
         bullet(console, reason)
     console.print()
     console.print(f"attacks that know the profile: {', '.join(selection.attacks)}")
-    table = new_table(f"profiles; goal {selection.limits.goal}", console)
+    table = new_table(f"profiles; goal {selection.limits.goal}, RMS <= {selection.limits.budget:g}/255", console)
     table.add_column("profile", no_wrap=True)
     for column in ("ASR % at most", "strongest", "FNMR %", "FMR %", "x bare", "front"):
         table.add_column(column, justify="right", no_wrap=True)

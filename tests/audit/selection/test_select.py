@@ -70,11 +70,11 @@ def test_the_smallest_upper_bound_wins_and_every_claim_has_its_paired_test() -> 
         (Limits(max_fnmr=0.15), "strong"),
         (Limits(max_fnmr=0.149), "weak"),
         (Limits(max_latency_ratio=2), "weak"),
-        (Limits(max_latency_ratio=1.05), "none"),
+        (Limits(max_latency_ratio=1.05), None),
         (Limits(max_fnmr=0.15, max_latency_ratio=3), "strong"),
     ],
 )
-def test_limits_are_kept(limits: Limits, chosen: str) -> None:
+def test_limits_are_kept(limits: Limits, chosen: str | None) -> None:
     selection = select([NONE, WEAK, STRONG], GENUINE, limits)
     assert selection.chosen == chosen
     if chosen == "weak":
@@ -96,7 +96,7 @@ def test_where_nothing_meets_the_limits_the_nearest_is_named_and_nothing_chosen(
 def test_a_profile_that_nobody_attacked_knowingly_is_never_recommended() -> None:
     untested = candidate("untested", successes={})
     selection = select([NONE, untested], GENUINE, Limits())
-    assert selection.chosen == "none"
+    assert (selection.chosen, selection.nearest) == (None, "none")
     assert standing(selection, "untested").unfit == ("the run has no attack that knows it",)
     assert standing(selection, "untested").upper is None
     assert "untested" not in {claim.other for claim in selection.claims}
@@ -115,7 +115,7 @@ def test_evidence_that_is_missing_or_broken_makes_unfit() -> None:
     selection = select(
         [dataclasses.replace(NONE, successes=both), *cases.values()], GENUINE, Limits(max_latency_ratio=2)
     )
-    assert selection.chosen == "none"
+    assert (selection.chosen, selection.nearest) == (None, "none")
     why = {name: " ".join(standing(selection, name).unfit) for name in cases}
     assert "pgd with perfect knowledge attacked other profiles" in why["spared"]
     assert "sanity check failed: gradient" in why["masked"]
@@ -142,7 +142,19 @@ def test_a_limit_that_the_pairs_could_not_show_without_an_error_is_refused(what:
     """1 - 0.05 ** (1 / 40) is 0.0722: what 40 pairs without an error show."""
     with pytest.raises(InsufficientError, match=f"40 pairs are too few to show a clean {what.upper()} of 0.07"):
         select([STRONG, NONE], GENUINE, Limits(**{f"max_{what}": 0.07}))
-    assert select([NONE], GENUINE, Limits(**{f"max_{what}": 0.073})).chosen == "none"
+    assert select([STRONG, NONE], GENUINE, Limits(**{f"max_{what}": 0.2})).chosen == "strong"
+
+
+def test_what_is_not_shown_better_than_the_bare_verifier_is_not_recommended() -> None:
+    """A profile through which every pair fell was once recommended, with exit status 0."""
+    useless = candidate("useless", range(80), latency=1.1)
+    for candidates, named in (([useless, NONE], "bare verifier"), ([candidate("a-bit", range(2, 80)), NONE], "a-bit")):
+        selection = select(candidates, GENUINE, Limits())
+        assert selection.chosen is None
+        with pytest.raises(InsufficientError, match=rf"{named}.*40 of 40 pairs fell|{named}.*38 of 40 pairs fell"):
+            check_chosen(selection)
+    better = select([STRONG, NONE], GENUINE, Limits())
+    assert (better.chosen, better.refused) == ("strong", "")
 
 
 def test_an_attacker_tries_every_attack() -> None:
@@ -193,12 +205,14 @@ def test_a_run_keeps_the_outcome_of_every_pair(request_: Request, tmp_path: Path
     run = read_run(folder)
     assert run.assessment == assessment
     assert run.genuine.tolist() == [pair.genuine for pair in request_.crops.pairs]
-    selection = select(candidates_of(run, {"none": 1.0, "mean3": 1.5}), run.genuine, Limits("dodging"))
+    selection = select(candidates_of(run, {"none": 1.0, "mean3": 1.5}, np.inf), run.genuine, Limits("dodging"))
     for s in selection.standings:
         (reported,) = (
             r.asr for r in assessment.scenarios if (r.profile, r.knowledge, r.goal) == (s.profile, "perfect", "dodging")
         )
         assert dict(s.asr) == {"dodging": reported}, "one attack alone is the worst case"
+    within = select(candidates_of(run, {}, 1e-6), run.genuine, Limits("dodging"))
+    assert {rate.successes for s in within.standings for _, rate in s.asr} == {0}, "beyond the budget nothing counts"
     assert json.loads(to_json(selection))["kind"] == "selection"
     write_pareto(selection, tmp_path / "pareto.png")
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")

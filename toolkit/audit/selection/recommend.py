@@ -43,4 +43,4 @@ def select_profile(
         manifest = find_manifest(model or run.assessment.target.name)
         audited = audited_profiles(run, profiles)
         ratios = measure_latency_ratios(run, manifest, audited, execution or Execution(), repeats)
-    return select(candidates_of(run, ratios), run.genuine, limits)
+    return select(candidates_of(run, ratios, limits.budget), run.genuine, limits)

@@ -9,13 +9,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from toolkit.audit.plan import ADAPTIVE, GOALS, Goal
-from toolkit.audit.results.outcomes import Run
+from toolkit.audit.results.assessment import declared_attack
+from toolkit.audit.results.outcomes import PairOutcomes, Run
 from toolkit.errors import InputError, InsufficientError
 from toolkit.pixels import Bools
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tests import FEWEST_PAIRS, LEVEL, holm, mcnemar
 
 GoalOrAny = Literal["dodging", "impersonation", "any"]
+_BARE = "none"
 WANTED: tuple[GoalOrAny, ...] = get_args(GoalOrAny)
 Verdict = Literal["better", "worse", "not shown"]
 
@@ -29,12 +31,14 @@ class Limits:
         max_fnmr: the largest clean FNMR, from 0 to 1.
         max_fmr: the largest clean FMR, from 0 to 1.
         max_latency_ratio: the largest ratio of the median latency of one crop to that of the bare verifier.
+        budget: the largest RMS, in 1/255, of a success that counts. A worn perturbation counts at any size.
     """
 
     goal: GoalOrAny = "any"
     max_fnmr: float | None = None
     max_fmr: float | None = None
     max_latency_ratio: float | None = None
+    budget: float = 2.15
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ class Selection:
         limits: the operator's limits.
         attacks: names of the attacks that know a profile.
         standings: all profiles.
-        chosen: the recommended profile; None if no profile meets the limits.
+        chosen: the recommended profile; None if `refused` says why there is none.
+        refused: why no profile is recommended; "" if one is.
         nearest: the chosen profile, or the one that exceeds the limits least.
         claims: comparisons of `nearest` with the other fit profiles.
         reasons: the evidence in words.
@@ -130,6 +135,7 @@ class Selection:
     attacks: tuple[str, ...]
     standings: tuple[Standing, ...]
     chosen: str | None
+    refused: str
     nearest: str
     claims: tuple[Claim, ...]
     reasons: tuple[str, ...]
@@ -137,6 +143,9 @@ class Selection:
 
 def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> Selection:
     """Recommend the profile with the smallest upper bound of the worst-case ASR, among those that meet the limits.
+
+    A profile with a defense is recommended only if the data show that attacks succeed less often on it than on the bare
+    verifier, where the run has it. The bare verifier itself is no recommendation.
 
     The smaller FNMR, then FMR, then latency breaks ties. A profile is unfit for a recommendation if no attack in the
     run knows it, or fewer such attacks than for another profile; if a sanity check failed on it; if it has fewer than
@@ -163,11 +172,13 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
     best = min(within, key=_rank) if within else min(fit, key=lambda s: (_excess(s, limits), _rank(s)))
     compared = [c for c in candidates if any(s.profile == c.profile for s in fit)]
     claims = _claims(best.profile, compared, _matters(genuine, _goals(limits.goal)))
+    refused = _refused(best, claims, limits, compared=any(c.profile == _BARE for c in candidates))
     return Selection(
         limits,
         attacks,
         tuple(standings),
-        best.profile if within else None,
+        None if refused else best.profile,
+        refused,
         best.profile,
         claims,
         _reasons(best, claims, limits),
@@ -178,18 +189,32 @@ def check_chosen(selection: Selection) -> None:
     """Check that a selection recommends a profile.
 
     Raises:
-        InsufficientError: no profile meets the limits. The message names the nearest profile and what it exceeds.
+        InsufficientError: no profile meets the limits, or is shown to be better than the bare verifier.
     """
-    if selection.chosen is None:
-        missed = next(s.exceeded for s in selection.standings if s.profile == selection.nearest)
-        raise InsufficientError(f"no profile meets the limits; the nearest is {selection.nearest}: {', '.join(missed)}")
+    if selection.refused:
+        raise InsufficientError(selection.refused)
 
 
-def candidates_of(run: Run, latency_ratios: dict[str, float]) -> list[Candidate]:
+def _refused(best: Standing, claims: Sequence[Claim], limits: Limits, *, compared: bool) -> str:
+    """Why the best profile is not recommended; "" if it is."""
+    if best.exceeded:
+        return f"no profile meets the limits; the nearest is {best.profile}: {', '.join(best.exceeded)}"
+    fell = ", ".join(f"{goal}: {rate.successes} of {rate.trials} pairs fell" for goal, rate in best.asr)
+    within = f"within an RMS of {limits.budget:g}/255"
+    if best.profile == _BARE:
+        return f"no profile that meets the limits is better than the bare verifier {within} ({fell})"
+    shown = any(claim.other == _BARE and claim.verdict == "better" for claim in claims)
+    if compared and not shown:
+        return f"{best.profile} comes first, but is not shown to be better than the bare verifier {within} ({fell})"
+    return ""
+
+
+def candidates_of(run: Run, latency_ratios: dict[str, float], budget: float = Limits.budget) -> list[Candidate]:
     """Collect the evidence on the profiles of a run.
 
     Args:
         run: the run.
+        budget: see `Limits`.
         latency_ratios: latency ratios by profile; see `Limits`.
 
     Raises:
@@ -208,12 +233,17 @@ def candidates_of(run: Run, latency_ratios: dict[str, float]) -> list[Candidate]
                 fnmr=clean.fnmr,
                 fmr=clean.fmr,
                 eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
-                successes={o.attack: o.success for o in mine if o.knowledge in ADAPTIVE},
+                successes={o.attack: _within(run, o, budget) for o in mine if o.knowledge in ADAPTIVE},
                 failed_checks=tuple(dict.fromkeys(failed)),
                 latency_ratio=latency_ratios.get(name),
             )
         )
     return found
+
+
+def _within(run: Run, outcomes: PairOutcomes, budget: float) -> Bools:
+    worn = declared_attack(run.assessment, outcomes.attack).traits.masked
+    return outcomes.success & (worn | (outcomes.rms <= budget))
 
 
 def _goals(goal: GoalOrAny) -> tuple[Goal, ...]:
