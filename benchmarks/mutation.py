@@ -55,7 +55,7 @@ TARGETS = {
     ),
     "attacks": Target(
         ("toolkit/attacks/base.py", "toolkit/attacks/ladder.py"),
-        ("tests/attacks/test_attacks.py", "tests/attacks/test_ladder.py"),
+        ("tests/attacks/test_base.py", "tests/attacks/test_ladder.py", "tests/attacks/test_attacks.py"),
     ),
     "audit": Target(
         (
