@@ -119,6 +119,7 @@ def run_name(request: Request) -> str:
     manifest, crops = request.manifest, request.crops
     content = [
         sha256(manifest.model),
+        manifest.reading,
         asdict(manifest.decision),
         [[attack.name, attack_parameters(attack)] for attack in request.attacks],
         [profile.sha256 for profile in request.profiles],
