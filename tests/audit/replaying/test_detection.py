@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.models import write_people
 from tests.progress import Silent
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.audit.clean.result import clean_result
-from toolkit.audit.clean.run import CleanRun
+from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.plan import Scenario
-from toolkit.audit.replaying.detection import calibrate_detector, detection_results, score_threshold
+from toolkit.audit.replaying.detection import (
+    DetectionPoint,
+    DetectionResult,
+    DetectorCalibration,
+    calibrate_detector,
+    calibrate_profile,
+    detection_results,
+    score_threshold,
+)
 from toolkit.audit.replaying.replay import Replay
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import scenario_results
 from toolkit.audit.run import run_audit
 from toolkit.defenses.median import Median
 from toolkit.documents import to_json
-from toolkit.errors import InputError, InsufficientError
+from toolkit.errors import InputError, InsufficientError, UsageError
+from toolkit.faces.pairs import load_pairs
 from toolkit.profiles.detector import Detector
-from toolkit.profiles.harden import write_hardened
-from toolkit.profiles.profile import Profile, find_profile
+from toolkit.profiles.harden import deploy, write_hardened
+from toolkit.profiles.profile import Profile, find_profile, read_profile
 from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.runtime import read_model
 
 WATCHED = Profile("watched", "", (), "", detector=Detector((Median(3),), 0.5, 0.05))
 
@@ -43,13 +57,17 @@ def test_the_threshold_flags_at_most_the_stated_share() -> None:
     result = calibrate_detector(scores, 0.05)
     assert (result.threshold, result.false_alarm) == (94.5, Rate(5, 100))
     assert calibrate_detector(np.zeros(60), 0.05).false_alarm == Rate(0, 60), "equal scores are not above each other"
+    assert score_threshold(np.array([0.0, 2.0, 1.0]), 0.1) == 2, "where none may be flagged, it is the largest score"
+    third = calibrate_detector(np.arange(30) / 3, 0.1)
+    assert third == DetectorCalibration(0.1, 8.83333, Rate(3, 30)), "six digits are enough for a file"
 
 
 def test_what_the_crops_cannot_show_is_refused() -> None:
     with pytest.raises(InsufficientError, match=r"needs at least 60 clean crops .* there are 59"):
         calibrate_detector(np.zeros(59), 0.05)
-    with pytest.raises(InputError, match="between 0 and 1"):
-        calibrate_detector(np.zeros(59), 0.0)
+    for rate in (0.0, 1.0, 1.5):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            calibrate_detector(np.zeros(59), rate)
 
 
 def known_case() -> tuple[Scenario, Replay, CleanRun]:
@@ -91,6 +109,70 @@ def test_detection_is_of_the_probes_that_would_succeed_without_it() -> None:
     assert impersonation.deployed == Rate(0, 0)
     bare = replace(clean, alarm=np.inf)
     assert not detection_results([(scenario, replay)], {WATCHED: bare}, genuine)
+
+
+def test_a_hundred_crops_show_one_in_a_hundred() -> None:
+    scenario, replay, clean = known_case()
+    hundred = replace(clean, scores=np.arange(100) / 100)
+    (dodging, _) = detection_results([(scenario, replay)], {WATCHED: hundred}, np.ones(5, np.bool_))
+    assert dodging == DetectionResult(
+        "gaussian", "zero", "watched", "watched", "dodging", Rate(2, 3),
+        (DetectionPoint(0.01, pytest.approx(0.985), Rate(0, 3)), DetectionPoint(0.05, pytest.approx(0.945), Rate(0, 3))),
+    )  # fmt: skip
+
+
+def test_a_scenario_without_a_detector_does_not_end_the_list() -> None:
+    scenario, replay, clean = known_case()
+    bare = Profile("bare", "", (), "")
+    outcomes = [(replace(scenario, profile=bare), replay), (scenario, replay)]
+    runs = {bare: replace(clean, alarm=np.inf), WATCHED: clean}
+    found = detection_results(outcomes, runs, np.ones(5, np.bool_))
+    assert [(d.profile, d.goal) for d in found] == [("watched", "dodging"), ("watched", "impersonation")]
+
+
+PROFILE = """\
+schema = 1
+name = "mine"
+[[defense]]
+name = "noise"
+sigma = 0.05
+[detector]
+threshold = 1.0
+false_alarm = 0.5
+[[detector.squeezer]]
+name = "median"
+"""
+
+
+def test_a_profile_is_calibrated_in_its_file_on_the_draws_of_a_seed(tmp_path: Path) -> None:
+    model, profile = write_people(tmp_path, photos=4), tmp_path / "mine.toml"
+
+    class Counted(Silent):
+        def counter(self, name: str) -> Callable[[int, int | None], None]:
+            return lambda done, total: counted.append((done, total))
+
+    def calibrated(**changes: Any) -> DetectorCalibration:
+        profile.write_text(PROFILE)
+        return calibrate_profile(profile, model, 0.25, tmp_path, **changes)
+
+    counted: list[tuple[int, int | None]] = []
+    result = calibrated(seed=1, progress=Counted())
+    assert counted[-1] == (12, 12), "every face is aligned once"
+    assert (result.target, result.false_alarm) == (0.25, Rate(3, 12))
+    written = profile.read_text()
+    assert f"threshold = {result.threshold} # calibrated for linear on 12 crops\nfalse_alarm = 0.25\n" in written
+    assert calibrated(seed=1) == result
+    assert calibrated(seed=0) == calibrated() != result, "another seed draws other noise"
+    # The scores are those of the noise of this seed, and of no other verifier.
+    chosen, manifest = read_profile(profile), read_manifest(model)
+    verifier = deploy(read_model(manifest), manifest, chosen, seed=1)
+    scores = run_clean(verifier, crop_for(manifest, load_pairs(tmp_path)), manifest.decision).scores
+    assert calibrate_detector(scores, 0.25) == result
+    with pytest.raises(InsufficientError, match=r"rate of 0\.05 needs at least 60"):
+        calibrate_profile(profile, model, pairs=tmp_path)
+    profile.write_text('schema = 1\nname = "mine"\n')
+    with pytest.raises(UsageError, match=r"has no \[detector\]"):
+        calibrate_profile(profile, model, 0.25, tmp_path)
 
 
 def test_an_audit_of_a_detector_is_reported_and_validates(request_: Request, tmp_path: Path) -> None:

@@ -205,8 +205,10 @@ def test_what_was_not_run_is_a_caveat() -> None:
 def test_draws_pairs_left_out_and_wrong_models_are_caveats() -> None:
     clean = [clean_of("low", Rate(79, 100)), clean_of("enough", Rate(80, 100)), clean_of("unknown", Rate(0, 0))]
     assert caveats(goals=(), clean=clean, left_out=2, draws={"noisy": 8}) == [
-        "noisy is random: each probe was tested on one draw, which the attacker did not see. Gradients of attackers who "
-        "know it are averaged over 8 draws. Another seed gives other decisions",
+        (
+            "noisy is random: each probe was tested on one draw, which the attacker did not see. Gradients of "
+            "attackers who know it are averaged over 8 draws. Another seed gives other decisions"
+        ),
         "2 pairs were left out; the report lists the reasons",
         "low: clean accuracy is only 79.0 %; check the crop, layout and threshold in the manifest",
     ]
