@@ -117,7 +117,10 @@ def test_a_hundred_crops_show_one_in_a_hundred() -> None:
     (dodging, _) = detection_results([(scenario, replay)], {WATCHED: hundred}, np.ones(5, np.bool_))
     assert dodging == DetectionResult(
         "gaussian", "zero", "watched", "watched", "dodging", Rate(2, 3),
-        (DetectionPoint(0.01, pytest.approx(0.985), Rate(0, 3)), DetectionPoint(0.05, pytest.approx(0.945), Rate(0, 3))),
+        (
+            DetectionPoint(0.01, pytest.approx(0.985), Rate(0, 3)),
+            DetectionPoint(0.05, pytest.approx(0.945), Rate(0, 3)),
+        ),
     )  # fmt: skip
 
 

@@ -266,7 +266,7 @@ def _converged(about: str, attack: Any, replayed: Replay, again: Callable[..., A
     return Check(
         "converged",
         about,
-        longer.success.sum() <= before.sum() + 1 and ratio >= _SHRINKS,
+        bool(longer.success.sum() <= before.sum() + 1) and ratio >= _SHRINKS,
         f"with twice the steps, it succeeds on {longer.success.sum()} instead of {before.sum()} of {len(before)} "
         f"pairs, at {ratio:.2f} times the norm",
     )
