@@ -13,6 +13,7 @@ from toolkit import __version__
 from toolkit.commands import audit, build, catalog, config, doctor, evaluate, power, profiles, runs
 from toolkit.errors import SixpixelsError
 from toolkit.quiet import DEBUG
+from toolkit.text import shown, visible_lines
 
 _INTERRUPTED = 130
 
@@ -94,8 +95,8 @@ def main() -> None:
 
 def _fail(message: str, status: int) -> None:
     if os.environ.get(DEBUG):
-        traceback.print_exc()
-    print(f"sixpixels: {' '.join(message.split())}", file=sys.stderr)
+        print(visible_lines(traceback.format_exc().rstrip()), file=sys.stderr)
+    print(f"sixpixels: {shown(message)}", file=sys.stderr)
     sys.exit(status)
 
 

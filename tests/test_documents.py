@@ -13,6 +13,7 @@ from toolkit.audit.replaying.detection import DetectionPoint
 from toolkit.audit.results.assessment import Target
 from toolkit.documents import _plain, from_plain
 from toolkit.errors import InputError
+from toolkit.plain import parse_json
 from toolkit.statistics.intervals import Rate
 
 TARGET = Target("m", "m.onnx", "0" * 64, None, "CPU", "auto", "cosine", 0.5, 2.0, None, "1.2", None)
@@ -55,3 +56,28 @@ def test_counts_that_cannot_be_and_missing_keys_are_refused() -> None:
     del plain["detected"]
     with pytest.raises(ValueError, match="a table with 'detected'"):
         from_plain(DetectionPoint, plain)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("9" * 400, "must be an integer of at most 64 bits"),
+        ('{"a": {"b": [1, 9223372036854775808]}}', "a.b must be an integer of at most 64 bits"),
+        ("9" * 5000, "is not JSON"),
+        ('{"a": NaN}', "a must be finite"),
+        ("[-Infinity]", "must be finite"),
+        ("[1e999]", "must be finite"),
+        ("[" * 66 + "]" * 66, "nested more than 64 deep"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"a": 1, "a": 2}', "the same key twice"),
+        ('{"a": "' + "x" * 70_000 + '"}', "a has more than 65536 characters"),
+        ("[" + "[]," * 1_000_000 + "1]", "more than 1000000 tables"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"", "is not JSON"),
+    ],
+)
+def test_json_beyond_the_limits_is_refused_where_it_is_parsed(content: str | bytes, message: str) -> None:
+    with pytest.raises(InputError, match=f"a.json: .*{message}"):
+        parse_json(content, "a.json")
+    assert parse_json("[" * 64 + "]" * 64, "a.json")
+    assert parse_json('{"a": [9223372036854775807, -9223372036854775808, 1e308, "\\u001b"]}', "a.json")

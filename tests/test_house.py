@@ -13,15 +13,35 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up: a folder imports only from itself and from folders before it.
 FLOORS = (
-    "errors", "quiet", "files", "progress", "pixels", "parameters", "registry", "completion", "tables", "statistics",
-    "documents", "faces", "networks", "verifiers", "defenses", "profiles", "attacks", "export", "audit", "risk",
-    "doctor", "report", "fetch", "commands",
+    "text", "errors", "plain", "quiet", "files", "progress", "pixels", "parameters", "registry", "completion", "tables",
+    "statistics", "documents", "faces", "networks", "verifiers", "defenses", "profiles", "attacks", "export", "audit",
+    "risk", "doctor", "report", "fetch", "commands",
 )  # fmt: skip
 # The rooms of `audit` lie in the order of the data.
 ROOMS = (
     "options", "plan", "suites", "clean", "crafting", "replaying", "request", "results", "collect", "run", "estimate",
     "selection", "transfer",
 )  # fmt: skip
+# Each format from outside is parsed in one place, which knows its limits and turns its errors into ours. Beside it are
+# listed the modules that read only what this toolkit itself has just written, and those that write.
+DOORS: dict[str, set[str]] = {
+    "tomllib.loads": {"tables"},
+    "tomllib.load": set(),
+    "tomlkit.parse": {"tables"},
+    "json.loads": {"plain", "report/schemas", "audit/selection/cost", "audit/crafting/jobs", "verifiers/nursery"},
+    "json.load": set(),
+    "csv.reader": {"faces/lists"},
+    "csv.DictReader": set(),
+    "csv.writer": {"audit/results/export"},
+    "sqlite3.connect": {"audit/results/outcomes"},
+    "html.escape": {"text"},
+    "print": {"commands/show"},
+    "Console": {"commands/show"},
+    "SafeConsole": {"commands/show"},
+}  # fmt: skip
+PARSERS = {"tomllib", "csv", "sqlite3", "pickle", "marshal", "shelve", "xml", "yaml", "configparser", "ast"}
+# They write the format, or look at our own source.
+WRITERS = {("report/formats/junit", "xml"), ("audit/crafting/code", "ast")}
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_ENTRY = 400, 60, 120
 
 
@@ -103,3 +123,29 @@ def test_tensorflow_is_imported_silently_and_with_its_threads() -> None:
             if "tensorflow" in names and path.name != "profile.py":
                 loud.append(f"{path.name}:{node.lineno}")
     assert not loud, loud
+
+
+def called(tree: ast.AST) -> Iterator[str]:
+    """The functions that a file calls, as it writes them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            yield ast.unparse(node.func)
+
+
+def test_each_format_has_one_door_and_every_text_one_way_out() -> None:
+    found: dict[str, set[str]] = {door: set() for door in DOORS}
+    others = []
+    for path in (ROOT / "toolkit").rglob("*.py"):
+        own, tree = path.relative_to(ROOT / "toolkit").with_suffix("").as_posix(), ast.parse(path.read_text())
+        for name in set(called(tree)) & set(DOORS):
+            found[name].add(own)
+        doors = {door.split(".")[0] for door, places in DOORS.items() if own in places}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in {"json", "tomllib", "csv", "sqlite3", "html"}:
+                others.append(f"{own}: import the module {node.module}, so that calls of it can be seen here")
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            parsers = {name.split(".")[0] for name in names} & PARSERS - doors
+            others += [f"{own}: imports {name}" for name in parsers if (own, name) not in WRITERS]
+    assert {door: places - DOORS[door] for door, places in found.items()} == {door: set() for door in DOORS}
+    assert not others, others

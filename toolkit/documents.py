@@ -12,6 +12,7 @@ import numpy as np
 
 from toolkit import __version__
 from toolkit.errors import InputError
+from toolkit.plain import parse_json, read_limited
 from toolkit.statistics.intervals import Rate
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 # Schema versions by kind of document; kinds not listed have version 1. Readers reject other versions.
 _VERSIONS = {"assessment": 2}
-_LARGEST_FILE = 1 << 28
+_LARGEST_FILE = 1 << 24
 
 
 def to_json(document: DataclassInstance) -> str:
@@ -67,18 +68,9 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
         kind: the expected kind of document.
 
     Raises:
-        InputError: the file cannot be read, is too large, is not JSON, or has another kind or schema version.
+        InputError: the file cannot be used (`plain.parse_json`), or has another kind or schema version.
     """
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise InputError(
-                f"{path}: is larger than {_LARGEST_FILE} bytes; sixpixels writes no documents of this size"
-            )
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error})") from error
+    content = parse_json(read_limited(path, _LARGEST_FILE), path)
     version = _VERSIONS.get(kind, 1)
     if not isinstance(content, dict) or (content.get("schema"), content.get("kind")) != (version, kind):
         raise InputError(
@@ -91,7 +83,8 @@ def from_plain(kind: Any, value: Any, where: str = "document") -> Any:
     """Convert parsed JSON back to an object of type `kind`. This is the inverse of `to_json`.
 
     Args:
-        kind: a dataclass, or the type of a field: str, int, float, bool, object, a Literal, an optional or a tuple.
+        kind: a dataclass, or the type of a field: str, int, float, bool, object, a table
+            (`dict[str, object]`), a Literal, an optional or a tuple.
         value: parsed JSON. Keys that the dataclass does not have are ignored, because documents also contain derived
             values.
         where: the name of the value in error messages.
@@ -117,6 +110,8 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
     elif kind is float:
         _check(value, type(value) in (int, float), "a number", where)
         return float(value)
+    elif kind == dict[str, object]:
+        _check(value, isinstance(value, dict), "a table", where)
     elif kind is object:
         return tuple(value) if isinstance(value, list) else value
     else:

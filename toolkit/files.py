@@ -8,7 +8,7 @@ import platform
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,8 +17,12 @@ from toolkit.errors import InputError
 _BLOCK = 1 << 20
 # Identifies the machine in the names of temporary files, because a process ID is valid on one machine only.
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-# The longest file name that common file systems accept, in bytes.
+_PART = re.compile(rf"\.{_HERE}-(\d{{1,10}})-([0-9a-f]+)\.part$")
+# The longest file name that common file systems accept, and the longest path in a list, in bytes.
 _LONGEST_NAME = 255
+_LONGEST_PATH = 2048
+# Tells this process from an earlier one that had the same ID, as in a container that was started again.
+_TOKEN = secrets.token_hex(6)
 
 
 def sha256(path: Path) -> str:
@@ -67,6 +71,8 @@ def check_sha256(path: Path, expected: str) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Write a file atomically, for writers that need a path: the file appears complete or not at all.
 
+    Temporary files that killed processes left in the folder are removed.
+
     Yields:
         The path of an empty temporary file beside `path`. On success the temporary file is flushed to disk and
         renamed to `path`. On any exception, including an interrupt, it is removed.
@@ -74,9 +80,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    temporary = path.parent / f".{path.name}.{_HERE}-{os.getpid()}-{secrets.token_hex(6)}.part"
+    temporary = path.parent / f".{path.name}.{_HERE}-{os.getpid()}-{_TOKEN}{secrets.token_hex(6)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(path.parent)
         # tempfile would create files that only their owner can read, and the rename keeps those permissions.
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
@@ -118,10 +125,17 @@ def remove_stale_parts(folder: Path) -> None:
 
     Temporary files of running processes are kept.
     """
-    for path in folder.glob(".*.part"):
-        owner = re.search(rf"\.{_HERE}-(\d+)-[0-9a-f]+\.part$", path.name)
-        if owner and not _lives(int(owner[1])):
-            path.unlink(missing_ok=True)
+    with suppress(OSError), os.scandir(folder) as entries:  # a folder of probes has thousands of them
+        names = [entry.name for entry in entries if entry.name.endswith(".part")]
+        for name in names:
+            owner = _PART.search(name)
+            if owner and _is_stale(int(owner[1]), owner[2]):
+                with suppress(OSError):  # it belongs to somebody else, or another process was faster
+                    (folder / name).unlink()
+
+
+def _is_stale(process: int, token: str) -> bool:
+    return not token.startswith(_TOKEN) if process == os.getpid() else not _lives(process)
 
 
 def _lives(process: int) -> bool:
@@ -148,12 +162,30 @@ def inside(folder: Path, relative: str, what: str) -> Path:
     Raises:
         InputError: the path is absolute, leaves the folder, or is not a valid path.
     """
-    if "\0" in relative or any(len(part.encode()) > _LONGEST_NAME for part in Path(relative).parts):
-        raise InputError(f"{what}: {relative[:40]!r} is not a valid path")
-    path = (folder / relative).resolve()
+    path = (folder / checked_path(relative, what)).resolve()
     if Path(relative).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise InputError(f"{what}: {relative!r} leaves the folder {folder}")
     return path
+
+
+def checked_path(text: str, what: str) -> Path:
+    """Return a path from outside. File systems accept it and its names; nothing may be there.
+
+    Args:
+        text: the path.
+        what: what the path is, for the error message.
+
+    Raises:
+        InputError: it has a null character, or a name or the whole is too long.
+    """
+    try:
+        names = [os.fsencode(part) for part in Path(text).parts]
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what}: {text[:40]!r} is not a valid path") from error
+    whole = sum(map(len, names)) + len(names)
+    if "\0" in text or whole > _LONGEST_PATH or any(len(name) > _LONGEST_NAME for name in names):
+        raise InputError(f"{what}: {text[:40]!r} is not a valid path")
+    return Path(text)
 
 
 def bundled(kind: str) -> Path:

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from toolkit.errors import InputError
+from toolkit.plain import check_plain, read_limited
 from toolkit.registry import nearest
+from toolkit.text import LONGEST_NAME
 
 _LARGEST_FILE = 1 << 20
+# The time that tomllib takes for a dotted key grows with the third power of its parts.
+_MOST_DOTS = 64
 
 
 class Table:
@@ -51,6 +55,18 @@ class Table:
             raise self.fail(key, f"must be of type {kind.__name__}, not {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise self.fail(key, f"must be finite, not {value!r}")
+        return value
+
+    def name_text(self, key: str, default: Any = ...) -> Any:
+        """Remove and return the name of something, which reports show in narrow columns.
+
+        Raises:
+            InputError: the value is not a string, is empty or has more than `LONGEST_NAME` characters, or the key is
+                missing and has no default.
+        """
+        value = self.take(key, str, default)
+        if isinstance(value, str) and not (value.strip() and len(value) <= LONGEST_NAME):
+            raise self.fail(key, f"must have 1 to {LONGEST_NAME} characters")
         return value
 
     def choice(self, key: str, allowed: Any, default: Any = ...) -> Any:
@@ -105,17 +121,51 @@ def read_table(source: Path, schema: int) -> Table:
     """Read a TOML file and check its schema version.
 
     Raises:
-        InputError: the file cannot be read, is too large, is not TOML, or has another schema version.
+        InputError: the file cannot be used (`read_toml`), or has another schema version.
     """
-    try:
-        if source.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"{source}: is larger than {_LARGEST_FILE} bytes; this cannot be one of our TOML files")
-        top = Table(source, "", tomllib.loads(source.read_text(encoding="utf-8")))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a very long number, deeply nested tables
-        raise InputError(f"{source}: is not valid TOML ({error})") from error
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+    top = Table(source, "", read_toml(source)[0])
     found = top.take("schema", int)
     if found != schema:
         raise top.fail("schema", f"is {found}; this version of sixpixels reads schema {schema}")
     return top
+
+
+def read_toml(source: Path) -> tuple[dict[str, Any], str]:
+    """Read a TOML file. Every TOML file from outside is read here.
+
+    Returns:
+        Its content, and its text with line feeds as line breaks.
+
+    Raises:
+        InputError: the file cannot be read, is too large, is not TOML, or has a value beyond the limits of
+            `plain.check_plain` or a control character.
+    """
+    content = read_limited(source, _LARGEST_FILE)
+    try:
+        text = content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+            raise ValueError(f"a line has more than {_MOST_DOTS} dots")  # noqa: TRY301
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a very long number, deeply nested tables
+        raise InputError(f"{source}: is not valid TOML ({error})") from error
+    try:
+        check_plain(table, controls=False)
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from error
+    return table, text
+
+
+def edit_toml(source: Path) -> Any:
+    """Read a TOML file as a document of tomlkit, which keeps comments and order when it is written again.
+
+    Raises:
+        InputError: see `read_toml`.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    _, text = read_toml(source)
+    try:
+        return tomlkit.parse(text)
+    except (TOMLKitError, ValueError, RecursionError) as error:
+        raise InputError(f"{source}: cannot be edited as TOML ({error})") from error

@@ -258,7 +258,7 @@ def test_a_failure_of_the_tools_names_the_verifier(tmp_path: Path) -> None:
     def misfit(model: onnx.ModelProto) -> None:
         model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones((5, 4), np.float32), "weights"))
 
-    with pytest.raises(InputError, match=r"linear\.onnx: ONNX Runtime's tools cannot convert it to int8 \("):
+    with pytest.raises(InputError, match=r"linear\.onnx: ONNX Runtime cannot load it \("):
         write_quantized(linear(tmp_path, misfit), "int8", tmp_path / "q.onnx", NOISE, "noise")
 
 

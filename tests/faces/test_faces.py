@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -159,11 +160,45 @@ def test_csv_labels_folds_and_header(people: Path) -> None:
         ("ann/0.png,ann/1.png,same\nann/0.png,ann/1.png,different", "labeled both same and different"),
         ("a" * 300 + ",ann/1.png,same", "is not a valid path"),
         ("ann/0.png,ann/1.png,label", "is not a label"),
+        ("\n\nann/0.png,ann/1.png,alike", ":3: 'alike' is not a label"),
+        ('ann/0.png,ann/1.png,"same"\n"ann/\n\n0.png",ann/1.png,same\nann/0.png,b', r":5: has 2 fields"),
+        ("ann/0.png,ann/1.png,same\r\rann/0.png,ann/1.png,alike", ":3: 'alike' is not a label"),
+        ("ann/0.png,ann/1.png,same\nann/0.png\0,ann/1.png,same", ":2: has a null character"),
+        ("ann/0.png,ann/1.png,same\n" + "a" * 200_000 + ",ann/1.png,same", r":2: is not CSV \(field larger"),
+        ('ann/0.png,ann/1.png,same\n"ann/0.png,ann/1.png,same\n', ":2: is not CSV"),
+        ("," * 100_000, ":1: has 100001 fields"),
+        ("a/" * 3000 + ",ann/1.png,same", "is not a valid path"),
     ],
 )
 def test_broken_csv_lines_are_named(people: Path, text: str, message: str) -> None:
     (people / "pairs.csv").write_text(text)
     with pytest.raises(InputError, match=message):
+        load_pairs(people)
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-32", "latin-1"])
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.txt", "landmarks.csv"])
+def test_a_list_in_another_encoding_is_refused_by_name(people: Path, codec: str, name: str) -> None:
+    (people / name).write_bytes("1\nzoë/0.png,ann/1.png,same".encode(codec))
+    with pytest.raises(InputError, match=rf"{name}.*(UTF-8)"):
+        read_landmarks(people / name) if name == "landmarks.csv" else load_pairs(people)
+
+
+def test_a_name_that_is_not_unicode_is_refused(people: Path) -> None:
+    folder = people / os.fsdecode(b"z\xff")
+    folder.mkdir()
+    for photo in ("0.png", "1.png"):
+        (folder / photo).touch()
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_pairs(people)
+
+
+def test_a_list_with_too_many_lines_is_refused(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.faces.lists._MOST_LINES", 3)
+    (people / "pairs.csv").write_text("ann/0.png,ann/1.png,same\n" * 3)
+    assert load_pairs(people).pairs
+    (people / "pairs.csv").write_text("ann/0.png,ann/1.png,same\n" * 4)
+    with pytest.raises(InputError, match="more than 3 lines"):
         load_pairs(people)
 
 

@@ -153,8 +153,11 @@ def test_shipped_profiles_are_valid_and_named_like_their_files() -> None:
         ("schema = ", "not valid TOML"),
         (f"schema = {'9' * 5000}", "not valid TOML"),
         (f"schema = 1\ndefense = {'[' * 5000}{']' * 5000}", "not valid TOML"),
-        (f'schema = 1\nname = "x"\n[[defense]]\nname = "noise"\nsigma = 1{"0" * 400}', "type float"),
-        ('schema = 1\nname = "x"\n[[defense]]\nname = "noise"\nsigma = nan', "from 0.001 to 0.5"),
+        (
+            f'schema = 1\nname = "x"\n[[defense]]\nname = "noise"\nsigma = 1{"0" * 400}',
+            "sigma must be an integer of at most 64 bits",
+        ),
+        ('schema = 1\nname = "x"\n[[defense]]\nname = "noise"\nsigma = nan', "sigma must be finite"),
         ('schema = 1\nname = "x"\n[[defense]]\nname = "choice"\noptions = [{ name = "mean", siz = 3 }]', "mean 'size'"),
     ],
 )

@@ -106,3 +106,14 @@ def test_what_the_reader_refuses_the_schema_refuses(tmp_path: Path, steps: str) 
     with pytest.raises(InputError):
         read_profile(path)
     assert not valid(text)
+
+
+@pytest.mark.parametrize("name", ["defense", "option", "detector"])
+def test_a_plugin_may_call_its_defense_as_it_likes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    named = dataclasses.make_dataclass("Named", [("share", float, 0.5)], namespace={"name": name, "__doc__": "One."})
+    known = {**discover("defense"), name: named}
+    monkeypatch.setattr("toolkit.profiles.schema.discover", lambda kind: known)
+    text = f'schema = 1\nname = "x"\n[[defense]]\nname = "{name}"\nshare = 0.25\n[[defense]]\nname = "mean"\n'
+    assert valid(text)
+    assert valid(text + f'[[defense]]\nname = "choice"\noptions = [{{ name = "{name}" }}, {{ name = "mean" }}]\n')
+    assert not valid(text.replace("share", "size"))

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from toolkit.errors import InputError, InsufficientError
+from toolkit.statistics.bounded import Members
 from toolkit.statistics.calibration import calibrate
+from toolkit.statistics.intervals import Rate
 
 
 def scores(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,22 +25,53 @@ def scores(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_interval_covers_the_true_quantile_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     truth = stats.norm.ppf(0.01, 2, 0.2)
-    results = [calibrate(*scores(rng, 1500), fmr=0.01) for _ in range(300)]
+    results = [calibrate(*scores(rng, 1500), fmr=0.01, point_estimate=True) for _ in range(300)]
     covered = np.mean([low <= truth <= high for low, high in (r.threshold_interval for r in results)])
     assert covered >= 0.93
-    assert np.mean([r.point.threshold for r in results]) == pytest.approx(truth, abs=0.02)
+    assert np.mean([r.chosen.threshold for r in results]) == pytest.approx(truth, abs=0.02)
 
 
 def test_the_fmr_on_the_pairs_is_held() -> None:
-    result = calibrate(*scores(np.random.default_rng(1), 1000), fmr=0.01)
-    assert (result.point.fmr.successes, result.point.fmr.trials) == (10, 1000)
+    d, genuine = scores(np.random.default_rng(1), 1000)
+    result = calibrate(d, genuine, fmr=0.01)
+    assert result.point_estimate is not None
+    assert result.rule == "upper bound"
+    # Of 1,000 four may be accepted: the bound of five is 1.05 %.
+    assert (result.chosen.fmr, result.point_estimate.fmr) == (Rate(4, 1000), Rate(10, 1000))
+    assert result.bound.upper == pytest.approx(Rate(4, 1000).upper_bound())
+    assert result.bound.upper <= 0.01 < Rate(5, 1000).upper_bound()
+    assert Rate(int(np.sum(d[~genuine] < result.chosen.threshold)), 1000) == result.chosen.fmr, "strictly below"
     low, high = result.threshold_interval
-    assert low < result.point.threshold < high
+    assert low < result.point_estimate.threshold < high
+    assert result.chosen.fnmr.value is not None
+    assert result.said == "FMR at most 0.01 at a confidence of 95 %"
+
+
+def test_a_point_estimate_names_itself_and_shows_how_high_the_rate_may_be() -> None:
+    result = calibrate(*scores(np.random.default_rng(1), 1000), fmr=0.01, point_estimate=True)
+    assert result.rule == "point estimate"
+    assert result.chosen == result.point_estimate
+    assert (result.bound.binding, result.bound.upper) == (None, pytest.approx(Rate(10, 1000).upper_bound()))
+    assert result.said == "point estimate for an FMR of 0.01, not conservative"
+
+
+def test_a_threshold_of_zero_is_refused() -> None:
+    d, genuine = numbered(300)
+    with pytest.raises(InsufficientError, match="would be 0, because 1 impostor pairs have a distance of 0"):
+        calibrate(np.where(d == 1, 0.0, d), genuine, 0.01)
+
+
+def test_people_who_contradict_labels_are_refused() -> None:
+    people = np.arange(301)
+    with pytest.raises(InputError, match="names the same person twice"):
+        calibrate(*numbered(300), 0.01, members=Members("people", (people, people)))
 
 
 def test_too_few_impostors_are_refused_with_what_they_support() -> None:
-    with pytest.raises(InsufficientError, match=r"at least 3000 impostor pairs.*there are 300.*support an FMR"):
+    with pytest.raises(InsufficientError, match=r"at least 2995 impostor pairs.*are 300.*support an FMR of 0\.0099 at"):
         calibrate(*scores(np.random.default_rng(2), 300), fmr=1e-3)
+    with pytest.raises(InsufficientError, match=r"at least 3000 impostor pairs.*there are 300.*support an FMR"):
+        calibrate(*scores(np.random.default_rng(2), 300), fmr=1e-3, point_estimate=True)
 
 
 def numbered(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +89,7 @@ def test_each_end_is_the_nearest_order_statistic_that_errs_seldom_enough(
 ) -> None:
     """The impostors below the true quantile are binomial: neither end is too short, nor longer than it must be."""
     n = math.ceil(3 / fmr) + more
-    low, high = calibrate(*numbered(n), fmr, confidence).threshold_interval
+    low, high = calibrate(*numbered(n), fmr, confidence, point_estimate=True).threshold_interval
     below, tail = stats.binom(n, fmr), (1 - confidence) / 2
     # The threshold lies beyond the upper end where `high` or more impostors are below it.
     assert below.sf(high - 1) <= tail < below.sf(high - 2) or high == n
@@ -73,20 +106,25 @@ def test_the_interval_is_of_95_percent_unless_it_is_told() -> None:
 
 def test_the_interval_ends_where_the_impostors_do() -> None:
     # Of 4 impostors at an FMR of 90 % all may lie below the quantile; nothing is known beyond the last.
-    assert calibrate(*numbered(4), 0.9).threshold_interval == (2.0, 4.0)
+    assert calibrate(*numbered(4), 0.9, point_estimate=True).threshold_interval == (2.0, 4.0)
     # Of 300 at 1 % none may: below the first, only a threshold of zero is known to have no false match.
     assert calibrate(*numbered(300), 0.01).threshold_interval[0] == 0.0
 
 
 def test_a_calibration_says_what_it_rests_on() -> None:
     result = calibrate(*numbered(300), 0.01)
-    assert (result.fmr, result.impostor, result.point.threshold) == (0.01, 300, 4.0)
+    assert result.point_estimate is not None
+    assert (result.fmr, result.impostor, result.chosen.threshold) == (0.01, 300, 1.0)
+    assert result.point_estimate.threshold == 4.0
 
 
-def test_the_rule_of_three_is_the_least() -> None:
-    assert calibrate(*numbered(60), 0.05).impostor == 60
+def test_the_rule_of_three_is_the_least_for_a_point_estimate_and_the_exact_bound_otherwise() -> None:
+    assert calibrate(*numbered(59), 0.05).impostor == 59
     with pytest.raises(InsufficientError):
-        calibrate(*numbered(59), 0.05)
+        calibrate(*numbered(58), 0.05)
+    assert calibrate(*numbered(60), 0.05, point_estimate=True).impostor == 60
+    with pytest.raises(InsufficientError):
+        calibrate(*numbered(59), 0.05, point_estimate=True)
 
 
 def test_no_fmr_outside_of_0_and_1() -> None:

@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.models import MANIFEST
 from toolkit.errors import InputError
 from toolkit.files import bundled
-from toolkit.verifiers.manifest import find_manifest
+from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.onnx_graph import load_onnx
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
@@ -135,6 +136,38 @@ def test_no_onnx_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\x08\xff nonsense")
     with pytest.raises(InputError, match="is not an ONNX file"):
         load_onnx(path)
+
+
+HOSTILE: dict[str, tuple[list[Any], dict[str, np.ndarray]]] = {
+    "an input that nothing computes": ([helper.make_node("Relu", ["nowhere"], ["y"])], {}),
+    "an output that nothing computes": ([helper.make_node("Relu", ["x"], ["z"])], {}),
+    "a convolution without a kernel": ([helper.make_node("Conv", ["x"], ["y"])], {}),
+    "a convolution of other channels": ([helper.make_node("Conv", ["x", "w"], ["y"])], {"w": weights(4, 5, 3, 3)}),
+    "a stride of zero": (
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[0, 0])],
+        {},
+    ),
+    "a permutation that is none": ([helper.make_node("Transpose", ["x"], ["y"], perm=[0, 0, 9, -7])], {}),
+    "an axis beyond the shape": ([helper.make_node("ReduceMean", ["x"], ["y"], axes=[99])], {}),
+    "a node without an output": ([helper.make_node("Relu", ["x"], [])], {}),
+    "an attribute of another type": ([helper.make_node("Flatten", ["x"], ["y"], axis="one")], {}),
+    "a result that ignores the input": (
+        [helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(weights(1, 3)))],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_gradients_of_hostile_graphs_are_refused(tmp_path: Path, name: str) -> None:
+    path = model_of(tmp_path, HOSTILE[name][0], ["n", 3, 8, 8], HOSTILE[name][1])
+    shown = MANIFEST.format(
+        name="model", side=8, layout="NCHW", channels="RGB", size=3, metric="euclidean", threshold=1.0, range=[0, 1],
+        mean=0.0, std=1.0, maximum=4.0,
+    )  # fmt: skip
+    path.with_suffix(".toml").write_text(shown.replace('name = "input"', 'name = "x"').replace('"embedding"', '"y"'))
+    with pytest.raises(InputError, match=r"model\.onnx: "):
+        TensorFlowVerifier(read_manifest(path))
 
 
 def test_gradients_of_the_shipped_file_are_those_of_its_checkpoint() -> None:

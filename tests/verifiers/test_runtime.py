@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from tests.commands import refused, sixpixels
 from tests.models import write_linear
 from toolkit.errors import InputError, UnavailableError
 from toolkit.verifiers.edge import model_input, unit_affine
+from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Decision, Input, read_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 from toolkit.verifiers.scores import distances, is_same, p_same
@@ -97,6 +101,33 @@ def test_the_provider_is_the_sessions_own_word(tmp_path: Path, weights: NDArray[
         RuntimeVerifier(manifest, execution=Execution("cpu", "cuda"))
     with pytest.raises(UnavailableError, match="not in this ONNX Runtime"):
         RuntimeVerifier(manifest, execution=Execution("NoSuchProvider"))
+
+
+def test_a_provider_asked_for_by_name_is_had_or_refused(
+    tmp_path: Path, weights: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some builds of ONNX Runtime list CUDA on machines without a GPU, and run on the CPU when asked for it."""
+    path = write_linear(tmp_path, weights=weights, side=SIDE)
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    working = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: working)
+    message = r"CUDAExecutionProvider was asked for, but .*CPUExecutionProvider.*--provider auto"
+    with pytest.raises(UnavailableError, match=message):
+        RuntimeVerifier(read_manifest(path), execution=Execution("cuda"))
+    with pytest.raises(UnavailableError, match=message):
+        latencies([path.read_bytes()], [], "CUDAExecutionProvider", 1, 1)
+    for command in (["evaluate"], ["audit", "--attacks", "gaussian"]):
+        refused(sixpixels(*command, "facenet-mini", "--limit", "2", "--provider", "cuda", "--quiet"), message)
+
+
+def test_evaluate_says_what_was_asked_and_what_was_taken(work: Path) -> None:
+    done = sixpixels("evaluate", work / "linear.onnx", "--pairs", work / "people", "--json")
+    told = json.loads(done.stdout)
+    assert told["provider_requested"] == "auto"
+    assert told["provider"] in onnxruntime.get_available_providers()
+    done = sixpixels("evaluate", work / "linear.onnx", "--pairs", work / "people", "--provider", "cpu")
+    assert "CPUExecutionProvider (cpu requested)" in done.stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])

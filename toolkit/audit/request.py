@@ -20,12 +20,12 @@ from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, load_pairs
 from toolkit.faces.sampling import sample_pairs
-from toolkit.files import sha256
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import Progress
 from toolkit.registry import choose
 from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
 # Pairs on which an estimate measures every attack.
@@ -118,7 +118,7 @@ def run_name(request: Request) -> str:
     """Name a run by a short hash of its request, so that the same request finds its probes again."""
     manifest, crops = request.manifest, request.crops
     content = [
-        sha256(manifest.model),
+        model_sha256(manifest.model),
         manifest.reading,
         asdict(manifest.decision),
         [[attack.name, attack_parameters(attack)] for attack in request.attacks],

@@ -38,12 +38,13 @@ from toolkit.documents import to_json
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
-from toolkit.files import remove_stale_parts, sha256, sha256_of, write_bytes
+from toolkit.files import remove_stale_parts, sha256_of, write_bytes
 from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.manifest import Manifest, with_threshold
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import RuntimeVerifier
 
@@ -308,7 +309,7 @@ def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
     return Target(
         name=manifest.name,
         model=manifest.model.name,
-        model_sha256=sha256(manifest.model),
+        model_sha256=model_sha256(manifest.model),
         checkpoint_sha256=sha256_of(checkpoint.path) if checkpoint and checkpoint.path.exists() else None,
         provider=provider,
         provider_requested=request.execution.provider,

@@ -22,7 +22,7 @@ from toolkit.commands.options import (
     chosen_pairs,
     execution,
 )
-from toolkit.commands.show import console, print_document, progress
+from toolkit.commands.show import console, print_document, progress, say
 
 
 def export(
@@ -74,7 +74,8 @@ def harden(
     from toolkit.profiles.harden import harden_verifier
 
     written = harden_verifier(model, profile, output)
-    print(f"{written.path}   sha256 {written.sha256}\n{written.manifest}")
+    say(f"{written.path}   sha256 {written.sha256}")
+    say(written.manifest)
 
 
 def quantize(

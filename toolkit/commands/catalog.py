@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.commands.options import Quiet
-from toolkit.commands.show import print_schema, progress
+from toolkit.commands.show import print_json, progress, say, say_file
 
 if TYPE_CHECKING:
     from toolkit.registry import Source
@@ -35,7 +35,7 @@ def attacks_list() -> None:
     for name, attack in found.entries.items():
         summary = (inspect.getdoc(type(attack)) or "").splitlines()[0]
         of = ", ".join(suite for suite, names in suites.items() if name in names)
-        print(f"{name:14} {attack.needs:9} {summary}" + (f" [{of}]" if of else "") + _from(found.sources[name]))
+        say(f"{name:14} {attack.needs:9} {summary}" + (f" [{of}]" if of else "") + _from(found.sources[name]))
 
 
 def defenses_list() -> None:
@@ -52,7 +52,7 @@ def defenses_list() -> None:
     found = find_entries("defense")
     for name, defense in found.entries.items():
         summary = (inspect.getdoc(defense) or "").splitlines()[0]
-        print(f"{name:16} {defense.backward:16} {summary}" + _from(found.sources[name]))
+        say(f"{name:16} {defense.backward:16} {summary}" + _from(found.sources[name]))
 
 
 def _from(source: Source) -> str:
@@ -75,7 +75,7 @@ def models_list() -> None:
 
     for path in sorted(bundled("models").glob("*/model.toml")):
         manifest = read_manifest(path)
-        print(f"{manifest.name:20} {manifest.decision.metric} < {manifest.decision.threshold:g}   {manifest.license}")
+        say(f"{manifest.name:20} {manifest.decision.metric} < {manifest.decision.threshold:g}   {manifest.license}")
 
 
 @models_app.command("fetch")
@@ -94,7 +94,7 @@ def models_fetch(
 
     with progress(quiet=quiet) as shown:
         where = fetch_model(name, folder, progress=shown.counter(f"{name} (bytes)"))
-    print(where)
+    say(where)
 
 
 @data_app.command("fetch")
@@ -113,7 +113,7 @@ def data_fetch(
 
     with progress(quiet=quiet) as shown:
         where = fetch_data(name, folder, progress=shown.counter(f"{name} (bytes)"))
-    print(where)
+    say(where)
 
 
 @policy_app.command("show")
@@ -133,7 +133,10 @@ def policy_show(
     known = shipped_policies()
     for path in known.values() if name is None else choose("policy", [name], known):
         text = path.read_text(encoding="utf-8")
-        print(f"{path.stem:16} {text.splitlines()[0][2:]}" if name is None else text)
+        if name is None:
+            say(f"{path.stem:16} {text.splitlines()[0][2:]}")
+        else:
+            say_file(text)
 
 
 @policy_app.command("schema")
@@ -146,4 +149,4 @@ def policy_schema_() -> None:
     """
     from toolkit.risk.policy import policy_schema
 
-    print_schema(policy_schema())
+    print_json(policy_schema())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from toolkit.commands.options import Config, Json, takes_audit_options
-from toolkit.commands.show import print_schema
+from toolkit.commands.show import print_json, say
 
 app = typer.Typer(help="Show the options of an audit, and where each value comes from.", no_args_is_help=True)
 
@@ -30,11 +29,11 @@ def config_show(given: dict[str, Any], config: Config = None, as_json: Json = Fa
     values = {o.name: getattr(found.options, o.name) for o in declared_options()}
     if as_json:
         plain = {o.key: {"value": _plain(values[o.name]), "from": found.sources[o.name]} for o in declared_options()}
-        print(json.dumps(plain, indent=2))
+        print_json(plain)
         return
     for o in declared_options():
         text = as_text(values[o.name]) or f"({o.shown or 'none'})"
-        print(f"{o.key:17} {text:32} {found.sources[o.name]}")
+        say(f"{o.key:17} {text:32} {found.sources[o.name]}")
 
 
 @app.command("schema")
@@ -47,7 +46,7 @@ def config_schema() -> None:
     """
     from toolkit.audit.options import config_schema as schema
 
-    print_schema(schema())
+    print_json(schema())
 
 
 def _plain(value: object) -> object:

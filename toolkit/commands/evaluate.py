@@ -8,11 +8,13 @@ import typer
 
 from toolkit.commands.options import (
     COMPLETIONS,
+    Confidence,
     Folds,
     Json,
     Limit,
     Model,
     Pairs,
+    PointEstimate,
     Provider,
     Quiet,
     RequireProvider,
@@ -65,17 +67,24 @@ def calibrate(
     ] = "none",
     pairs: Pairs = None,
     folds: Folds = None,
+    confidence: Confidence = 0.95,
+    point_estimate: PointEstimate = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the threshold into the manifest, and how it was chosen.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the threshold for a false match rate (FMR), with a 95 % interval.
+    """Find the largest threshold that holds a false match rate (FMR).
 
-    Exits with 3 if there are too few pairs to show the rate.
+    The true FMR is at most this rate, at the stated confidence. People who are in several pairs are allowed for. The
+    point estimate is printed beside it. Exits with 3 if there are too few pairs to show the rate.
 
     [bold]Examples[/bold]
 
       sixpixels calibrate hardened.onnx --fmr 1e-2 --pairs PAIRS
+      sixpixels calibrate hardened.onnx --fmr 1e-3 --confidence 0.99 --pairs PAIRS --write
     """
     from toolkit.audit.clean.evaluate import calibrate_verifier
     from toolkit.profiles.profile import find_profile
@@ -85,7 +94,17 @@ def calibrate(
     manifest, deployed = find_manifest(model), find_profile(profile)
     with progress(quiet=quiet or as_json) as shown:
         chosen = chosen_pairs(pairs, folds, None, seed)
-        result = calibrate_verifier(manifest, fmr, deployed, chosen, progress=shown)
+        result = calibrate_verifier(
+            manifest,
+            fmr,
+            deployed,
+            chosen,
+            confidence=confidence,
+            point_estimate=point_estimate,
+            write=write,
+            seed=seed,
+            progress=shown,
+        )
     if as_json:
         print_document(result)
     else:

@@ -47,6 +47,13 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Use at most this many pa
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars.")]
+Confidence = Annotated[float, typer.Option(help="One-sided confidence that the true rate is not above the target.")]
+PointEstimate = Annotated[
+    bool,
+    typer.Option(
+        "--point-estimate", help="Hold the rate on these data only. Not conservative: the true rate may be higher."
+    ),
+]
 Provider = Annotated[
     str, typer.Option(help="ONNX Runtime execution provider: auto, cpu, cuda, tensorrt, or a full name.")
 ]

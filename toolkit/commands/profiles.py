@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from toolkit.commands.options import (
+    Confidence,
     Folds,
     Json,
     Limit,
     Model,
     Pairs,
+    PointEstimate,
     Provider,
     Quiet,
     RequireProvider,
@@ -22,7 +24,7 @@ from toolkit.commands.options import (
     execution,
     names,
 )
-from toolkit.commands.show import console, print_document, print_schema, progress
+from toolkit.commands.show import console, print_document, print_json, progress, say, say_file
 
 app = typer.Typer(help="List, check, write, measure and select defense profiles.", no_args_is_help=True)
 
@@ -39,7 +41,7 @@ def profiles_list() -> None:
 
     for path in shipped_profiles().values():
         profile = read_profile(path)
-        print(f"{profile.name:12} {profile.description}")
+        say(f"{profile.name:12} {profile.description}")
 
 
 @app.command("show")
@@ -50,10 +52,9 @@ def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile's 
 
       sixpixels profiles show balanced
     """
-    from toolkit.profiles.profile import find_profile, shipped_profiles
+    from toolkit.profiles.profile import find_profile
 
-    find_profile(name)
-    print(shipped_profiles().get(name, Path(name)).read_text(encoding="utf-8"), end="")
+    say_file(find_profile(name).text)
 
 
 @app.command("check")
@@ -68,7 +69,7 @@ def profiles_check(files: Annotated[list[Path], typer.Argument(help="Profile fil
 
     for path in files:
         profile = read_profile(path)
-        print(f"{path}: {profile.name}, {len(profile.defenses)} defenses, sha256 {profile.sha256}")
+        say(f"{path}: {profile.name}, {len(profile.defenses)} defenses, sha256 {profile.sha256}")
 
 
 @app.command("new")
@@ -85,7 +86,7 @@ def profiles_new(
     from toolkit.profiles.profile import write_new_profile
 
     write_new_profile(output, names(defenses))
-    print(output)
+    say(output)
 
 
 @app.command("schema")
@@ -98,7 +99,7 @@ def profiles_schema() -> None:
     """
     from toolkit.profiles.schema import profile_schema
 
-    print_schema(profile_schema())
+    print_json(profile_schema())
 
 
 @app.command("bench")
@@ -210,6 +211,8 @@ def profiles_calibrate_detector(
     false_alarm: Annotated[
         float, typer.Option(help="Largest acceptable false alarm rate: the share of clean images that are flagged.")
     ] = 0.05,
+    confidence: Confidence = 0.95,
+    point_estimate: PointEstimate = False,
     pairs: Pairs = None,
     folds: Folds = None,
     limit: Limit = None,
@@ -219,8 +222,8 @@ def profiles_calibrate_detector(
 ) -> None:
     """Find the detector threshold for a false alarm rate, and write it into the profile.
 
-    The rest of the profile stays the same. The threshold holds for this verifier only. Exits with 3 if there are too
-    few clean crops to show the rate.
+    The true rate is at most this rate, at the stated confidence. The rest of the profile stays the same. The threshold
+    holds for this verifier only. Exits with 3 if there are too few clean crops to show the rate.
 
     [bold]Examples[/bold]
 
@@ -234,7 +237,16 @@ def profiles_calibrate_detector(
     name, manifest = read_profile(profile).name, find_manifest(model)
     with progress(quiet=quiet or as_json) as shown:
         chosen = chosen_pairs(pairs, folds, limit, seed)
-        result = calibrate_profile(profile, manifest, false_alarm, chosen, seed=seed, progress=shown)
+        result = calibrate_profile(
+            profile,
+            manifest,
+            false_alarm,
+            chosen,
+            confidence=confidence,
+            point_estimate=point_estimate,
+            seed=seed,
+            progress=shown,
+        )
     if as_json:
         print_document(result)
     else:

@@ -20,7 +20,7 @@ from toolkit.commands.options import (
     execution,
     names,
 )
-from toolkit.commands.show import console, print_document, progress
+from toolkit.commands.show import console, print_document, progress, say
 
 results_app = typer.Typer(help="Export the results of finished audits, pair by pair.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def results_export(
     from toolkit.audit.results.export import export_results
     from toolkit.audit.results.outcomes import read_run
 
-    print(f"{output}: {export_results(read_run(run), output)} rows")
+    say(f"{output}: {export_results(read_run(run), output)} rows")
 
 
 def replay(

@@ -12,8 +12,9 @@ import onnx.version_converter
 from numpy.typing import NDArray
 
 from toolkit.defenses.randomness import onnx_spread
-from toolkit.errors import InputError
+from toolkit.errors import refusing
 from toolkit.verifiers.entropy import ENTROPY
+from toolkit.verifiers.trial import ONNX, run_apart
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -39,10 +40,15 @@ def with_opset(model: onnx.ModelProto, opset: int, what: str) -> onnx.ModelProto
     """
     if opset_of(model) == opset:
         return model
-    try:
-        return onnx.version_converter.convert_version(model, opset)
-    except Exception as error:  # the converter raises RuntimeError and other types
-        raise InputError(f"{what}: cannot be converted from opset {opset_of(model)} to opset {opset}") from error
+    # The converter is native code, which some files crash.
+    about = {"opset": opset, "what": what}
+    return onnx.load_model_from_string(run_apart(_convert, about, model.SerializeToString(), what, ONNX))
+
+
+def _convert(about: dict[str, Any], content: bytes) -> bytes:
+    model = onnx.load_model_from_string(content)
+    with refusing(f"{about['what']}: cannot be converted from opset {opset_of(model)} to opset {about['opset']}"):
+        return bytes(onnx.version_converter.convert_version(model, about["opset"]).SerializeToString())
 
 
 class GraphBuilder:

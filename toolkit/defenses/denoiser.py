@@ -16,9 +16,13 @@ from toolkit.defenses.base import Backward, GraphBuilder, opset_of
 from toolkit.errors import InputError
 from toolkit.files import bundled, check_sha256, inside
 from toolkit.networks import build, multiple_of
+from toolkit.networks.hdf5 import open_hdf5
 from toolkit.networks.padding import on_any_side
 from toolkit.networks.weights import load_weights
 from toolkit.tables import Table, read_table
+from toolkit.verifiers.onnx_file import parse_onnx, read_onnx
+from toolkit.verifiers.runtime import open_session, run_session
+from toolkit.verifiers.trial import HDF5, ONNX, shipped_hashes, try_once
 
 _SCHEMA_VERSION = 1
 _LARGEST_MODEL = 256 << 20
@@ -56,7 +60,7 @@ def read_denoiser(path: Path) -> DenoiserManifest:
     model, checkpoint, image = top.table("model"), top.table("checkpoint"), top.table("input")
     manifest = DenoiserManifest(
         path=path,
-        name=top.take("name", str),
+        name=top.name_text("name"),
         model=inside(path.parent, model.take("file", str), f"{path}: model.file"),
         sha256=model.take("sha256", str),
         license=model.take("license", str),
@@ -72,6 +76,7 @@ def read_denoiser(path: Path) -> DenoiserManifest:
         if not file.is_file() or file.stat().st_size > _LARGEST_MODEL:
             raise InputError(f"{file}: is missing or larger than {_LARGEST_MODEL >> 20} MB; {path} needs this file")
         check_sha256(file, expected)
+    _try(manifest)
     _check_shapes(_load(manifest.model), manifest.model)
     return manifest
 
@@ -96,10 +101,32 @@ def _check_input(table: Table) -> None:
 
 
 def _load(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load_model_from_string(path.read_bytes())
-    except Exception as error:  # protobuf raises its own family
-        raise InputError(f"{path}: is not an ONNX file") from error
+    return parse_onnx(read_onnx(path).content, path)
+
+
+def _try(manifest: DenoiserManifest) -> None:
+    """Load both files of a denoiser that is not shipped in a process of its own.
+
+    Raises:
+        InputError: a file cannot be loaded, or its process dies, hangs or takes too much memory.
+    """
+    if manifest.sha256 not in shipped_hashes():
+        try_once(
+            _load_session, {"where": str(manifest.model)}, read_onnx(manifest.model).content, str(manifest.model), ONNX
+        )
+    if manifest.weights_sha256 not in shipped_hashes():
+        about = {"path": str(manifest.weights.resolve()), "sha256": manifest.weights_sha256}
+        try_once(_open_weights, about, b"", str(manifest.weights), HDF5, manifest.weights.stat().st_size)
+
+
+def _load_session(about: dict[str, Any], content: bytes) -> bytes:
+    open_session(content, about["where"])
+    return b""
+
+
+def _open_weights(about: dict[str, Any], _: bytes) -> bytes:
+    with open_hdf5(Path(about["path"]), about["path"]):
+        return b""
 
 
 def _check_shapes(model: onnx.ModelProto, path: Path) -> None:
@@ -125,10 +152,8 @@ def _cached(path: Path) -> DenoiserManifest:
 
 @lru_cache(maxsize=8)
 def _session(manifest_path: Path, sha256: str) -> Any:  # noqa: ARG001 - the hash is part of the cache key
-    import onnxruntime
-
     model = _cached(manifest_path).model
-    return onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return open_session(read_onnx(model).content, model)
 
 
 @lru_cache(maxsize=8)
@@ -205,7 +230,7 @@ class Denoiser:
         parts = [np.empty((0, *crops.shape[1:]), np.float32)]
         for start in range(0, len(crops), _BATCH):
             batch = np.ascontiguousarray(crops[start : start + _BATCH].transpose(0, 3, 1, 2))
-            parts.append(session.run(None, {name: batch})[0].transpose(0, 2, 3, 1))
+            parts.append(run_session(session, None, {name: batch}, self.manifest.model)[0].transpose(0, 2, 3, 1))
         return np.clip(np.concatenate(parts), 0, 1)
 
     def tensorflow(self, crops: Any) -> Any:

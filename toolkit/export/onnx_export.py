@@ -12,10 +12,12 @@ import onnx
 
 from toolkit import __version__
 from toolkit.errors import InputError, UnavailableError
-from toolkit.files import sha256, sha256_of, write_bytes
+from toolkit.files import sha256_of
 from toolkit.quiet import import_tensorflow
+from toolkit.tables import edit_toml
 from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.placing import write_verifier
 
 # Constants with fewer values than this are not stored as float16, because it would save too little.
 _SMALLEST_COMPACT = 1024
@@ -61,8 +63,9 @@ def export_onnx(manifest: Manifest, output: Path, opset: int = 17) -> ExportResu
         "sixpixels.manifest": manifest.path.read_text(encoding="utf-8"),
         "sixpixels.checkpoint_sha256": sha256_of(manifest.checkpoint.path),
     }
-    write_bytes(output, convert(exported, signature, opset, origin, manifest.checkpoint.path))
-    return ExportResult(output, _write_manifest(manifest, output), sha256(output), opset)
+    content = convert(exported, signature, opset, origin, manifest.checkpoint.path)
+    written = write_verifier(output, content, *_describe(manifest, output))
+    return ExportResult(written.path, written.manifest, written.sha256, opset)
 
 
 def convert(
@@ -137,13 +140,12 @@ def _compact(graph: onnx.GraphProto) -> None:
     graph.node.extend([*casts, *nodes])
 
 
-def _write_manifest(manifest: Manifest, output: Path) -> Path:
-    """Write a manifest for the exported file. It keeps the checkpoint only if it is inside the file's folder."""
-    import tomlkit
+def _describe(manifest: Manifest, output: Path) -> tuple[Any, Path]:
+    """Return a manifest for the exported file, and where it belongs.
 
-    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
-    document["model"]["file"] = output.name
-    document["model"]["sha256"] = sha256(output)
+    It keeps the checkpoint only if it is inside the file's folder.
+    """
+    document = edit_toml(manifest.path)
     if manifest.checkpoint is not None:
         checkpoint, folder = manifest.checkpoint.path.resolve(), output.parent.resolve()
         if checkpoint.is_relative_to(folder):
@@ -151,6 +153,4 @@ def _write_manifest(manifest: Manifest, output: Path) -> Path:
         else:
             del document["checkpoint"]
     in_place = manifest.model.resolve() == output.resolve()
-    beside = manifest.path if in_place else output.with_suffix(".toml")
-    write_bytes(beside, tomlkit.dumps(document).encode())
-    return beside
+    return document, manifest.path if in_place else output.with_suffix(".toml")

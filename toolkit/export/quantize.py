@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,14 +17,17 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import opset_of, with_opset
-from toolkit.errors import InputError, UsageError
-from toolkit.files import write_bytes
+from toolkit.errors import InputError, refusing
 from toolkit.pixels import to_unit
-from toolkit.profiles.harden import PREFIX, checked_graph
+from toolkit.profiles.harden import PREFIX, check_defense, checked_graph, is_hardened
+from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
-from toolkit.verifiers.manifest import Manifest
-from toolkit.verifiers.runtime import read_model
+from toolkit.verifiers.manifest import Input, Manifest
+from toolkit.verifiers.onnx_file import bodies, model_sha256, parse_onnx
+from toolkit.verifiers.placing import check_output, write_verifier
+from toolkit.verifiers.runtime import open_model, try_model
+from toolkit.verifiers.trial import ONNX, run_apart, shipped_hashes
 
 Precision = Literal["int8", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -37,6 +40,8 @@ _DONE = {
     "MatMulInteger", "MatMulNBits",
 }  # fmt: skip
 _BATCH = 8
+# The tools run the model on every crop, and keep several copies of it.
+_TOOLS = replace(ONNX, seconds=120, seconds_per_megabyte=10, memory=3 << 30, memory_per_byte=24)
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
@@ -69,16 +74,13 @@ def write_quantized(
     """
     import tomlkit
 
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output}: the name of a quantized verifier must end in .onnx")
-    if output.resolve() == manifest.model.resolve():
-        raise UsageError(f"{output}: is the verifier itself; choose another name for the quantized verifier")
-    model = read_model(manifest)
+    check_output(output, manifest, "quantized")
+    model = open_model(manifest).content
     proto = quantized(model, manifest, precision, calibration)
     how = f"{precision} by ONNX Runtime {onnxruntime.__version__}"
     if precision == "int8":
         how += f", static, per channel, calibrated on {len(calibration)} crops of {source}"
-    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    document = edit_toml(manifest.path)
     document["name"] = f"{manifest.name}+{precision}"
     document["model"]["file"] = output.name
     document["model"].pop("sha256", None)
@@ -87,15 +89,11 @@ def write_quantized(
     document.pop("checkpoint", None)
     metadata = {p.key: p.value for p in proto.metadata_props if not p.key.startswith("onnx.")}
     metadata |= {"sixpixels.manifest": tomlkit.dumps(document), "sixpixels.quantized": how}
-    metadata["sixpixels.original_sha256"] = hashlib.sha256(model).hexdigest()
+    metadata["sixpixels.original_sha256"] = model_sha256(manifest.model)
     onnx.helper.set_model_props(proto, metadata)
     content = proto.SerializeToString()
-    digest = hashlib.sha256(content).hexdigest()
-    document["model"]["sha256"] = digest
-    write_bytes(output, content)
-    beside = output.with_suffix(".toml")
-    write_bytes(beside, tomlkit.dumps(document).encode())
-    return QuantizedFile(output, beside, digest, len(model), len(content))
+    written = write_verifier(output, content, document)
+    return QuantizedFile(written.path, written.manifest, written.sha256, len(model), len(content))
 
 
 def quantized(
@@ -114,6 +112,8 @@ def quantized(
     """
     where = manifest.model
     proto = checked_graph(model, manifest)
+    if any(bodies(node) for node in proto.graph.node):
+        raise InputError(f"{where}: has branches or loops (If, Loop, Scan); export it without to quantize it")
     if opset_of(proto) < _OLDEST_OPSET:
         proto = with_opset(proto, _OLDEST_OPSET, str(where))
     _unfold_constants(proto.graph)
@@ -127,13 +127,49 @@ def quantized(
         raise InputError(f"{where}: has no {', '.join(_QUANTIZED)} to quantize; use it without quantization")
     if precision == "int8" and not len(calibration):
         raise InputError(f"{where}: int8 needs crops for calibration; give --pairs")
-    try:
+    try_model(model, manifest)
+    result = _converted(proto, manifest, precision, calibration, trusted=_is_shipped(model))
+    if is_hardened(proto.graph):
+        check_defense(result, manifest)
+    return result
+
+
+def _is_shipped(model: bytes) -> bool:
+    return hashlib.sha256(model).hexdigest() in shipped_hashes()
+
+
+def _converted(
+    proto: onnx.ModelProto, manifest: Manifest, precision: Precision, crops: NDArray[np.uint8], *, trusted: bool
+) -> onnx.ModelProto:
+    """Run ONNX Runtime's tools, in a process of its own unless the model is trusted.
+
+    Raises:
+        InputError: the tools fail, die or hang.
+    """
+    where, content = str(manifest.model), proto.SerializeToString()
+    with tempfile.TemporaryDirectory() as folder:
+        about = {
+            "where": where, "precision": precision, "folder": folder, "input": asdict(manifest.input),
+            "model": len(content), "crops": crops.shape,
+        }  # fmt: skip
+        allowance = replace(_TOOLS, seconds=_TOOLS.seconds + len(crops))
+        whole = content + crops.tobytes()
+        result = _convert(about, whole) if trusted else run_apart(_convert, about, whole, where, allowance)
+    return parse_onnx(result, manifest.model)
+
+
+def _convert(about: dict[str, Any], content: bytes) -> bytes:
+    """Convert a model. The content is the model, followed by the crops."""
+    where, precision, spec = about["where"], about["precision"], Input(**about["input"])
+    crops = np.frombuffer(content, np.uint8, offset=about["model"]).reshape(about["crops"])
+    with refusing(f"{where}: ONNX Runtime's tools cannot convert it to {precision}"):
+        proto = onnx.load_model_from_string(content[: about["model"]])
+        names = [(node.name, node.op_type) for node in proto.graph.node]
+        defense = [name for name, _ in names if name.startswith(PREFIX)]
         if precision == "fp16":
-            return _fp16(proto, [node.name for node in proto.graph.node if node.name.startswith(PREFIX)])
-        return _int8(proto, [n.name for n in mine if n.op_type in _QUANTIZED], _Reader(proto, manifest, calibration))
-    except Exception as error:  # the tools raise a dozen unrelated types
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{where}: ONNX Runtime's tools cannot convert it to {precision} ({reason})") from error
+            return bytes(_fp16(proto, defense).SerializeToString())
+        chosen = [name for name, kind in names if kind in _QUANTIZED and not name.startswith(PREFIX)]
+        return bytes(_int8(proto, chosen, _Reader(proto, spec, crops), Path(about["folder"])).SerializeToString())
 
 
 def _fp16(proto: onnx.ModelProto, defense: list[str]) -> onnx.ModelProto:
@@ -176,14 +212,14 @@ def _skip_round_trips(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.ModelProto:
+def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader, folder: Path) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     # Without this mark, the quantizer warns that its own preprocessing is missing. That preprocessing is done above.
     proto = onnx.shape_inference.infer_shapes(proto)
     proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "int8.onnx"
+    path = folder / "int8.onnx"
+    with _quiet():
         quantize_static(
             proto,
             path,
@@ -196,7 +232,7 @@ def _int8(proto: onnx.ModelProto, nodes: list[str], reader: _Reader) -> onnx.Mod
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QUInt8,
         )
-        return onnx.load(path)
+    return onnx.load(path)
 
 
 class _Reader:
@@ -205,13 +241,13 @@ class _Reader:
     If the graph fixes the batch size, the last batch is filled up with its last crop.
     """
 
-    def __init__(self, proto: onnx.ModelProto, manifest: Manifest, crops: NDArray[np.uint8]) -> None:
+    def __init__(self, proto: onnx.ModelProto, spec: Input, crops: NDArray[np.uint8]) -> None:
         self.random = any(tensor.name == ENTROPY for tensor in proto.graph.initializer)
-        entry = next(value for value in proto.graph.input if value.name == manifest.input.name)
+        entry = next(value for value in proto.graph.input if value.name == spec.name)
         fixed = entry.type.tensor_type.shape.dim[0].dim_value if entry.type.tensor_type.shape.dim else 0
         self.size = fixed or _BATCH
         missing = -len(crops) % fixed if fixed else 0
-        self.manifest, self.at = manifest, 0
+        self.spec, self.at = spec, 0
         self.crops = np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
@@ -220,7 +256,7 @@ class _Reader:
         self.at += self.size
         if not len(batch):
             return None
-        feed: dict[str, NDArray[Any]] = {self.manifest.input.name: model_input(batch, self.manifest.input)}
+        feed: dict[str, NDArray[Any]] = {self.spec.name: model_input(batch, self.spec)}
         return feed | ({ENTROPY: seeded_entropy(batch, 0)} if self.random else {})
 
 

@@ -5,9 +5,7 @@ The landmarks come from a file or from MTCNN.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import os
@@ -20,14 +18,16 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError, UnavailableError
 from toolkit.faces.images import read_image
+from toolkit.faces.lists import read_csv
 from toolkit.files import write_bytes
+from toolkit.plain import parse_json, read_limited
 from toolkit.quiet import import_tensorflow
 
 Points = NDArray[np.float64]
 
 PARTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _DETECTOR = "mtcnn-1"
-_LARGEST_FILE = 256 << 20
+_LARGEST_CACHED = 1 << 16
 _DETECTED_SIDE = 1024
 
 
@@ -54,24 +54,19 @@ def read_landmarks(path: Path) -> dict[str, Points | None]:
     Raises:
         InputError: the file cannot be read, or a line is not valid.
     """
-    try:
-        size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= _LARGEST_FILE else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    if size > _LARGEST_FILE:
-        raise InputError(f"{path}: is larger than {_LARGEST_FILE >> 20} MB; this is not a list of landmarks")
     landmarks: dict[str, Points | None] = {}
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        for row in rows:
+    rows = read_csv(path)
+    columns = next(rows, (1, []))[1]
+    for number, fields in rows:
+        row = dict(zip(columns, fields, strict=False))
+        try:
             points = np.array([[float(row[f"{part}_{axis}"]) for axis in "xy"] for part in PARTS])
-            confidence = float(row["confidence"])
+            confidence, image = float(row["confidence"]), row["image"]
             if not np.isfinite(points).all() or not math.isfinite(confidence):
                 raise ValueError("a number is not finite")  # noqa: TRY301
-            landmarks[row["image"]] = points if confidence > 0 else None
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}:{rows.line_num}: is not a valid line of landmarks ({error})") from error
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path}:{number}: is not a valid line of landmarks ({error})") from error
+        landmarks[image] = points if confidence > 0 else None
     return landmarks
 
 
@@ -124,11 +119,11 @@ class LandmarkFinder:
             raise InputError(f"{image}: cannot be read ({error.strerror})") from error
         cached = self._cache / f"{digest}-{_DETECTOR}.json"
         try:
-            stored = json.loads(cached.read_text())["points"]
+            stored = parse_json(read_limited(cached, _LARGEST_CACHED), cached)["points"]
             points = None if stored is None else np.array(stored, np.float64).reshape(5, 2)
             if points is not None and not np.isfinite(points).all():
                 raise ValueError  # noqa: TRY301 - treated like any other damage
-        except (OSError, ValueError, KeyError, TypeError):  # the cached file is missing or damaged
+        except (InputError, ValueError, KeyError, TypeError):  # the cached file is missing or damaged
             points = self._detect(image)
             content = {"points": None if points is None else points.tolist()}
             write_bytes(cached, json.dumps(content).encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,9 +12,9 @@ import numpy as np
 
 from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.images import SUFFIXES
-from toolkit.files import bundled, inside
+from toolkit.faces.lists import read_csv, read_text
+from toolkit.files import bundled, checked_path, inside
 
-_LARGEST_LIST = 64 << 20
 _LONGEST_NUMBER = 6
 _HEADERS = (["probe", "reference", "label"], ["probe", "reference", "label", "fold"])
 _LABELS = {
@@ -98,7 +96,7 @@ def load_pairs(
         InputError: a line or label is not valid, or an image is missing. The message says where.
         InsufficientError: no pair is left.
     """
-    path = Path(path)
+    path = checked_path(str(path), "pairs")
     if path.is_file():
         root, pairs = path.parent, _read_csv(path, path.parent)
     elif (path / "pairs.txt").is_file():
@@ -146,8 +144,15 @@ def _check(pairs: Sequence[Pair], root: Path, path: Path) -> None:
         if labels.setdefault((pair.probe, pair.reference), pair.genuine) != pair.genuine:
             raise InputError(f"{path}: {pair.probe} and {pair.reference} are labeled both same and different")
         for name in (pair.probe, pair.reference):
+            if not _is_unicode(name):
+                raise InputError(f"{root / name}: the name is not UTF-8; rename the image, or give a list of others")
             if not (root / name).is_file():
                 raise InputError(f"{root / name}: no such image; the pairs of {path} need it")
+
+
+def _is_unicode(name: str) -> bool:
+    """Return whether results can keep a name. Bytes of a file's name that are not UTF-8 become surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def read_people(path: Path) -> list[dict[str, int]]:
@@ -156,7 +161,7 @@ def read_people(path: Path) -> list[dict[str, int]]:
     Raises:
         InputError: a line or a count is not valid.
     """
-    lines = _read_text(path).splitlines()
+    lines = read_text(path).split("\n")
     try:
         # The file with all sets starts with the number of sets. A development file has only one set.
         sets, at = (int(lines[0]), 1) if lines[1].strip().isdecimal() else (1, 0)
@@ -173,17 +178,6 @@ def read_people(path: Path) -> list[dict[str, int]]:
     return people
 
 
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _LARGEST_LIST:
-            raise InputError(f"{path}: is larger than {_LARGEST_LIST >> 20} MB; this is not a list of pairs")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _is_number(text: str) -> bool:
     """Return whether a string is a non-negative integer with at most `_LONGEST_NUMBER` digits."""
     return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
@@ -191,7 +185,7 @@ def _is_number(text: str) -> bool:
 
 def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
     path = folder / "pairs.txt"
-    lines = _read_text(path).splitlines()
+    lines = read_text(path).split("\n")
     header = lines[0].split() if lines else []
     if len(header) not in (1, 2) or not all(_is_number(n) and int(n) for n in header):
         raise InputError(
@@ -227,14 +221,9 @@ def _lfw_images(folder: Path) -> Path:
 
 
 def _read_csv(path: Path, root: Path) -> list[Pair]:
-    pairs = []
-    try:
-        rows = list(enumerate(csv.reader(io.StringIO(_read_text(path), newline=""), strict=True), 1))
-    except csv.Error as error:
-        raise InputError(f"{path}: is not a CSV file ({error})") from error
-    for number, row in rows:
-        fields = [field.strip() for field in row]
-        if not any(fields) or (number == 1 and [f.lower() for f in fields] in _HEADERS):
+    pairs: list[Pair] = []
+    for number, fields in read_csv(path):
+        if number == 1 and [field.lower() for field in fields] in _HEADERS:
             continue
         if len(fields) not in (3, 4):
             raise InputError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError
 from toolkit.files import atomic_write
+from toolkit.networks.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     import keras
@@ -51,23 +52,18 @@ def load_weights(model: keras.Model, path: Path) -> None:
     Raises:
         InputError: the file does not have this layout, or layers or shapes do not match. The message names them.
     """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            root = file.get("model_weights", file)
-            stored = {_text(name): root[_text(name)] for name in root.attrs["layer_names"]}
-            stored = {name: group for name, group in stored.items() if len(group.attrs["weight_names"])}
-            layers = {layer.name: layer for layer in model.layers if layer.weights}
-            if stored.keys() != layers.keys():
-                raise InputError(
-                    f"{path}: layers do not match the network: missing {_some(layers.keys() - stored.keys())}, "
-                    f"unexpected {_some(stored.keys() - layers.keys())}"
-                )
-            for name, layer in layers.items():
-                layer.set_weights(_arrays(stored[name], [tuple(w.shape) for w in layer.weights], f"{path}: {name}"))
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path}: is not an HDF5 file of weights by layer name ({error})") from error
+    with open_hdf5(path, str(path)) as file:
+        root = file.get("model_weights", file)
+        stored = {_text(name): root[_text(name)] for name in root.attrs["layer_names"]}
+        stored = {name: group for name, group in stored.items() if len(group.attrs["weight_names"])}
+        layers = {layer.name: layer for layer in model.layers if layer.weights}
+        if stored.keys() != layers.keys():
+            raise InputError(
+                f"{path}: layers do not match the network: missing {_some(layers.keys() - stored.keys())}, "
+                f"unexpected {_some(stored.keys() - layers.keys())}"
+            )
+        for name, layer in layers.items():
+            layer.set_weights(_arrays(stored[name], [tuple(w.shape) for w in layer.weights], f"{path}: {name}"))
 
 
 def _arrays(group: Any, shapes: list[tuple[int, ...]], where: str) -> list[NDArray[np.float32]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from toolkit.defenses.base import Defense
-from toolkit.errors import InputError, UsageError
+from toolkit.errors import UsageError
 from toolkit.files import write_bytes
+from toolkit.tables import edit_toml
 
 # The name of the second output of a hardened graph with a detector.
 ATTACK_SCORE = "attack_score"
@@ -54,10 +54,7 @@ def write_threshold(path: Path, threshold: float, false_alarm: float, calibrated
     """
     import tomlkit
 
-    try:
-        document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
-        raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+    document = edit_toml(path)
     detector = document.get("detector")
     if detector is None:
         raise UsageError(f"{path}: has no [detector]; add one before calibrating its threshold")

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 
 from toolkit import __version__
 from toolkit.defenses.base import GraphBuilder, any_range, oldest_opset, opset_of, with_opset
-from toolkit.errors import InputError, UsageError
-from toolkit.files import write_bytes
+from toolkit.errors import InputError
 from toolkit.profiles.detector import ATTACK_SCORE
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.profiles.sizes import check_sizes
+from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import unit_affine
-from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest, read_manifest
-from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest
+from toolkit.verifiers.onnx_file import graphs_of, model_sha256, parse_onnx, readers, rename_reads
+from toolkit.verifiers.placing import WrittenVerifier, check_output, write_verifier
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
+from toolkit.verifiers.trial import shipped_hashes
 from toolkit.verifiers.variants import onnx_attack_scores, onnx_fold
 
 # The prefix of the names of a profile's nodes. No other node has it.
@@ -32,16 +34,7 @@ _STANDARD = ("", "ai.onnx")
 _KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
 
 
-@dataclass(frozen=True)
-class HardenedFile:
-    """The files that `write_hardened` wrote: the model, its manifest, and the SHA-256 of the model."""
-
-    path: Path
-    manifest: Path
-    sha256: str
-
-
-def harden_verifier(model: str | Path | Manifest, profile: str | Path | Profile, output: str | Path) -> HardenedFile:
+def harden_verifier(model: str | Path | Manifest, profile: str | Path | Profile, output: str | Path) -> WrittenVerifier:
     """Put a profile in front of a verifier. Write one ONNX file that replaces the original, with a manifest beside it.
 
     Args:
@@ -51,32 +44,28 @@ def harden_verifier(model: str | Path | Manifest, profile: str | Path | Profile,
 
     Raises:
         UsageError: the output would overwrite the verifier, or does not end in .onnx.
-        InputError: the verifier cannot be hardened, the file cannot be written, or ONNX Runtime cannot load it.
+        InputError: the verifier cannot be hardened, the file cannot be written, or ONNX Runtime cannot run it. Nothing
+            is written then.
     """
-    written = write_hardened(find_manifest(model), find_profile(profile), Path(output))
-    RuntimeVerifier(read_manifest(written.path))  # check that ONNX Runtime can load the file
-    return written
+    return write_hardened(find_manifest(model), find_profile(profile), Path(output))
 
 
-def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> HardenedFile:
+def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> WrittenVerifier:
     """Write the hardened verifier as one ONNX file, with a manifest beside it. The file does not need this project.
 
     The metadata of the file contain the new manifest, the hashes of the verifier and of the profile, and the profile's
     text. The threshold stays the same. Calibrate it again if the profile changes the clean error rates.
 
     Raises:
-        InputError: the verifier cannot be hardened, or the output cannot be written.
+        InputError: the verifier cannot be hardened or run, or the output cannot be written.
         UsageError: the output would overwrite the verifier, or does not end in .onnx.
     """
     import tomlkit
 
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output}: the name of a hardened verifier must end in .onnx")
-    if output.resolve() == manifest.model.resolve():
-        raise UsageError(f"{output}: is the verifier itself; choose another name for the hardened verifier")
-    model = read_model(manifest)
-    proto = onnx.load_model_from_string(harden(model, manifest, profile))
-    document: Any = tomlkit.parse(manifest.path.read_text(encoding="utf-8"))
+    check_output(output, manifest, "hardened")
+    model = open_model(manifest).content
+    proto = parse_onnx(harden(model, manifest, profile), manifest.model)
+    document = edit_toml(manifest.path)
     document["name"] = f"{manifest.name}+{profile.name}"
     document["model"]["file"] = output.name
     document["model"].pop("sha256", None)
@@ -92,7 +81,7 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
         }
     for key, text in {
         "sixpixels.manifest": tomlkit.dumps(document),
-        "sixpixels.verifier_sha256": hashlib.sha256(model).hexdigest(),
+        "sixpixels.verifier_sha256": model_sha256(manifest.model),
         "sixpixels.profile_sha256": profile.sha256,
         "sixpixels.profile": profile.text,
         "sixpixels.version": __version__,
@@ -100,13 +89,7 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Harden
         for old in [p for p in proto.metadata_props if p.key == key]:
             proto.metadata_props.remove(old)
         proto.metadata_props.add(key=key, value=text)
-    content = proto.SerializeToString()
-    digest = hashlib.sha256(content).hexdigest()
-    document["model"]["sha256"] = digest
-    write_bytes(output, content)
-    beside = output.with_suffix(".toml")
-    write_bytes(beside, tomlkit.dumps(document).encode())
-    return HardenedFile(output, beside, digest)
+    return write_verifier(output, proto.SerializeToString(), document)
 
 
 def hardened_manifest(manifest: Manifest, profile: Profile) -> Manifest:
@@ -126,8 +109,10 @@ def deploy(
         InputError: the verifier cannot be hardened or loaded.
         UnavailableError: the requested provider does not exist here, or the required provider is not used.
     """
-    hardened = harden(model, manifest, profile)
-    return RuntimeVerifier(hardened_manifest(manifest, profile), hardened, execution, seed)
+    hardened, described = harden(model, manifest, profile), hardened_manifest(manifest, profile)
+    if hashlib.sha256(model).hexdigest() not in shipped_hashes():
+        try_model(hardened, described)
+    return RuntimeVerifier(described, hardened, execution, seed)
 
 
 def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
@@ -154,6 +139,9 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     if fanned:
         _check_fan(graph.graph, manifest, profile)
         newest = max(newest, _FOLDING_OPSET)
+    if is_hardened(graph.graph):
+        raise InputError(f"{where}: is hardened already; give the original verifier")
+    try_model(model, manifest)
     if opset < newest:
         graph, opset = with_opset(graph, newest, str(where)), newest
     if spec.standardization == "per-image":
@@ -162,13 +150,11 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
             "values; export the model with the standardization inside the graph"
         )
     defended_input = f"{PREFIX}defended"
-    for node in graph.graph.node:
-        for i, name in enumerate(node.input):
-            if name == spec.name:
-                node.input[i] = defended_input
     check_sizes((*profile.defenses, *profile.squeezers), spec, f"profile {profile.name}")
+    rename_reads(list(graph.graph.node), spec.name, defended_input)
     builder = _defended(spec, profile, defended_input, opset)
     original, before = list(graph.graph.node), len(builder.nodes)
+    _check_defended(original, defended_input, manifest)
     if fanned:
         _fold(graph.graph, builder, manifest, profile)
     del graph.graph.node[:]
@@ -182,28 +168,67 @@ def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
     """Parse a serialized verifier, and check that its graph can be modified.
 
     Raises:
-        InputError: the model is not an ONNX file, has other inputs than the manifest, has constants in another file, or
-            has custom operators. The message names the place.
+        InputError: the model is not an ONNX file, has other inputs or outputs than the manifest, has constants in
+            another file, has custom operators, or has incomplete nodes. The message names the place.
     """
-    where, name = manifest.model, manifest.input.name
-    try:
-        proto = onnx.load_model_from_string(model)
-    except Exception as error:  # protobuf raises its own family
-        raise InputError(f"{where}: is not an ONNX file") from error
+    where, name, output = manifest.model, manifest.input.name, manifest.output.name
+    proto = parse_onnx(model, where)
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value.name for value in proto.graph.input if value.name not in constants]
     if inputs != [name]:
         raise InputError(f"{where}: inputs are {inputs}; a verifier must have one input, {name!r}")
-    outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise InputError(f"{where}: constant {outside[0]!r} is in another file; save the model as one file")
-    custom = [n for n in proto.graph.node if n.domain not in _KNOWN_DOMAINS]
-    if custom:
-        raise InputError(
-            f"{where}: node {custom[0].name!r} is the custom operator {custom[0].domain}.{custom[0].op_type}; "
-            "export the model without custom operators"
-        )
+    entry = next(value for value in proto.graph.input if value.name == name)
+    if len(entry.type.tensor_type.shape.dim) != 4:
+        raise InputError(f"{where}: input {name!r} is no batch of images with four dimensions")
+    outputs = [value.name for value in proto.graph.output]
+    if output not in outputs:
+        raise InputError(f"{where}: outputs are {outputs}, but the manifest names {output!r}")
+    for graph in graphs_of(proto.graph, where):
+        outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+        if outside:
+            raise InputError(f"{where}: constant {outside[0]!r} is in another file; save the model as one file")
+        custom = [n for n in graph.node if n.domain not in _KNOWN_DOMAINS]
+        if custom:
+            raise InputError(
+                f"{where}: node {custom[0].name!r} is the custom operator {custom[0].domain}.{custom[0].op_type}; "
+                "export the model without custom operators"
+            )
+        for node in graph.node:
+            if not node.output or (node.op_type == "Constant" and len(node.attribute) != 1):
+                raise InputError(f"{where}: node {node.name!r} ({node.op_type}) lacks an output or a value")
     return proto
+
+
+def is_hardened(graph: onnx.GraphProto) -> bool:
+    """Return whether a graph has nodes or values of a defense."""
+    return any(name.startswith(PREFIX) for node in graph.node for name in (node.name, *node.output))
+
+
+def check_defense(proto: onnx.ModelProto, manifest: Manifest) -> None:
+    """Check that the verifier in a hardened graph sees the input only through the defense.
+
+    Raises:
+        InputError: a node outside of the defense, or a graph inside a node, reads the input itself.
+    """
+    verifier = [node for node in proto.graph.node if not node.name.startswith(PREFIX)]
+    _check_defended(verifier, f"{PREFIX}defended", manifest)
+
+
+def _check_defended(verifier: list[onnx.NodeProto], defended: str, manifest: Manifest) -> None:
+    """Check that nodes of a verifier read the defended input and never the raw one.
+
+    Raises:
+        InputError: they read the raw input, or no node reads the defended one.
+    """
+    where, name = manifest.model, manifest.input.name
+    around = readers(verifier, name)
+    if around:
+        raise InputError(
+            f"{where}: cannot be hardened, because node {around[0].name!r} ({around[0].op_type}) would see the input "
+            f"{name!r} without the defense; export the model so that only one node reads the input"
+        )
+    if not readers(verifier, defended):
+        raise InputError(f"{where}: cannot be hardened, because no node reads its input {name!r}")
 
 
 def _check_fan(graph: onnx.GraphProto, manifest: Manifest, profile: Profile) -> None:
@@ -229,13 +254,13 @@ def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, pro
     """Add the nodes after the verifier that compute the embedding and the attack score from the variants."""
     output = manifest.output
     variants = f"{PREFIX}variants"
+    rename_reads(list(graph.node), output.name, variants)
     for node in graph.node:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                if name == output.name:
-                    # A node without a name is identified by its output. This output now belongs to the profile.
-                    node.name = node.name or name
-                    names[i] = variants
+        for i, name in enumerate(node.output):
+            if name == output.name:
+                # A node without a name is identified by its output. This output now belongs to the profile.
+                node.name = node.name or name
+                node.output[i] = variants
     # The stored shapes use the input's batch symbol, but the verifier's nodes now have a larger batch.
     del graph.value_info[:]
     folded = onnx_fold(builder, variants, 1 + len(profile.squeezers), profile.draws, output.size)
@@ -244,7 +269,8 @@ def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, pro
         return
     onnx_attack_scores(builder, manifest.decision.metric, folded, ATTACK_SCORE, normalize=output.normalize)
     score = onnx.helper.make_tensor_value_info(ATTACK_SCORE, onnx.TensorProto.FLOAT, [None])
-    score.type.tensor_type.shape.dim[0].CopyFrom(graph.output[0].type.tensor_type.shape.dim[0])
+    for dimension in graph.output[0].type.tensor_type.shape.dim[:1]:
+        score.type.tensor_type.shape.dim[0].CopyFrom(dimension)
     graph.output.append(score)
 
 

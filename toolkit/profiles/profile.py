@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +28,13 @@ from toolkit.errors import InputError, UsageError
 from toolkit.files import bundled, inside, write_bytes
 from toolkit.profiles.detector import Detector
 from toolkit.registry import choose, discover, unknown
+from toolkit.tables import read_toml
+from toolkit.text import LONGEST_NAME
 from toolkit.verifiers.entropy import os_entropy
 from toolkit.verifiers.manifest import Metric
 from toolkit.verifiers.variants import attack_scores, fold
 
 SCHEMA_VERSION = 1
-_LARGEST_PROFILE = 1 << 20
 _KEYS = {"schema", "name", "description", "defense", "ensemble", "detector"}
 MOST_DRAWS = 64
 # A float32 can represent every integer below this.
@@ -169,24 +169,17 @@ def read_profile(path: Path) -> Profile:
     Raises:
         InputError: the file cannot be read or is not valid. The message names the place and the nearest valid name.
     """
-    try:
-        if path.stat().st_size > _LARGEST_PROFILE:
-            raise InputError(f"{path}: is larger than {_LARGEST_PROFILE} bytes; this is not a profile")
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a very long number, deeply nested tables
-        raise InputError(f"{path}: is not valid TOML ({error})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
+    content, text = read_toml(path)
     _check_keys(content, _KEYS, str(path))
     if content.get("schema") != SCHEMA_VERSION:
         raise InputError(
             f"{path}: schema is {content.get('schema')!r}; this version of sixpixels reads schema {SCHEMA_VERSION}"
         )
     name, description = content.get("name"), content.get("description", "")
-    if not isinstance(name, str) or not name or not isinstance(description, str):
-        raise InputError(f"{path}: name must be a non-empty string, and description must be a string")
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not isinstance(description, str):
+        raise InputError(
+            f"{path}: name must be a string of 1 to {LONGEST_NAME} characters, and description must be a string"
+        )
     steps = content.get("defense", [])
     if not isinstance(steps, list):
         raise InputError(f"{path}: defense must be a list; write [[defense]] tables")

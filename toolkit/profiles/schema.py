@@ -11,6 +11,8 @@ from toolkit.profiles.profile import MOST_DRAWS, SCHEMA_VERSION
 from toolkit.registry import discover
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+# Keys beside the names of the defenses. A defense of a plugin may have any name in lower case.
+_DEFENSE, _OPTION = "Defense", "Option"
 _DRAWS = {"type": "integer", "minimum": 2, "maximum": MOST_DRAWS}
 
 
@@ -32,13 +34,13 @@ def profile_schema() -> dict[str, Any]:
             "name": {"type": "string", "minLength": 1, "description": "Name of the profile in reports."},
             "description": {"type": "string", "description": "One sentence about the purpose.", "default": ""},
             "defense": {
-                **_defenses("defense"),
+                **_defenses(_DEFENSE),
                 "description": "The defenses, in the order in which they run. The list may be empty.",
             },
             "ensemble": _table("Averages the embeddings of several draws of the random defenses.", draws=_DRAWS),
             "detector": _table(
                 (inspect.getdoc(Detector) or "").splitlines()[0],
-                squeezer={**_defenses("option"), "minItems": 1, "maxItems": MOST_SQUEEZERS},
+                squeezer={**_defenses(_OPTION), "minItems": 1, "maxItems": MOST_SQUEEZERS},
                 threshold={"type": "number", "exclusiveMinimum": 0},
                 false_alarm={"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
             ),
@@ -46,8 +48,8 @@ def profile_schema() -> dict[str, Any]:
         "required": ["schema", "name"],
         "additionalProperties": False,
         "$defs": {
-            "defense": _one_of(known),
-            "option": _one_of(simple),
+            _DEFENSE: _one_of(known),
+            _OPTION: _one_of(simple),
             **{name: _defense(name, cls) for name, cls in known.items()},
         },
     }
@@ -89,7 +91,7 @@ def _nested(field: dataclasses.Field[Any]) -> bool:
 def _parameter(field: dataclasses.Field[Any]) -> dict[str, Any]:
     declared = field.metadata
     if _nested(field):
-        return {**_defenses("option"), "minItems": declared["fewest"], "maxItems": declared["most"]}
+        return {**_defenses(_OPTION), "minItems": declared["fewest"], "maxItems": declared["most"]}
     schema = {"type": _TYPES[type(field.default)], "default": field.default}
     if declared.get("file"):
         return {**schema, "pattern": r"^([0-9A-Za-z-]+|.+\.toml)$"}

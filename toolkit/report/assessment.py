@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.sanity import Check
@@ -46,8 +47,8 @@ _QUERY_LEGEND = (
 )
 _DETECTION_LEGEND = (
     "deployed: detected at the profile's threshold. FA: detected at the threshold with this false alarm rate on the "
-    "run's clean crops (-: too few crops). Flagged probes do not count as successes. Pairs with a flagged clean probe "
-    "are not eligible."
+    "run's clean crops, a point estimate (-: too few crops). Flagged probes do not count as successes. Pairs with a "
+    "flagged clean probe are not eligible."
 )
 _METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
 
@@ -185,7 +186,7 @@ def _clean_table(a: Assessment, console: Console) -> Table:
         table.add_column(column, justify="left" if column == "profile" else "right")
     for c in a.clean:
         rates = ((c.fnmr, c.fnmr_people), (c.fmr, c.fmr_people))
-        cells = (counted(r) + ("" if people is None else f"\n{by_people(people)}") for r, people in rates)
+        cells = (Text(counted(r) + ("" if people is None else f"\n{by_people(people)}")) for r, people in rates)
         table.add_row(c.profile, *cells, "-" if c.eer is None else f"{100 * c.eer:.1f}")
     return table
 

@@ -75,7 +75,9 @@ PaperTable = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 def paper_tables(assessment: Assessment) -> list[PaperTable]:
     """Title, column names and rows of each of the paper's tables for which the audit has results."""
-    found = {(s.profile, s.knowledge, s.attack, s.goal): s for s in assessment.scenarios}
+    found: dict[tuple[str, str, str, Goal], ScenarioResult] = {
+        (s.profile, s.knowledge, s.attack, s.goal): s for s in assessment.scenarios
+    }
     tables = [_table_1(found)]
     for profile, knowledge in (*_DEFENDED, ("n2c", "perfect")):
         if any(key[:2] == (profile, knowledge) for key in found):

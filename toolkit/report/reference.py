@@ -68,7 +68,7 @@ def _kind(schema: dict[str, Any]) -> str:
         return "one of " + ", ".join(f"`{_plain(value)}`" for value in schema["enum"])
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name})"
+        return f"[{name}](#{name.lower()})"
     for key in ("anyOf", "oneOf"):
         if key in schema:
             return " or ".join(dict.fromkeys(_kind(one) for one in schema[key]))

@@ -70,7 +70,8 @@ def print_findings(risk: Risk, console: Console) -> None:
 def print_verdict(verdict: Verdict, console: Console) -> None:
     """Print the verdict, and every reason for it."""
     style = "bold green" if verdict.status == "pass" else "bold red"
-    console.print(f"\ngate {verdict.status.upper()}", style=style, highlight=False)
+    console.print()
+    console.print(f"gate {verdict.status.upper()}", style=style, highlight=False)
     for reason in verdict.reasons:
         bullet(console, f"{_status(reason)}: {reason.text}" + _about(reason))
     for reason in verdict.waived:

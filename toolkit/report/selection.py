@@ -23,7 +23,8 @@ def print_selection(selection: Selection, console: Console) -> None:
         console.print(Text.assemble("recommended: ", (selection.chosen, "bold"), bare))
     for reason in selection.reasons:
         bullet(console, reason)
-    console.print(f"\nattacks that know the profile: {', '.join(selection.attacks)}")
+    console.print()
+    console.print(f"attacks that know the profile: {', '.join(selection.attacks)}")
     table = new_table(f"profiles; goal {selection.limits.goal}", console)
     table.add_column("profile", no_wrap=True)
     for column in ("ASR % at most", "strongest", "FNMR %", "FMR %", "x bare", "front"):
@@ -107,6 +108,7 @@ def print_costs(result: Costs, console: Console) -> None:
         point = "-" if c.recalibrated is None else f"{percent(c.recalibrated.fnmr)} at {c.recalibrated.threshold:.4f}"
         table.add_row(c.profile, percent(c.fnmr), percent(c.fmr), f"{100 * c.eer:.2f}", point)
     console.print(table)
+    console.print("at bare FMR: at the point estimate of the threshold that has it, not conservative", style="dim")
     times = new_table("milliseconds per call, and memory", console)
     times.add_column("profile", no_wrap=True)
     for timing in costs[0].timings:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from toolkit.text import escaped
 
 Values = NDArray[np.float64]
 
@@ -54,11 +55,11 @@ def chart(lines: Sequence[Line], x: Axis, y: Axis, description: str) -> str:
     """Draw a chart with a legend below it. Screen readers read `description`."""
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(description)}">',
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escaped(description)}">',
         *(_tick_x(_LEFT + float(x.places(np.array(at), width)), text) for at, text in x.ticks),
         *(_tick_y(_TOP + height - float(y.places(np.array(at), height)), text) for at, text in y.ticks),
-        f'<text class="axis" x="{_LEFT + width / 2:.0f}" y="{_HEIGHT - 6}">{escape(x.label)}</text>',
-        f'<text class="axis" transform="translate(12 {_TOP + height / 2:.0f}) rotate(-90)">{escape(y.label)}</text>',
+        f'<text class="axis" x="{_LEFT + width / 2:.0f}" y="{_HEIGHT - 6}">{escaped(x.label)}</text>',
+        f'<text class="axis" transform="translate(12 {_TOP + height / 2:.0f}) rotate(-90)">{escaped(y.label)}</text>',
     ]
     for number, line in enumerate(lines):
         across = _LEFT + x.places(line.x, width)
@@ -83,7 +84,7 @@ def chart(lines: Sequence[Line], x: Axis, y: Axis, description: str) -> str:
 def _legend(lines: Sequence[Line]) -> str:
     entries = (
         f'<li><svg viewBox="0 0 28 8" class="key" aria-hidden="true"><polyline class="c{i % COLORS}" '
-        f'stroke-dasharray="{_DASHES[i // COLORS % len(_DASHES)]}" points="0,4 28,4"/></svg>{escape(line.name)}</li>'
+        f'stroke-dasharray="{_DASHES[i // COLORS % len(_DASHES)]}" points="0,4 28,4"/></svg>{escaped(line.name)}</li>'
         for i, line in enumerate(lines)
     )
     return f'<ul class="legend">{"".join(entries)}</ul>'
@@ -92,12 +93,12 @@ def _legend(lines: Sequence[Line]) -> str:
 def _tick_x(at: float, text: str) -> str:
     bottom = _HEIGHT - _BOTTOM
     return (
-        f'<path class="grid" d="M{at:.1f} {_TOP}V{bottom}"/><text x="{at:.1f}" y="{bottom + 16}">{escape(text)}</text>'
+        f'<path class="grid" d="M{at:.1f} {_TOP}V{bottom}"/><text x="{at:.1f}" y="{bottom + 16}">{escaped(text)}</text>'
     )
 
 
 def _tick_y(at: float, text: str) -> str:
-    label = f'<text class="left" x="{_LEFT - 6}" y="{at + 4:.1f}">{escape(text)}</text>'
+    label = f'<text class="left" x="{_LEFT - 6}" y="{at + 4:.1f}">{escaped(text)}</text>'
     return f'<path class="grid" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>{label}'
 
 

@@ -78,7 +78,8 @@ def rule(console: Console, title: str) -> None:
 
 def heading(console: Console, text: str) -> None:
     """Print the heading of a list."""
-    console.print(f"\n{text}", style="bold")
+    console.print()
+    console.print(text, style="bold")
 
 
 def bullet(console: Console, text: str) -> None:

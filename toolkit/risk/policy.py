@@ -92,7 +92,7 @@ def read_policy(path: Path) -> Policy:
         InputError: the file cannot be read or is not valid. The message names the file and the key.
     """
     top = read_table(path, SCHEMA_VERSION)
-    name, use_case = top.take("name", str), top.take("use_case", str)
+    name, use_case = top.name_text("name"), top.name_text("use_case")
     budget, impact, access, gate = (top.table(key) for key in ("budget", "impact", "access", "gate"))
     policy = Policy(
         name=name,

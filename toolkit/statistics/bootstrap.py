@@ -189,11 +189,16 @@ def _people_weights(
     first, second = index[: len(labels)], index[len(labels) :]
 
     def drawn() -> Iterator[Floats]:
-        for _ in range(draws):
-            times = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
+        for times in people_draws(len(people), rng, draws):
             yield np.where(labels, times[first], times[first] * times[second]).astype(np.float64)
 
     return drawn()
+
+
+def people_draws(people: int, rng: np.random.Generator, draws: int) -> Iterator[NDArray[np.int64]]:
+    """Yield for each draw how often each of the people was drawn, (people,)."""
+    for _ in range(draws):
+        yield np.bincount(rng.integers(people, size=people), minlength=people)
 
 
 def _pair_weights(labels: Bools, rng: np.random.Generator, draws: int) -> Iterator[Floats]:

@@ -150,6 +150,8 @@ def d_prime(distances: Floats, genuine: Bools) -> float:
 def fnmr_at_fmr(distances: Floats, genuine: Bools, fmr: float) -> OperatingPoint | None:
     """Return the operating point at the largest threshold whose FMR on these pairs is at most `fmr`.
 
+    This is a point estimate: the true FMR at the threshold is above `fmr` about as often as below.
+
     Returns:
         The operating point with its achieved FMR; None if there are fewer than 1 / fmr impostor pairs.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, refusing
 
 INPUT, OUTPUT, PHASE = "input", "embeddings", "phase_train"
 _LARGEST_GRAPH = 1 << 30
 _BRANCHING = ("Switch", "Merge")
 # The operations that an embedding network needs. All others are rejected, because a graph could read and write files.
-_ALLOWED_OPERATIONS = frozenset({
+ALLOWED_OPERATIONS = frozenset({
     "Abs", "Add", "AddN", "AddV2", "AvgPool", "BiasAdd", "Cast", "ClipByValue", "ConcatV2", "Concat", "Const",
     "Conv2D", "DepthwiseConv2dNative", "Div", "Elu", "ExpandDims", "FusedBatchNorm", "FusedBatchNormV2",
     "FusedBatchNormV3", "Identity", "L2Loss", "LRN", "LeakyRelu", "MatMul", "Max", "MaxPool", "Maximum", "Mean",
@@ -35,27 +35,25 @@ def read_frozen_graph(path: Path) -> Any:
     Raises:
         InputError: the file is not a graph, lacks a node, or has operations that an embedding network does not need.
     """
-    from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
-    try:
-        if path.stat().st_size > _LARGEST_GRAPH:
-            raise InputError(f"{path}: is larger than {_LARGEST_GRAPH >> 30} GB; this is not a verifier")
-        graph = graph_pb2.GraphDef.FromString(path.read_bytes())
-    except DecodeError as error:
-        raise InputError(f"{path}: is not a frozen graph, or is truncated") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    with refusing(f"{path}: is not a frozen graph, or is damaged"):
+        if not path.is_file() or path.stat().st_size > _LARGEST_GRAPH:
+            raise InputError(f"{path}: is no file, or is larger than {_LARGEST_GRAPH >> 30} GB; this is not a verifier")
+        return _inference(graph_pb2.GraphDef.FromString(path.read_bytes()), path)
+
+
+def _inference(graph: Any, path: Path) -> Any:
     nodes = {node.name: node for node in graph.node}
     for name in (INPUT, OUTPUT):
         if name not in nodes:
             raise InputError(f"{path}: has no node {name!r}; a frozen FaceNet has {INPUT}:0 and {OUTPUT}:0")
 
-    inference = graph_pb2.GraphDef()
+    inference = type(graph)()
     for node in _inference_nodes(nodes, path):
         inference.node.append(node)
     operations = {node.op for node in inference.node if node.name != INPUT}
-    refused = sorted(operations - _ALLOWED_OPERATIONS)
+    refused = sorted(operations - ALLOWED_OPERATIONS)
     if refused:
         raise InputError(f"{path}: has operations that are not allowed in a verifier: {', '.join(refused)}")
     inference.versions.CopyFrom(graph.versions)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+from toolkit.verifiers.runtime import open_session
 
 
 def latencies(
@@ -27,9 +28,7 @@ def latencies(
     Returns:
         (graphs, feeds, repeats) milliseconds.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    sessions = [onnxruntime.InferenceSession(graph, options, providers=[provider]) for graph in graphs]
+    sessions = [open_session(graph, "the measured graph", provider, threads) for graph in graphs]
     milliseconds = np.zeros((len(graphs), len(feeds), repeats))
     for repeat in range(-1, repeats):  # the first round is a warm-up
         for b, feed in enumerate(feeds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.errors import InputError, UsageError
-from toolkit.files import bundled, inside, sha256
-from toolkit.tables import Table, read_table
+from toolkit.files import bundled, checked_path, inside, sha256, write_bytes
+from toolkit.tables import Table, edit_toml, read_table
 
 Layout = Literal["NHWC", "NCHW"]
 Channels = Literal["RGB", "BGR"]
@@ -22,6 +23,9 @@ CheckpointFormat = Literal["keras", "keras-weights", "frozen-graph", "saved-mode
 
 SCHEMA_VERSION = 1
 LARGEST_SIDE = 4096
+# What a provenance says of a calibrated threshold, up to the next clause.
+_CALIBRATED = "; threshold: "
+_CALIBRATED_CLAUSE = re.compile(f"{_CALIBRATED}[^;]*")
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,25 @@ def with_threshold(manifest: Manifest, threshold: float) -> Manifest:
     return replace(manifest, decision=replace(decision, threshold=threshold))
 
 
+def write_threshold(manifest: Manifest, threshold: float, how: str) -> None:
+    """Set the threshold in a manifest's file, and say in its provenance how it was chosen.
+
+    The rest of the file stays the same. What an earlier call said is replaced.
+
+    Raises:
+        UsageError: the threshold is not between 0 and the largest distance.
+        InputError: the file cannot be read or written.
+    """
+    import tomlkit
+
+    with_threshold(manifest, threshold)
+    document = edit_toml(manifest.path)
+    document["decision"]["threshold"] = threshold
+    others = _CALIBRATED_CLAUSE.sub("", manifest.provenance)
+    document["model"]["provenance"] = f"{others}{_CALIBRATED}{how.replace(';', ',')}"
+    write_bytes(manifest.path, tomlkit.dumps(document).encode())
+
+
 def find_manifest(name: str | Path | Manifest) -> Manifest:
     """Find the manifest for a shipped model's name or for a path.
 
@@ -152,7 +175,7 @@ def find_manifest(name: str | Path | Manifest) -> Manifest:
     """
     if isinstance(name, Manifest):
         return name
-    name, shipped = str(name), bundled("models")
+    name, shipped = str(checked_path(str(name), "model")), bundled("models")
     if "/" not in name and (shipped / name / "model.toml").is_file():
         return read_manifest(shipped / name)
     path = Path(name)
@@ -177,7 +200,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     source = _locate(path)
     top = read_table(source, SCHEMA_VERSION)
-    name = top.take("name", str)
+    name = top.name_text("name")
     folder = source.parent
 
     model = top.table("model")

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from onnx.helper import get_attribute_value
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, refusing
 from toolkit.quiet import import_tensorflow
+from toolkit.verifiers.onnx_file import parse_onnx, read_onnx
 
-_LARGEST_FILE = 1 << 30
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -55,21 +55,24 @@ def load_onnx(path: Path) -> Callable[[Any], Any]:
     """Read an ONNX verifier.
 
     Args:
-        path: an ONNX file with one input and all constants inside the file.
+        path: an ONNX file with one input.
 
     Returns:
         A function from the input tensor to the first output. It can be called inside a `tf.function`.
 
     Raises:
-        InputError: the file is not an ONNX file, has several inputs or external data, or an operator is not supported.
+        InputError: the file is not an ONNX file, has several inputs, or an operator is not supported.
         UnavailableError: TensorFlow is not installed.
     """
     operators = _operators()
-    graph = _read_graph(path)
-    constants = {t.name: _Value(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
+    graph = parse_onnx(read_onnx(path).content, path).graph
+    with refusing(f"{path}: its constants cannot be read"):
+        constants = {t.name: _Value(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
     inputs = [i.name for i in graph.input if i.name not in constants]
     if len(inputs) != 1:
         raise InputError(f"{path}: has {len(inputs)} inputs ({', '.join(inputs)}); a verifier must have one")
+    if not graph.output:
+        raise InputError(f"{path}: has no output; a verifier must have one")
     for node in graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in operators:
             raise InputError(
@@ -81,28 +84,15 @@ def load_onnx(path: Path) -> Callable[[Any], Any]:
     def run(x: Any) -> Any:
         values: dict[str, _Value] = {**constants, inputs[0]: _Value(x), "": _Value(np.empty(0))}
         for node in graph.node:
-            attributes = {a.name: get_attribute_value(a) for a in node.attribute}
-            try:
+            with refusing(f"{path}: node {node.name!r} ({node.op_type}) cannot be run"):
+                attributes = {a.name: get_attribute_value(a) for a in node.attribute}
                 result = operators[node.op_type]([values[name] for name in node.input], attributes)
-            except (KeyError, ValueError, TypeError, IndexError) as error:
-                raise InputError(f"{path}: node {node.name!r} ({node.op_type}) cannot be run: {error}") from error
-            values[node.output[0]] = result
+                values[node.output[0]] = result
+        if output not in values:
+            raise InputError(f"{path}: no node computes the output {output!r}")
         return values[output].first()
 
     return run
-
-
-def _read_graph(path: Path) -> onnx.GraphProto:
-    if path.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"{path}: is larger than {_LARGEST_FILE} bytes; this is not a verifier")
-    try:
-        graph = onnx.load_model_from_string(path.read_bytes()).graph
-    except Exception as error:  # protobuf raises its own family
-        raise InputError(f"{path}: is not an ONNX file") from error
-    outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise InputError(f"{path}: has data in other files ({outside[0]}); save the model as one file")
-    return graph
 
 
 def _operators() -> dict[str, _Operator]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from toolkit.errors import InputError, UnavailableError
-from toolkit.files import check_sha256
+from toolkit.errors import InputError, UnavailableError, reason_of
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY, os_entropy, seeded_entropy
-from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.manifest import Input, Manifest
+from toolkit.verifiers.onnx_file import OnnxFile, read_onnx
+from toolkit.verifiers.trial import ONNX, shipped_hashes, try_once
 
-_LARGEST_MODEL = 2 << 30
 _SHORT_NAMES = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -25,6 +27,7 @@ _SHORT_NAMES = {
     "openvino": "OpenVINOExecutionProvider",
     "rocm": "ROCMExecutionProvider",
 }
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 # ONNX Runtime's default algorithm search for cuDNN changes results by about 1e-6 from run to run.
 _PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "DEFAULT"}}
 
@@ -53,7 +56,20 @@ def provider_name(name: str) -> str:
 
 
 def read_model(manifest: Manifest) -> bytes:
-    """Read the model file of a manifest. If the manifest states a hash, it is checked first.
+    """Read the model file of a manifest, with its external data inside. If the manifest states a hash, it is checked.
+
+    A model that is not shipped is loaded and run once in a process of its own before. See `trial`.
+
+    Raises:
+        InputError: the file is missing, empty, larger than 2 GB, or has another hash; or ONNX Runtime cannot load it.
+    """
+    content = open_model(manifest).content
+    try_model(content, manifest)
+    return content
+
+
+def open_model(manifest: Manifest) -> OnnxFile:
+    """Read the model file of a manifest as `read_model` does, without a trial.
 
     Raises:
         InputError: the file is missing, empty, larger than 2 GB, or has another hash.
@@ -61,11 +77,114 @@ def read_model(manifest: Manifest) -> bytes:
     path = manifest.model
     if not path.is_file():
         raise InputError(f"{path}: no such model file; correct model.file in {manifest.path}")
-    if not 0 < path.stat().st_size <= _LARGEST_MODEL:
-        raise InputError(f"{path}: has {path.stat().st_size} bytes; a model must have 1 byte to 2 GB")
-    if manifest.sha256 is not None:
-        check_sha256(path, manifest.sha256)
-    return path.read_bytes()
+    file = read_onnx(path)
+    if manifest.sha256 not in (None, file.sha256):
+        raise InputError(
+            f"{path}: sha256 is {file.sha256}, but {manifest.sha256} is expected; the file was changed or damaged"
+        )
+    return file
+
+
+def try_model(content: bytes, manifest: Manifest) -> None:
+    """Load a serialized model, and run it on one crop, in a process of its own. Each model is tried once.
+
+    Shipped models are not tried.
+
+    Raises:
+        InputError: it cannot be loaded or run, or it dies, hangs or takes too much memory.
+    """
+    if hashlib.sha256(content).hexdigest() in shipped_hashes():
+        return
+    about = {"where": str(manifest.model), "input": asdict(manifest.input)}
+    try_once(_load_and_run, about, content, str(manifest.model), ONNX)
+
+
+def _load_and_run(about: dict[str, Any], content: bytes) -> bytes:
+    spec = Input(**about["input"])
+    session = open_session(content, about["where"])
+    inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+    # What does not fit the manifest is not run: the verifier says later why it does not fit.
+    entry = inputs.get(spec.name)
+    if len(inputs) == 1 and entry is not None and entry.type == _FLOATS[0] and _has_shape(entry.shape, spec):
+        batch = entry.shape[0]
+        shape = (batch if isinstance(batch, int) else 1, spec.height, spec.width, 3)
+        run_session(session, None, {spec.name: model_input(np.full(shape, 0.5, np.float32), spec)}, about["where"])
+    return b""
+
+
+def open_session(
+    content: bytes, where: str | Path, provider: str = "CPUExecutionProvider", threads: int = 0
+) -> onnxruntime.InferenceSession:
+    """Load a serialized ONNX model in ONNX Runtime, on one provider or on the best ("auto").
+
+    Args:
+        content: the model, with all its weights inside.
+        where: the file that it came from, for error messages.
+        provider: see `Execution`.
+        threads: the number of threads; 0 lets ONNX Runtime choose.
+
+    Raises:
+        InputError: the model cannot be loaded.
+        UnavailableError: the provider was asked for by name and cannot be used here.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # ONNX Runtime writes long messages to standard error about each provider that does not work here. They are not
+    # needed, because the provider that the session really uses is checked below.
+    onnxruntime.set_default_logger_severity(4)
+    providers = _providers(provider)
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+        raise InputError(f"{where}: ONNX Runtime cannot load it ({reason_of(error)})") from error
+    used, asked = session.get_providers()[0], provider_name(provider)
+    if asked not in ("auto", used):
+        raise UnavailableError(
+            f"{asked} was asked for, but cannot be used on this machine: the session runs on {used}; "
+            "check the driver and its libraries (see `sixpixels doctor`), or give --provider auto"
+        )
+    return session
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, outputs: list[str] | None, feed: dict[str, NDArray[Any]], where: str | Path
+) -> list[Any]:
+    """Run a session. Return the named outputs; None returns all.
+
+    Raises:
+        InputError: ONNX Runtime fails.
+    """
+    try:
+        return list(session.run(outputs, feed))
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+        raise InputError(f"{where}: ONNX Runtime failed while running it ({reason_of(error)})") from error
+
+
+def _sides(spec: Input) -> list[int]:
+    """Return the dimensions of the input tensor after the batch."""
+    return [spec.height, spec.width, 3] if spec.layout == "NHWC" else [3, spec.height, spec.width]
+
+
+def _has_shape(shape: list[Any], spec: Input) -> bool:
+    """Return whether a session's input shape accepts batches of the manifest's tensors."""
+    fits = len(shape) == 4 and not any(
+        isinstance(s, int) and s != e for s, e in zip(shape[1:], _sides(spec), strict=True)
+    )
+    return fits and not (isinstance(shape[0], int) and shape[0] < 1)
+
+
+def _providers(asked: str) -> list[Any]:
+    available = onnxruntime.get_available_providers()
+    if asked == "auto":
+        # TensorRT needs minutes to build an engine, so it is used only if it is requested by name.
+        names = [name for name in available if name != "TensorrtExecutionProvider"]
+    else:
+        name = provider_name(asked)
+        if name not in available:
+            raise UnavailableError(f"provider {name} is not in this ONNX Runtime; choose one of {', '.join(available)}")
+        names = [name]
+    return [(name, _PROVIDER_OPTIONS.get(name, {})) for name in names]
 
 
 class RuntimeVerifier:
@@ -103,17 +222,7 @@ class RuntimeVerifier:
         self.seed = seed
         self.images_run = 0
         content = read_model(manifest) if model is None else model
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.execution.threads
-        # ONNX Runtime writes long messages to standard error about each provider that does not work here. They are not
-        # needed, because the provider that the session really uses is checked below.
-        onnxruntime.set_default_logger_severity(4)
-        providers = self._providers()
-        try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=providers)
-        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            reason = str(error).splitlines()[0][:200]
-            raise InputError(f"{manifest.model}: ONNX Runtime cannot load it ({reason})") from error
+        self._session = open_session(content, manifest.model, self.execution.provider, self.execution.threads)
         self.provider: str = self._session.get_providers()[0]
         required = self.execution.required
         if required and self.provider != provider_name(required):
@@ -122,20 +231,6 @@ class RuntimeVerifier:
                 "check the driver and its libraries, or remove --require-provider"
             )
         self.fixed_batch = self._check_tensors()
-
-    def _providers(self) -> list[Any]:
-        available = onnxruntime.get_available_providers()
-        if self.execution.provider == "auto":
-            # TensorRT needs minutes to build an engine, so it is used only if it is requested by name.
-            names = [name for name in available if name != "TensorrtExecutionProvider"]
-        else:
-            name = provider_name(self.execution.provider)
-            if name not in available:
-                raise UnavailableError(
-                    f"provider {name} is not in this ONNX Runtime; choose one of {', '.join(available)}"
-                )
-            names = [name]
-        return [(name, _PROVIDER_OPTIONS.get(name, {})) for name in names]
 
     def _check_tensors(self) -> int | None:
         """Compare inputs and outputs with the manifest. Return the batch size that the file fixes, or None.
@@ -150,25 +245,29 @@ class RuntimeVerifier:
         self._takes_entropy = ENTROPY in optional
         if list(inputs) != [spec.name]:
             raise InputError(f"{where}: inputs are {sorted(inputs)}, but the manifest names {spec.name!r}")
-        if self.manifest.output.name not in outputs:
-            raise InputError(
-                f"{where}: outputs are {sorted(outputs)}, but the manifest names {self.manifest.output.name!r}"
-            )
-        if self.manifest.detector is not None and self.manifest.detector.name not in outputs:
-            raise InputError(
-                f"{where}: outputs are {sorted(outputs)}, but the manifest's detector names "
-                f"{self.manifest.detector.name!r}"
-            )
+        self._check_outputs({name: tensor.type for name, tensor in outputs.items()})
         if inputs[spec.name].type != "tensor(float)":
             raise InputError(f"{where}: input {spec.name!r} is {inputs[spec.name].type}, not tensor(float)")
         shape = inputs[spec.name].shape
-        expected = [spec.height, spec.width, 3] if spec.layout == "NHWC" else [3, spec.height, spec.width]
-        if len(shape) != 4 or any(isinstance(s, int) and s != e for s, e in zip(shape[1:], expected, strict=True)):
+        if not _has_shape(shape, spec):
+            expected = ", ".join(map(str, _sides(spec)))
             raise InputError(
-                f"{where}: input {spec.name!r} has shape {shape}, but the manifest says "
-                f"(N, {', '.join(map(str, expected))}) {spec.layout}"
+                f"{where}: input {spec.name!r} has shape {shape}, but the manifest says (N, {expected}) {spec.layout}"
             )
         return shape[0] if isinstance(shape[0], int) else None
+
+    def _check_outputs(self, outputs: dict[str, str]) -> None:
+        """Compare the types of the outputs by name with the manifest.
+
+        Raises:
+            InputError: an output that the manifest names is missing, or is not a tensor of floating-point numbers.
+        """
+        detector, where = self.manifest.detector, self.manifest.model
+        for who, name in (("manifest", self.manifest.output.name), ("manifest's detector", detector and detector.name)):
+            if name is not None and name not in outputs:
+                raise InputError(f"{where}: outputs are {sorted(outputs)}, but the {who} names {name!r}")
+            if name is not None and outputs[name] not in _FLOATS:
+                raise InputError(f"{where}: output {name!r} is {outputs[name]}, not a tensor of floating-point numbers")
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute embeddings. They are L2-normalized if the manifest says so.
@@ -206,11 +305,10 @@ class RuntimeVerifier:
             feed: dict[str, NDArray[Any]] = {spec.name: model_input(padded, spec)}
             if self._takes_entropy:
                 feed[ENTROPY] = os_entropy(len(padded)) if self.seed is None else seeded_entropy(padded, self.seed)
-            try:
-                embeddings, *score = (found[: len(batch)] for found in self._session.run(wanted, feed))
-            except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-                reason = str(error).splitlines()[0][:200]
-                raise InputError(f"{self.manifest.model}: ONNX Runtime failed while running it ({reason})") from error
+            found = run_session(self._session, wanted, feed, self.manifest.model)
+            if any(value.ndim == 0 for value in found):
+                raise InputError(f"{self.manifest.model}: outputs {wanted} must have a value for each crop")
+            embeddings, *score = (value[: len(batch)] for value in found)
             if embeddings.shape != (len(batch), output.size):
                 raise InputError(
                     f"{self.manifest.model}: output {output.name!r} has shape {embeddings.shape} for "

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.errors import InputError, refusing
 from toolkit.quiet import import_tensorflow
-from toolkit.verifiers.checkpoints import load_network
+from toolkit.verifiers.checkpoints import check_checkpoint, open_network, size_of
 from toolkit.verifiers.entropy import seeded_entropy
-from toolkit.verifiers.manifest import Input, Manifest
+from toolkit.verifiers.manifest import Checkpoint, Decision, Input, Manifest, Output
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.onnx_graph import load_onnx
+from toolkit.verifiers.trial import TENSORFLOW, shipped_hashes, try_once
 from toolkit.verifiers.variants import tensorflow_attack_scores, tensorflow_distances, tensorflow_fold
 
 _BATCH = 32
@@ -47,13 +53,41 @@ def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
         InputError: the model cannot be loaded, or the ONNX file has an operator that is not supported.
         UnavailableError: TensorFlow is not installed.
     """
+    import_tensorflow()
+    checkpoint = manifest.checkpoint if has_checkpoint(manifest) else None
+    digest = model_sha256(manifest.model) if checkpoint is None else check_checkpoint(checkpoint)
+    if digest not in shipped_hashes():
+        about = {
+            "model": str(manifest.model.resolve()), "sha256": digest, "input": asdict(manifest.input),
+            "output": asdict(manifest.output), "metric": manifest.decision.metric,
+            "checkpoint": checkpoint and {**asdict(checkpoint), "path": str(checkpoint.path.resolve())},
+        }  # fmt: skip
+        source = manifest.model if checkpoint is None else checkpoint.path
+        try_once(_differentiate, about, b"", str(source), TENSORFLOW, size_of(source))
+    return _untried(manifest)
+
+
+def _untried(manifest: Manifest) -> Callable[[Any], Any]:
     tf = import_tensorflow()
     if manifest.checkpoint is not None and has_checkpoint(manifest):
-        return load_network(manifest.checkpoint, manifest.output.normalize)
+        return open_network(manifest.checkpoint, normalize=manifest.output.normalize)
     network = load_onnx(manifest.model)
     if not manifest.output.normalize:
         return network
     return lambda x: tf.math.l2_normalize(network(x), axis=-1, epsilon=1e-24)
+
+
+def _differentiate(about: dict[str, Any], _: bytes) -> bytes:
+    """Load a verifier's network, and compute one gradient."""
+    spec, output = Input(**about["input"]), Output(**about["output"])
+    given = about["checkpoint"]
+    checkpoint = given and Checkpoint(**{**given, "path": Path(given["path"])})
+    decision, model = Decision(about["metric"], 1.0, 4.0), Path(about["model"])
+    manifest = Manifest(model, "", model, None, "", "", spec, output, decision, None, checkpoint)
+    crop = np.full((1, spec.height, spec.width, 3), 0.5, np.float32)
+    verifier = TensorFlowVerifier(manifest, network=_untried(manifest))
+    verifier.distances_and_gradients(crop, np.zeros((1, output.size), np.float32))
+    return b""
 
 
 class TensorFlowVerifier:
@@ -109,7 +143,12 @@ class TensorFlowVerifier:
                 # The draws of a crop are adjacent.
                 mean = tf.reduce_mean(tf.reshape(each(tf.repeat(crops, draws, 0)), (-1, draws)), axis=1)
                 total = tf.reduce_sum(mean)
-            return mean, tape.gradient(total, crops)
+            gradient = tape.gradient(total, crops)
+            if gradient is None:
+                raise InputError(
+                    f"{manifest.model}: has no gradient, because the embedding does not depend on the input"
+                )
+            return mean, gradient
 
         def each_distance(crops: Any, references: Any, entropy: Any) -> Any:
             return tensorflow_distances(metric, folded(crops, entropy, ())[0], tf.repeat(references, draws, 0))
@@ -148,7 +187,8 @@ class TensorFlowVerifier:
         embeddings, scores = [np.empty((0, self.manifest.output.size), np.float32)], [np.empty(0, np.float32)]
         for i in range(0, len(crops), _BATCH):
             batch = crops[i : i + _BATCH]
-            embedding, score = self._embed(batch, self._entropy(batch))
+            with self._running():
+                embedding, score = self._embed(batch, self._entropy(batch))
             embeddings.append(embedding.numpy())
             scores.append(score.numpy())
         return np.concatenate(embeddings), np.concatenate(scores)
@@ -156,6 +196,10 @@ class TensorFlowVerifier:
     def _entropy(self, crops: NDArray[np.float32], draw: int = 0) -> NDArray[np.int64]:
         """Return entropies (N,) for the defense. Without a defense, skip the hashing, which is slow."""
         return seeded_entropy(crops, self.seed, draw) if self._defended else np.zeros(len(crops), np.int64)
+
+    def _running(self) -> AbstractContextManager[None]:
+        """Everything that TensorFlow raises while it traces or runs the network becomes an `InputError`."""
+        return refusing(f"{self.manifest.model}: TensorFlow cannot run it")
 
     def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distances (N,) of `distances_and_gradients` without computing gradients."""
@@ -180,7 +224,8 @@ class TensorFlowVerifier:
         for i in range(0, len(crops), size):
             batch = crops[i : i + size]
             entropy = np.stack([self._entropy(batch, draw) for draw in range(self.draws)], axis=1)
-            value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
+            with self._running():
+                value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
             values.append(value.numpy().astype(np.float64))
             gradients.append(gradient.numpy())
         return np.concatenate(values), np.concatenate(gradients)

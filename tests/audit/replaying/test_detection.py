@@ -18,7 +18,7 @@ from tests.models import write_people
 from tests.progress import Silent
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
-from toolkit.audit.clean.result import clean_result
+from toolkit.audit.clean.result import clean_result, crop_members
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.plan import Scenario
 from toolkit.audit.replaying.detection import (
@@ -43,6 +43,7 @@ from toolkit.profiles.harden import deploy, write_hardened
 from toolkit.profiles.profile import Profile, find_profile, read_profile
 from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
+from toolkit.statistics.bounded import Members
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import read_manifest
@@ -54,20 +55,50 @@ WATCHED = Profile("watched", "", (), "", detector=Detector((Median(3),), 0.5, 0.
 def test_the_threshold_flags_at_most_the_stated_share() -> None:
     scores = np.random.default_rng(0).permutation(np.arange(100.0))
     assert score_threshold(scores, 0.05) == 94.5
+    result = calibrate_detector(scores, 0.05, point_estimate=True)
+    assert (result.threshold, result.false_alarm, result.rule) == (94.5, Rate(5, 100), "point estimate")
+    assert calibrate_detector(np.ones(60), 0.05).false_alarm == Rate(0, 60), "equal scores are not above each other"
+
+
+def test_the_upper_bound_of_a_detectors_false_alarms_is_held() -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1000.0))
     result = calibrate_detector(scores, 0.05)
-    assert (result.threshold, result.false_alarm) == (94.5, Rate(5, 100))
-    assert calibrate_detector(np.zeros(60), 0.05).false_alarm == Rate(0, 60), "equal scores are not above each other"
-    assert score_threshold(np.array([0.0, 2.0, 1.0]), 0.1) == 2, "where none may be flagged, it is the largest score"
-    third = calibrate_detector(np.arange(30) / 3, 0.1)
-    assert third == DetectorCalibration(0.1, 8.83333, Rate(3, 30)), "six digits are enough for a file"
+    held = max(k for k in range(50) if Rate(k, 1000).upper_bound() <= 0.05)
+    assert (result.threshold, result.false_alarm) == (999.0 - held, Rate(held, 1000))
+    assert result.bound.upper == pytest.approx(Rate(held, 1000).upper_bound())
+    assert result.point_estimate == 949.5
+    # Ten crops of each of 100 people with one score are 100 crops.
+    people = Members("people", (np.floor(scores / 10).astype(int),))
+    repeated = calibrate_detector(np.floor(scores / 10) + 1, 0.05, members=people)
+    assert repeated.bound.binding == "effective"
+    assert repeated.false_alarm.successes < held
+
+
+def test_where_none_may_be_flagged_the_threshold_is_the_largest_score() -> None:
+    assert score_threshold(np.array([0.0, 2.0, 1.0]), 0.1) == 2
+
+
+def test_a_detectors_threshold_is_rounded_to_fewer_alarms() -> None:
+    scores = 1 + np.arange(100) * 1e-8
+    for point_estimate in (False, True):
+        result = calibrate_detector(scores, 0.05, point_estimate=point_estimate)
+        assert result.threshold == 1.00001
+        assert result.false_alarm.successes == 0
+
+
+def test_scores_of_zero_give_no_threshold() -> None:
+    with pytest.raises(InsufficientError, match="squeezers do not move these crops"):
+        calibrate_detector(np.zeros(60), 0.05)
 
 
 def test_what_the_crops_cannot_show_is_refused() -> None:
     with pytest.raises(InsufficientError, match=r"needs at least 60 clean crops .* there are 59"):
-        calibrate_detector(np.zeros(59), 0.05)
+        calibrate_detector(np.ones(59), 0.05, point_estimate=True)
+    with pytest.raises(InsufficientError, match=r"needs at least 59 clean crops, but there are 58"):
+        calibrate_detector(np.ones(58), 0.05)
     for rate in (0.0, 1.0, 1.5):
         with pytest.raises(InputError, match="between 0 and 1"):
-            calibrate_detector(np.zeros(59), rate)
+            calibrate_detector(np.ones(59), rate)
 
 
 def known_case() -> tuple[Scenario, Replay, CleanRun]:
@@ -154,24 +185,31 @@ def test_a_profile_is_calibrated_in_its_file_on_the_draws_of_a_seed(tmp_path: Pa
         def counter(self, name: str) -> Callable[[int, int | None], None]:
             return lambda done, total: counted.append((done, total))
 
-    def calibrated(**changes: Any) -> DetectorCalibration:
+    def calibrated(rate: float = 0.5, **changes: Any) -> DetectorCalibration:
         profile.write_text(PROFILE)
-        return calibrate_profile(profile, model, 0.25, tmp_path, **changes)
+        return calibrate_profile(profile, model, rate, tmp_path, **changes)
 
     counted: list[tuple[int, int | None]] = []
-    result = calibrated(seed=1, progress=Counted())
+    result = calibrated(0.25, seed=1, progress=Counted(), point_estimate=True)
     assert counted[-1] == (12, 12), "every face is aligned once"
-    assert (result.target, result.false_alarm) == (0.25, Rate(3, 12))
-    written = profile.read_text()
-    assert f"threshold = {result.threshold} # calibrated for linear on 12 crops\nfalse_alarm = 0.25\n" in written
-    assert calibrated(seed=1) == result
-    assert calibrated(seed=0) == calibrated() != result, "another seed draws other noise"
-    # The scores are those of the noise of this seed, and of no other verifier.
+    assert (result.target, result.rule, result.false_alarm) == (0.25, "point estimate", Rate(3, 12))
+    assert result.threshold == result.point_estimate
+    said = "calibrated for linear on 12 crops, point estimate, not conservative"
+    assert f"threshold = {result.threshold} # {said}\nfalse_alarm = 0.25\n" in profile.read_text()
+    # The scores are those of the noise of this seed, and of no other verifier; the photographs are those of the pairs.
     chosen, manifest = read_profile(profile), read_manifest(model)
-    verifier = deploy(read_model(manifest), manifest, chosen, seed=1)
-    scores = run_clean(verifier, crop_for(manifest, load_pairs(tmp_path)), manifest.decision).scores
-    assert calibrate_detector(scores, 0.25) == result
-    with pytest.raises(InsufficientError, match=r"rate of 0\.05 needs at least 60"):
+    crops = crop_for(manifest, load_pairs(tmp_path))
+    scores = run_clean(deploy(read_model(manifest), manifest, chosen, seed=1), crops, manifest.decision).scores
+    members = crop_members(crops)
+    assert calibrate_detector(scores, 0.25, members=members, point_estimate=True, seed=1) == result
+    bounded = calibrated(seed=1, confidence=0.8)
+    assert "linear on 12 crops, at a confidence of 80 %\nfalse_alarm = 0.5\n" in profile.read_text()
+    assert bounded == calibrate_detector(scores, 0.5, 0.8, members, seed=1)
+    assert (bounded.rule, bounded.bound.confidence, bounded.bound.unit) == ("upper bound", 0.8, "images")
+    assert bounded.bound.upper <= 0.5
+    assert calibrated(seed=0) == calibrated() != calibrated(seed=1), "another seed draws other noise"
+    assert calibrated().bound.confidence == 0.95
+    with pytest.raises(InsufficientError, match=r"rate of 0\.05 .* needs at least 59"):
         calibrate_profile(profile, model, pairs=tmp_path)
     profile.write_text('schema = 1\nname = "mine"\n')
     with pytest.raises(UsageError, match=r"has no \[detector\]"):

@@ -238,14 +238,14 @@ class Scripted:
     steps: int = 0
     name: str = "scripted"
     needs: Needs = "gradient"
-    seen: list[tuple[Scripted, Task]] = field(default_factory=list, compare=False)
+    seen: list[tuple[Scripted, Task, Any]] = field(default_factory=list, compare=False)
 
     @property
     def traits(self) -> Traits:
         return Traits(norm=None if self.epsilon is None else "linf", epsilon=self.epsilon, steps=self.steps)
 
     def craft(self, model: Any, task: Task) -> Crafted:
-        self.seen.append((self, task))
+        self.seen.append((self, task, model))
         count, levels = self.script(self)
         success = np.arange(len(task)) < count
         probes8 = to_8bit(task.probes) + (levels * success).astype(np.uint8)[:, None, None, None]
@@ -289,7 +289,7 @@ def test_norms_that_more_steps_shrink_were_not_the_smallest(levels: int, passes:
         "converged", "scripted on none", passes,
         f"with twice the steps, it succeeds on 8 instead of 8 of 8 pairs, at {levels / 100:.2f} times the norm",
     )  # fmt: skip
-    ((longer, _),) = attack.seen
+    ((longer, *_),) = attack.seen
     assert longer.steps == 20
 
 
@@ -325,7 +325,7 @@ def test_success_must_grow_with_the_bound(
         "budget", "scripted on none", passes,
         f"with half, once and twice the bound, it succeeds on {half}, 4 and {double} of 8 pairs",
     )  # fmt: skip
-    assert [made.epsilon for made, _ in attack.seen] == [0.05, 0.2]
+    assert [made.epsilon for made, *_ in attack.seen] == [0.05, 0.2]
 
 
 @pytest.mark.parametrize(("solved", "passes"), [(8, True), (7, False), (4, False)])
@@ -349,11 +349,13 @@ def test_what_no_attack_solved_is_attacked_without_a_bound(monkeypatch: pytest.M
     outcomes = [outcome([at <= i < at + 5 for i in range(30)], Scripted(lambda a: (0, 0))) for at in (0, 5)]
 
     def tried(seed: int) -> list[int]:
-        (check,) = check_attacks(subject_with(clean), outcomes, crops, MANIFEST.decision, seed)
+        subject = subject_with(clean)
+        (check,) = check_attacks(subject, outcomes, crops, MANIFEST.decision, seed)
         assert check.detail.startswith(
             "on 15 pairs no gradient attack succeeds; without a bound, one succeeds on 8 of 8"
         )
-        _, task = free.seen.pop()
+        _, task, model = free.seen.pop()
+        assert model is subject.model
         rows = (to_8bit(task.probes)[:, 0, 0, 0].astype(int) - 100).tolist()
         # Each with its own reference and random numbers, and with the detector.
         assert task.references[:, 0].tolist() == [30 + row for row in rows]
@@ -373,9 +375,9 @@ def test_what_no_attack_solved_is_attacked_without_a_bound(monkeypatch: pytest.M
 def test_attacks_run_again_with_their_own_random_numbers() -> None:
     attack = Scripted(lambda a: (8, 10), epsilon=0.1, steps=5)
     rerun(attack, 8, 10)
-    assert [(made.epsilon, made.steps) for made, _ in attack.seen] == [(0.05, 5), (0.2, 5), (0.1, 10)]
+    assert [(made.epsilon, made.steps) for made, *_ in attack.seen] == [(0.05, 5), (0.2, 5), (0.1, 10)]
     first = pair_generator(0, "scripted", gray([100] * 8).pairs[0].id).random()
-    assert [task.generators[0].random() for _, task in attack.seen] == [first] * 3
+    assert [task.generators[0].random() for _, task, _ in attack.seen] == [first] * 3
 
 
 def test_pairs_that_are_run_again_are_compared_with_themselves() -> None:
@@ -464,14 +466,43 @@ def test_gradients_are_looked_at_on_sixteen_pairs() -> None:
     _, check = check_profile(seen_by(Turned, crops), crops, BRIGHTNESS, 0)
     assert check.detail.startswith("for 16 of 16 pairs")
     subject = seen_by(Turned, crops)
+    given: list[list[int]] = []
+
+    def looked(crops: np.ndarray, references: np.ndarray) -> Any:
+        given.append(to_8bit(crops)[:, 0, 0, 0].tolist())
+        return subject.model.distances_and_gradients(crops, references)
+
+    original = SimpleNamespace(embed=subject.model.original.embed, distances_and_gradients=looked)
+    watched = replace(subject, model=WhiteBox(subject.model.runtime, original))  # type: ignore[arg-type]
+    for seed in (0, 0, 1):
+        check_profile(watched, crops, BRIGHTNESS, seed)
+    assert given[0] == given[1] != given[2], "the same pairs whenever the audit is given again"
     nothing = replace(subject, clean=replace(subject.clean, eligible=np.zeros(20, np.bool_)))
     assert [check.name for check in check_profile(nothing, crops, BRIGHTNESS, 0)] == ["parity"]
 
 
-@pytest.mark.parametrize(("changed", "passes"), [(0, True), (1, True), (2, False)])
-def test_one_decision_of_64_may_differ_between_the_models(changed: int, passes: bool) -> None:
+def test_a_gradient_must_gain_more_than_a_random_step() -> None:
+    """On a model that jumps at any change, every direction is as good."""
+    crops = gray([100 + i for i in range(10)])
+    subject = seen_by(Turned, crops)
+
+    def jumping(images: np.ndarray) -> np.ndarray:
+        levels = 255 * images.reshape(len(images), -1)
+        changed = np.abs(levels - np.rint(levels)).max(axis=1) > 1e-3
+        return np.where(changed, 2.0, images.mean(axis=(1, 2, 3)))[:, None].astype(np.float32)
+
+    jumps = replace(subject, model=WhiteBox(SimpleNamespace(embed=jumping), subject.model.original))  # type: ignore[arg-type]
+    check = check_profile(jumps, crops, BRIGHTNESS, 0)[1]
+    assert check.detail.startswith("for 0 of 10 pairs")
+    assert not check.passed
+
+
+@pytest.mark.parametrize(
+    ("pairs", "changed", "passes"), [(64, 0, True), (64, 1, True), (64, 2, False), (50, 1, True), (49, 1, False)]
+)
+def test_one_decision_of_fifty_may_differ_between_the_models(pairs: int, changed: int, passes: bool) -> None:
     """Pairs after the 64th are not compared."""
-    crops = gray([200] * changed + [100] * (64 - changed) + [200] * 6)
+    crops = gray([200] * changed + [100] * (pairs - changed) + [200] * (6 if pairs == 64 else 0))
     subject = seen_by(Turned, crops)
 
     def elsewhere(images: np.ndarray) -> np.ndarray:
@@ -479,12 +510,12 @@ def test_one_decision_of_64_may_differ_between_the_models(changed: int, passes: 
         return embeddings + np.float32(2) * (np.abs(embeddings - 200 / 255) < 1e-6)
 
     model = WhiteBox(subject.model.runtime, SimpleNamespace(embed=elsewhere))  # type: ignore[arg-type]
-    clean = replace(subject.clean, eligible=np.zeros(70, np.bool_))
+    clean = replace(subject.clean, eligible=np.zeros(len(crops.pairs), np.bool_))
     (check,) = check_profile(replace(subject, model=model, clean=clean), crops, BRIGHTNESS, 0)
     assert check == Check(
         "parity", "none", passes,
-        f"{changed} of 64 clean decisions differ between the gradient model and the deployed model, and embeddings "
-        f"differ by up to {2.0 if changed else 0.0:.1e}",
+        f"{changed} of {pairs} clean decisions differ between the gradient model and the deployed model, and "
+        f"embeddings differ by up to {2.0 if changed else 0.0:.1e}",
     )  # fmt: skip
 
 
@@ -499,13 +530,13 @@ def test_a_gain_is_that_of_the_best_step_of_three() -> None:
     linear: Any = Linear(np.full((48, 1), 1 / 48), BRIGHTNESS)
     up = np.ones((1, 4, 4, 3), np.float32)
     for scale in (1e-3, 1, 1e3):
-        np.testing.assert_allclose(255 * _gain(linear, task_on(100), np.float32(scale) * up), 4, rtol=1e-3)
+        np.testing.assert_allclose(255 * _gain(linear, task_on(100), np.float32(scale) * up), [4], rtol=1e-3)
         np.testing.assert_allclose(255 * _gain(linear, task_on(100, dodging=False), -scale * up), 4, rtol=1e-3)
     # The shortest of steps in the wrong direction loses least; a step out of the range is none.
-    np.testing.assert_allclose(255 * _gain(linear, task_on(100), -up), -0.25, rtol=1e-3)
+    np.testing.assert_allclose(255 * _gain(linear, task_on(100), -up), [-0.25], rtol=1e-3)
     np.testing.assert_allclose(_gain(linear, task_on(255), up), 0, atol=1e-6)
     np.testing.assert_allclose(_gain(linear, task_on(0, dodging=False), -up), 0, atol=1e-6)
-    np.testing.assert_array_equal(_gain(linear, task_on(100), 0 * up), 0)
+    np.testing.assert_array_equal(_gain(linear, task_on(100), 0 * up), [0])
 
     def peak(images: np.ndarray) -> np.ndarray:
         return (1 - np.abs(images.mean(axis=(1, 2, 3)) - 101 / 255))[:, None].astype(np.float32)

@@ -92,6 +92,13 @@ def test_the_documented_schema_is_the_real_one_and_its_query_counts(finished: tu
         ("DROP TABLE outcomes", "not a results database"),
         ("PRAGMA user_version = 9", "not a results database of version 2"),
         ("PRAGMA application_id = 1", "not a results database"),
+        ("UPDATE scenarios SET attack = 'pgd'", "contradict each other"),
+        ("UPDATE scenarios SET knowledge = 'query' WHERE profile = 'none'", "have different scenarios"),
+        ("UPDATE profiles SET name = 'other' WHERE profile = 1", "has other profiles than the run"),
+        ("UPDATE profiles SET name = 'none'", "has a profile twice"),
+        ("UPDATE outcomes SET rms = -1 WHERE success = 1", "a norm of a success is not from 0"),
+        ("UPDATE outcomes SET linf = 1e300 WHERE success = 1", "a norm of a success is not from 0"),
+        ("UPDATE outcomes SET queries = -1", "a number of queries is negative"),
     ],
 )
 def test_a_changed_database_is_refused(copy: Path, statement: str, message: str) -> None:

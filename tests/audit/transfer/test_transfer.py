@@ -438,7 +438,7 @@ def altered(content: dict[str, Any], key: str, value: Any) -> str:
         ("pairs", [["../../../etc/passwd", "a/0.png", True]], "leaves the folder"),
         ("pairs", [["a/77.png", "a/0.png", True]], "is missing; restore it"),
         ("pairs", [["a/0.png"]], "is damaged"),
-        ("knowledge", ["all"], "unknown knowledge"),
+        ("knowledge", ["all"], "must be one of zero, partial, perfect, query"),
         ("seed", "x", "is damaged"),
         ("root", 7, "is damaged"),
     ],

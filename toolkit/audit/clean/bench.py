@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from toolkit.attacks.base import Attack
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Bench:
         """
         self.manifest, self.execution, self.seed = manifest, execution, seed
         self._model = read_model(manifest)
-        self.model_sha256 = hashlib.sha256(self._model).hexdigest()
+        self.model_sha256 = model_sha256(manifest.model)
         self.deployed = cache(self._deployed)
         self.attacked = cache(self._attacked)
         self.gradients = cache(self._gradients)

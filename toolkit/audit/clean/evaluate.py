@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.audit.clean.result import CleanResult, clean_result, people_of
+from toolkit.audit.clean.result import CleanResult, clean_result, pair_members, people_of
 from toolkit.audit.clean.run import run_clean
-from toolkit.errors import InsufficientError
+from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
+from toolkit.files import bundled
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.calibration import Calibration, calibrate
 from toolkit.statistics.verification import CrossValidation, best_threshold, cross_validated_accuracy
 from toolkit.verifiers.crops import crop_for
-from toolkit.verifiers.manifest import Manifest, find_manifest
+from toolkit.verifiers.manifest import Manifest, find_manifest, write_threshold
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 
 
@@ -28,6 +29,7 @@ class Evaluation:
 
     Attributes:
         model, provider: the verifier, and the provider that it ran on.
+        provider_requested: the provider that was asked for; "auto" for the best of this machine.
         pairs_source, genuine, impostor: the pairs, and the number of each kind.
         left_out: pairs without a face, each with the reason.
         threshold: the manifest's threshold.
@@ -40,6 +42,7 @@ class Evaluation:
 
     model: str
     provider: str
+    provider_requested: str
     pairs_source: str
     genuine: int
     impostor: int
@@ -83,26 +86,62 @@ def calibrate_verifier(
     profile: str | Path | Profile = "none",
     pairs: PairSet | Path | str | None = None,
     *,
+    confidence: float = 0.95,
+    point_estimate: bool = False,
+    write: bool = False,
+    seed: int = 0,
     progress: Progress = SILENT,
 ) -> Calibration:
-    """Find the threshold for a false match rate on clean pairs, with a 95 % interval.
+    """Find the largest threshold that holds a false match rate, by its upper bound on clean pairs.
+
+    The bound allows for people who are in several pairs. If pairs do not name their people, it allows for images that
+    are in several pairs.
 
     Args:
         model: see `evaluate_verifier`.
         fmr: the false match rate, between 0 and 1.
         profile: the profile that the verifier is deployed with: a shipped name, a .toml file, or a profile.
         pairs: see `evaluate_verifier`.
+        confidence: the true rate is at most `fmr` with this one-sided confidence, at least 0.5 and below 1.
+        point_estimate: hold the rate on these pairs only. The true rate is then about as often above as below.
+        write: write the threshold into the verifier's manifest, and into its provenance how it was chosen.
+        seed: seed of the bootstrap over people.
         progress: shows the alignment of the faces.
 
     Raises:
         InsufficientError: there are too few pairs to show this rate.
+        UsageError: `write` is given with a profile, or for a shipped verifier.
         SixpixelsError: the model, the profile or the pairs cannot be used.
     """
     manifest, deployed = find_manifest(model), find_profile(profile)
+    if write:
+        _check_writable(manifest, deployed)
     verifier = deploy(read_model(manifest), manifest, deployed)
-    crops = crop_for(manifest, find_pairs(pairs), progress)
+    chosen = find_pairs(pairs)
+    crops = crop_for(manifest, chosen, progress)
     distances = run_clean(verifier, crops, manifest.decision).distances
-    return calibrate(distances, np.array([pair.genuine for pair in crops.pairs]), fmr)
+    genuine, members = np.array([pair.genuine for pair in crops.pairs]), pair_members(crops)
+    result = calibrate(distances, genuine, fmr, confidence, members, point_estimate=point_estimate, seed=seed)
+    threshold, largest = result.chosen.threshold, manifest.decision.maximum
+    if threshold >= largest:
+        raise InputError(
+            f"{manifest.path}: the threshold would be {threshold:g}, but the maximum is {largest:g}; correct the "
+            "manifest's maximum"
+        )
+    if write:
+        write_threshold(manifest, threshold, f"{result.said} on {result.impostor} impostor pairs of {chosen.source}")
+    return result
+
+
+def _check_writable(manifest: Manifest, profile: Profile) -> None:
+    """Raise UsageError if a calibrated threshold must not be written into the manifest."""
+    if not profile.empty:
+        raise UsageError(
+            f"{manifest.path}: describes the bare verifier, but the threshold would be for profile {profile.name}; "
+            "write the hardened verifier with `sixpixels harden`, and calibrate that"
+        )
+    if bundled("models").resolve() in manifest.path.resolve().parents:
+        raise UsageError(f"{manifest.path}: is a part of the toolkit; copy the verifier and its manifest first")
 
 
 def evaluate(verifier: RuntimeVerifier, crops: CropSet, pairs_source: str, seed: int) -> Evaluation:
@@ -123,6 +162,7 @@ def evaluate(verifier: RuntimeVerifier, crops: CropSet, pairs_source: str, seed:
     return Evaluation(
         model=verifier.manifest.name,
         provider=verifier.provider,
+        provider_requested=verifier.execution.provider,
         pairs_source=pairs_source,
         genuine=int(genuine.sum()),
         impostor=int((~genuine).sum()),

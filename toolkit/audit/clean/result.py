@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.audit.clean.run import CleanRun
+from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair
 from toolkit.statistics.bootstrap import Det, Identities, Statistic, det_band, identity_bootstrap
+from toolkit.statistics.bounded import Members
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import OperatingPoint, d_prime, eer, fnmr_at_fmr
 
@@ -29,7 +31,8 @@ class CleanResult:
         false_alarm: share of distinct clean crops that the detector flags; None without a detector.
         fnmr_people, fmr_people, accuracy_people: 95 % intervals by the bootstrap over people, because errors of the
             same person are not independent. None if people have no names, or if no pair or every pair is wrong.
-        at_fmr: FNMR at each FMR; None if there are too few impostor pairs.
+        at_fmr: FNMR at the point estimate of the threshold for each FMR; None if there are too few impostor pairs. The
+            true FMR there is above the target about as often as below: `calibrate` bounds it.
         det: the DET curve with its band; None if there are too few pairs.
     """
 
@@ -103,3 +106,20 @@ def people_of(pairs: Sequence[Pair]) -> tuple[Identities, Identities] | None:
         return None
     numbers = np.unique(np.array(names, str), return_inverse=True)[1].reshape(-1, 2)
     return numbers[:, 0], numbers[:, 1]
+
+
+def pair_members(crops: CropSet) -> Members:
+    """Return the two people of each pair, or its two images if a pair does not name its people."""
+    people = people_of(crops.pairs)
+    return Members("images", (crops.index[:, 0], crops.index[:, 1])) if people is None else Members("people", people)
+
+
+def crop_members(crops: CropSet) -> Members:
+    """Return the person in each distinct crop, or the crop itself if a pair does not name its people."""
+    people = people_of(crops.pairs)
+    numbers = np.arange(len(crops.names))
+    if people is None:
+        return Members("images", (numbers,))
+    for side in (0, 1):
+        numbers[crops.index[:, side]] = people[side]
+    return Members("people", (numbers,))

@@ -25,12 +25,14 @@ from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_probes, encode_probes, read_artifact
 from toolkit.audit.crafting.code import attack_code, defense_code
 from toolkit.audit.crafting.craft import Series, attack_parameters, learn, make_task, pair_generator, people_halves
+from toolkit.documents import from_plain
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import check_sha256, write_bytes
 from toolkit.pixels import Images, to_8bit, to_unit
 from toolkit.profiles.profile import Profile, read_profile
 from toolkit.registry import choose, discover
 from toolkit.verifiers.manifest import Decision, read_manifest
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
 
 Ticket = Callable[[], bytes]
@@ -247,12 +249,11 @@ class Workbench:
         if key not in self._benches:
             described, model, digest, reading = header["model"]
             manifest = replace(read_manifest(Path(described)), model=Path(model))
-            bench = Bench(manifest, Execution(*header["execution"]), header["seed"])
-            if bench.model_sha256 != digest:
+            if model_sha256(manifest.model) != digest:
                 raise InputError(f"{manifest.model}: this worker has a different file than the audit; copy it here")
             if manifest.reading != reading:
                 raise InputError(f"{manifest.path}: this worker has a different manifest than the audit; copy it here")
-            self._benches[key] = bench
+            self._benches[key] = Bench(manifest, Execution(*header["execution"]), header["seed"])
         return self._benches[key]
 
 
@@ -273,15 +274,14 @@ def attack_with(name: str, parameters: dict[str, Any]) -> Attack:
     if set(parameters) != known:
         raise ValueError(f"{name} has the parameters {sorted(known)}, not {sorted(parameters)}")
     kinds = get_type_hints(type(attack))
-    values = {
-        key: _file(*value)
-        if value and kinds[key] == Path | None
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for key, value in parameters.items()
-    }
+    values = {key: _parameter(kinds[key], value, f"{name}.{key}") for key, value in parameters.items()}
     return replace(attack, **{key: values[key] for key in known if getattr(attack, key) != values[key]})
+
+
+def _parameter(kind: Any, value: Any, where: str) -> Any:
+    if kind != Path | None:
+        return from_plain(kind, value, where)
+    return None if value is None else _file(*from_plain(tuple[str, str], value, where))
 
 
 def _code(profile: Profile) -> list[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.audit.clean.result import crop_members
 from toolkit.audit.clean.run import CleanRun, run_clean
-from toolkit.audit.plan import GOALS, Goal, Scenario
+from toolkit.audit.plan import GOALS, Goal, Knowledge, Scenario
 from toolkit.audit.replaying.replay import Replay
 from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.faces.pairs import PairSet, find_pairs
@@ -19,6 +20,8 @@ from toolkit.profiles.detector import write_threshold
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile, read_profile
 from toolkit.progress import SILENT, Progress
+from toolkit.statistics.bounded import DRAWS, Bound, Members, bound_at, bounded_threshold, rounded_down
+from toolkit.statistics.calibration import ThresholdRule
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import Manifest, find_manifest
@@ -36,7 +39,8 @@ class DetectionPoint:
 
     Attributes:
         false_alarm: the false alarm rate.
-        threshold: the threshold with at most this rate on the run's distinct clean crops; None if there are too few.
+        threshold: the point estimate of the threshold: it has at most this rate on the run's distinct clean crops. None
+            if there are too few.
         detected: probes with a score above the threshold, over probes that reach the goal.
     """
 
@@ -59,7 +63,7 @@ class DetectionResult:
     """
 
     attack: str
-    knowledge: str
+    knowledge: Knowledge
     known: str
     profile: str
     goal: Goal
@@ -73,13 +77,19 @@ class DetectorCalibration:
 
     Attributes:
         target: the requested false alarm rate.
+        rule: what is at most `target`: the upper bound of the true rate, or only the rate on these crops.
         threshold: the threshold.
         false_alarm: false alarms at this threshold, on the crops that it was chosen on.
+        bound: the upper bound of the true rate at this threshold.
+        point_estimate: the point estimate of the threshold, for comparison.
     """
 
     target: float
+    rule: ThresholdRule
     threshold: float
     false_alarm: Rate
+    bound: Bound
+    point_estimate: float
 
 
 def detection_results(
@@ -123,9 +133,10 @@ def _point(scores: NDArray[np.float64], clean: NDArray[np.float64], rate: float)
 
 
 def score_threshold(clean: NDArray[np.float64], false_alarm: float) -> float:
-    """Choose a threshold so that at most the share `false_alarm` of clean scores (n,) is above it.
+    """Choose a threshold so that at most the share `false_alarm` of these clean scores (n,) is above it.
 
-    The threshold is in the middle between the two nearest scores.
+    The threshold is in the middle between the two nearest scores. It is a point estimate: the true rate is above the
+    target about as often as below.
     """
     ordered = np.sort(clean)
     # The tolerance is for rounding errors of products such as 0.05 * 60, which must give 3.
@@ -133,27 +144,65 @@ def score_threshold(clean: NDArray[np.float64], false_alarm: float) -> float:
     return float(ordered[len(ordered) - 1 - above] + ordered[min(len(ordered) - above, len(ordered) - 1)]) / 2
 
 
-def calibrate_detector(clean: NDArray[np.float64], false_alarm: float) -> DetectorCalibration:
-    """Choose a detector's threshold for a false alarm rate.
+def calibrate_detector(
+    clean: NDArray[np.float64],
+    false_alarm: float,
+    confidence: float = 0.95,
+    members: Members | None = None,
+    *,
+    point_estimate: bool = False,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> DetectorCalibration:
+    """Choose a detector's threshold for a false alarm rate. A crop is flagged strictly above the threshold.
+
+    By default the upper bound of the true rate is at most `false_alarm`: see `toolkit.statistics.bounded`.
 
     Args:
         clean: (n,), attack scores of distinct clean crops.
         false_alarm: the false alarm rate, between 0 and 1.
+        confidence: the one-sided confidence of the bound, at least 0.5 and below 1.
+        members: the person in each crop; None if every crop is independent of the others.
+        point_estimate: hold the rate on these crops only. This is not conservative.
+        seed: the seed of the bootstrap over people.
+        draws: the number of resamples.
 
     Raises:
         InputError: the rate is not between 0 and 1.
-        InsufficientError: there are fewer than 3 / `false_alarm` crops.
+        InsufficientError: there are too few crops to support the rate, or the threshold would be zero.
     """
     if not 0 < false_alarm < 1:
         raise InputError(f"the false alarm rate is {false_alarm:g}; it must be between 0 and 1")
     needed = math.ceil(_CROPS_TIMES_RATE / false_alarm - 1e-9)
-    if len(clean) < needed:
+    if point_estimate and len(clean) < needed:
         raise InsufficientError(
             f"a false alarm rate of {false_alarm:g} needs at least {needed} clean crops (rule of three), but there are "
             f"{len(clean)}; give more pairs, or a rate of at least {_CROPS_TIMES_RATE / max(len(clean), 1):.2g}"
         )
-    threshold = float(f"{score_threshold(clean, false_alarm):.6g}")
-    return DetectorCalibration(false_alarm, threshold, _above(clean, threshold))
+    # The detector flags large scores; bounds are of small values.
+    falling = -np.asarray(clean, np.float64)
+    estimate = -rounded_down(-score_threshold(clean, false_alarm)) if len(clean) else np.nan
+    if point_estimate:
+        threshold = estimate
+        bound = bound_at(falling, members, -threshold, false_alarm, confidence, seed=seed, draws=draws)
+    else:
+        least, bound = bounded_threshold(
+            falling,
+            members,
+            false_alarm,
+            confidence,
+            name="a false alarm rate",
+            what="clean crops",
+            seed=seed,
+            draws=draws,
+        )
+        threshold = -least
+    if threshold <= 0:
+        raise InsufficientError(
+            "the threshold would be 0, because the squeezers do not move these crops; choose other squeezers"
+        )
+    rule: ThresholdRule = "point estimate" if point_estimate else "upper bound"
+    return DetectorCalibration(false_alarm, rule, threshold, _above(clean, threshold), bound, estimate)
 
 
 def _above(scores: NDArray[np.float64], threshold: float) -> Rate:
@@ -166,6 +215,8 @@ def calibrate_profile(
     false_alarm: float = 0.05,
     pairs: PairSet | Path | str | None = None,
     *,
+    confidence: float = 0.95,
+    point_estimate: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> DetectorCalibration:
@@ -178,7 +229,9 @@ def calibrate_profile(
         model: the verifier: a shipped model's name, an .onnx file with a manifest beside it, or a manifest.
         false_alarm: the largest share of clean images that may be flagged, between 0 and 1.
         pairs: from `load_pairs`, or a path to pairs. Default: the generated faces that ship with the toolkit.
-        seed: seed of a random profile's draws.
+        confidence: the true share is at most `false_alarm` with this one-sided confidence, at least 0.5 and below 1.
+        point_estimate: hold the share on these crops only. The true share is then about as often above as below.
+        seed: seed of a random profile's draws, and of the bootstrap over people.
         progress: shows the alignment of the faces.
 
     Raises:
@@ -191,6 +244,9 @@ def calibrate_profile(
         raise UsageError(f"{profile}: has no [detector]; add one to calibrate")
     verifier = deploy(read_model(manifest), manifest, chosen, seed=seed)
     crops = crop_for(manifest, find_pairs(pairs), progress)
-    result = calibrate_detector(run_clean(verifier, crops, manifest.decision).scores, false_alarm)
-    write_threshold(profile, result.threshold, false_alarm, f"for {manifest.name} on {result.false_alarm.trials} crops")
+    scores = run_clean(verifier, crops, manifest.decision).scores
+    members = crop_members(crops)
+    result = calibrate_detector(scores, false_alarm, confidence, members, point_estimate=point_estimate, seed=seed)
+    how = "point estimate, not conservative" if point_estimate else f"at a confidence of {100 * confidence:g} %"
+    write_threshold(profile, result.threshold, false_alarm, f"for {manifest.name} on {len(scores)} crops, {how}")
     return result

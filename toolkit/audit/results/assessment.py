@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Attack, Needs, Traits
 from toolkit.audit.clean.result import CleanResult
 from toolkit.audit.clean.run import CleanRun
-from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Scenario, Unavailable
+from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Knowledge, Scenario, Unavailable
 from toolkit.audit.replaying.certify import CertificationResult
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.replay import Replay
 from toolkit.audit.replaying.sanity import Check
 from toolkit.errors import InputError
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.manifest import Metric
 from toolkit.verifiers.parity import Parity
 
 # The L2 limits in table 1 of the paper.
@@ -34,7 +35,7 @@ class Target:
     checkpoint_sha256: str | None
     provider: str
     provider_requested: str
-    metric: str
+    metric: Metric
     threshold: float
     maximum: float
     gradients_from: str | None
@@ -53,7 +54,7 @@ class ScenarioResult:
     """
 
     attack: str
-    knowledge: str
+    knowledge: Knowledge
     known: str
     profile: str
     goal: Goal

@@ -22,6 +22,7 @@ from toolkit.audit.replaying.certify import PairCertificates
 from toolkit.audit.replaying.sanity import Outcome
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment
+from toolkit.audit.results.consistency import check_consistency
 from toolkit.documents import from_plain, read_json
 from toolkit.errors import InputError
 from toolkit.faces.pairs import Pair
@@ -44,7 +45,10 @@ COLUMNS: dict[str, tuple[str, type]] = {
 }
 _CLEAN_COLUMNS: dict[str, tuple[str, type]] = {"distance": ("REAL", np.float64), "correct": ("INTEGER", np.bool_)}
 _CERTIFICATE_COLUMNS: dict[str, tuple[str, type]] = {"same": ("INTEGER", np.int64), "radius": ("REAL", np.float64)}
-_LARGEST_DATABASE = 8 << 30
+# Beyond these limits, reading a run would take gigabytes of memory.
+_LARGEST_DATABASE = 1 << 30
+_MOST_PAIRS = 1_000_000
+_MOST_ROWS = 10_000
 _LONGEST_VALUE = 1 << 16
 
 
@@ -228,9 +232,9 @@ def read_run(folder: Path | str) -> Run:
     report, path = read_json(folder / "report.json", "assessment"), folder / FILE
     try:
         assessment = from_plain(Assessment, report, "report")
-    except (KeyError, TypeError, ValueError) as error:
+    except (ValueError, InputError) as error:  # a value does not fit its type, or a rate is impossible
         raise InputError(
-            f"{folder / 'report.json'}: does not have this version's format ({error!r}); give the same audit again"
+            f"{folder / 'report.json'}: does not have this version's format ({error}); give the same audit again"
         ) from error
     with closing(_open(path)) as database:
         try:
@@ -243,6 +247,10 @@ def read_run(folder: Path | str) -> Run:
         (s.attack, s.known, s.profile, s.goal): (s.asr.successes, s.asr.trials) for s in assessment.scenarios
     }:
         raise InputError(f"{folder}: {FILE} and report.json contradict each other; give the same audit again")
+    try:
+        check_consistency(run)
+    except ValueError as error:
+        raise InputError(f"{folder}: is not one whole run ({error}); give the same audit again") from error
     return run
 
 
@@ -274,29 +282,38 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) -> Run:
-    pairs = database.execute("SELECT id, genuine FROM pairs ORDER BY pair").fetchall()
+    pairs = _rows_of(database, "SELECT id, genuine FROM pairs ORDER BY pair", _MOST_PAIRS)
     count = len(pairs)
     clean = []
-    for number, profile in database.execute("SELECT profile, name FROM profiles ORDER BY profile").fetchall():
+    for number, profile in _rows_of(database, "SELECT profile, name FROM profiles ORDER BY profile"):
         found = _arrays(database, "clean", "profile", number, _CLEAN_COLUMNS, count)
         clean.append(CleanOutcomes(_text(profile), found["distance"], found["correct"]))
     outcomes = []
-    for number, *names in database.execute(
-        "SELECT scenario, attack, knowledge, known, profile FROM scenarios ORDER BY scenario"
-    ).fetchall():
+    for number, *of_scenario in _rows_of(
+        database, "SELECT scenario, attack, knowledge, known, profile FROM scenarios ORDER BY scenario"
+    ):
         found = _arrays(database, "outcomes", "scenario", number, COLUMNS, count)
-        attack, knowledge, known, profile = map(_text, names)
+        attack, knowledge, known, profile = map(_text, of_scenario)
         outcomes.append(PairOutcomes(attack, knowledge, known, profile, **found))
     certificates = []
-    for number, profile, sigma, samples, confidence in database.execute(
-        "SELECT smoothing, profile, sigma, samples, confidence FROM smoothings ORDER BY smoothing"
-    ).fetchall():
+    for number, profile, sigma, samples, confidence in _rows_of(
+        database, "SELECT smoothing, profile, sigma, samples, confidence FROM smoothings ORDER BY smoothing"
+    ):
         found = _arrays(database, "certificates", "smoothing", number, _CERTIFICATE_COLUMNS, count)
-        how = (float(sigma), int(samples), float(confidence))
+        if (type(sigma), type(samples), type(confidence)) != (float, int, float):
+            raise TypeError("a setting of the certificates is not a number")
+        how = (sigma, samples, confidence)
         certificates.append(PairCertificates(_text(profile), *how, same=found["same"], radius=found["radius"]))
     genuine = _column([g for _, g in pairs], np.bool_)
     names = tuple(_text(name) for name, _ in pairs)
     return Run(folder, assessment, names, genuine, tuple(clean), tuple(outcomes), tuple(certificates))
+
+
+def _rows_of(database: sqlite3.Connection, query: str, most: int = _MOST_ROWS) -> list[tuple[Any, ...]]:
+    rows = database.execute(query).fetchmany(most + 1)
+    if len(rows) > most:
+        raise ValueError(f"a table has more than {most} rows")
+    return rows
 
 
 def _arrays(
@@ -306,7 +323,7 @@ def _arrays(
     rows = database.execute(
         f"SELECT pair, {', '.join(columns)} FROM {table} WHERE {key} = ? ORDER BY pair",  # noqa: S608 - our own names
         (number,),
-    ).fetchall()
+    ).fetchmany(count + 1)
     if [row[0] for row in rows] != list(range(count)):
         raise ValueError(f"{table}: {key} {number} does not have all {count} pairs")
     return {name: _column([row[i] for row in rows], kind) for i, (name, (_, kind)) in enumerate(columns.items(), 1)}

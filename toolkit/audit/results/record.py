@@ -6,25 +6,44 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
 from toolkit.attacks.base import Attack
 from toolkit.audit.crafting.craft import attack_parameters
 from toolkit.audit.crafting.jobs import attack_with
 from toolkit.audit.plan import Knowledge
 from toolkit.audit.request import Request
+from toolkit.documents import from_plain
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair, PairSet, embedded_pairs, load_pairs
-from toolkit.files import bundled, inside, sha256, write_bytes
+from toolkit.files import bundled, checked_path, inside, write_bytes
+from toolkit.plain import parse_json, read_limited
 from toolkit.profiles.profile import Profile, find_profile
-from toolkit.registry import choose
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
 
 SCHEMA_VERSION = 1
 _FILE = "request.json"
-_LARGEST = 256 << 20
+_LARGEST = 1 << 25
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The content of `request.json`; see `write_record`."""
+
+    schema: int
+    model: str
+    model_sha256: str
+    threshold: float
+    root: str | None
+    source: str
+    pairs: tuple[tuple[str, str, bool], ...]
+    attacks: tuple[tuple[str, dict[str, object]], ...]
+    profiles: tuple[tuple[str, str], ...]
+    knowledge: tuple[Knowledge, ...]
+    seed: int
+    group: int | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
     content = {
         "schema": SCHEMA_VERSION,
         "model": model if _is_shipped(model) else str(Path(model).resolve()),
-        "model_sha256": sha256(request.manifest.model),
+        "model_sha256": model_sha256(request.manifest.model),
         "threshold": request.manifest.decision.threshold,
         "root": None if root.is_relative_to(embedded_pairs()) else str(root.resolve()),
         "source": request.pairs_source,
@@ -105,16 +124,14 @@ def read_record(folder: Path) -> Record:
             f"{folder}: has no {_FILE}, so it is not the folder of a finished audit; "
             "to finish an audit, give its command again"
         )
+    content = _content(path)
+    if content.group is not None:
+        raise InputError(f"{path}: probes of a group cannot be replayed; audit without --group")
     try:
-        content = _content(path)
-        if content["schema"] != SCHEMA_VERSION:
-            raise InputError(f"{path}: schema is {content['schema']!r}, but this version reads {SCHEMA_VERSION}")
-        if content["group"] is not None:
-            raise InputError(f"{path}: probes of a group cannot be replayed; audit without --group")
         return _read(content, path, folder)
     except UsageError as error:
         raise InputError(f"{path}: this installation cannot find what the audit used: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: is damaged ({error}); give the audit's command again") from error
 
 
@@ -122,40 +139,45 @@ def is_of_nobody(folder: Path) -> bool:
     """Whether a finished run used pairs of the embedded faces, which are not real people, without a group."""
     try:
         content = _content(folder / _FILE)
-        return content["root"] is None and content["group"] is None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except InputError:
         return False
+    return content.root is None and content.group is None
 
 
-def _content(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _LARGEST:
-        raise InputError(f"{path}: is larger than {_LARGEST >> 20} MB; this is not the record of an audit")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+def _content(path: Path) -> _Content:
+    content = parse_json(read_limited(path, _LARGEST), path)
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema not in (None, SCHEMA_VERSION):
+        raise InputError(f"{path}: schema is {schema!r}, but this version reads {SCHEMA_VERSION}")
+    try:
+        found: _Content = from_plain(_Content, content, "request")
+    except ValueError as error:
+        raise InputError(f"{path}: is damaged ({error}); give the audit's command again") from error
+    return found
 
 
-def _read(content: dict[str, Any], path: Path, folder: Path) -> Record:
-    manifest = find_manifest(content["model"])
-    if sha256(manifest.model) != content["model_sha256"]:
+def _read(content: _Content, path: Path, folder: Path) -> Record:
+    manifest = find_manifest(content.model)
+    if model_sha256(manifest.model) != content.model_sha256:
         raise InputError(f"{path}: {manifest.model} has changed since the audit; restore the audited file")
-    profiles = tuple(find_profile(name) for name, _ in content["profiles"])
-    for profile, (name, digest) in zip(profiles, content["profiles"], strict=True):
+    profiles = tuple(find_profile(name) for name, _ in content.profiles)
+    for profile, (name, digest) in zip(profiles, content.profiles, strict=True):
         if profile.sha256 != digest:
             raise InputError(f"{path}: profile {name} has changed since the audit; restore the old one")
-    root = load_pairs(embedded_pairs()).root if content["root"] is None else Path(content["root"])
-    pairs = tuple(Pair(str(probe), str(reference), genuine is True) for probe, reference, genuine in content["pairs"])
+    root = load_pairs(embedded_pairs()).root if content.root is None else checked_path(content.root, str(path))
+    pairs = tuple(Pair(probe, reference, genuine) for probe, reference, genuine in content.pairs)
     for pair in pairs:
         for name in (pair.probe, pair.reference):
             if not inside(root, name, str(path)).is_file():
                 raise InputError(f"{root / name}: this image, named in {path}, is missing; restore it")
     return Record(
         folder=folder,
-        manifest=with_threshold(manifest, float(content["threshold"])),
-        pairs=PairSet(root, pairs, str(content["source"])),
-        attacks=tuple(attack_with(name, parameters) for name, parameters in content["attacks"]),
+        manifest=with_threshold(manifest, content.threshold),
+        pairs=PairSet(root, pairs, content.source),
+        attacks=tuple(attack_with(name, parameters) for name, parameters in content.attacks),
         profiles=profiles,
-        knowledge=tuple(choose("knowledge", content["knowledge"], {level: level for level in get_args(Knowledge)})),
-        seed=int(content["seed"]),
+        knowledge=content.knowledge,
+        seed=content.seed,
     )
 
 

@@ -39,6 +39,8 @@ def peak():
 path, feed, provider = sys.argv[1:]
 before = peak()
 session = onnxruntime.InferenceSession(path, providers=[provider])
+if session.get_providers()[0] != provider:
+    sys.exit(f"the session runs on {session.get_providers()[0]}, not on {provider}")
 session.run(None, {session.get_inputs()[0].name: numpy.load(feed)})
 print(json.dumps(peak() - before))
 """
@@ -68,8 +70,8 @@ class ProfileCost:
         profile: name of the profile.
         fnmr: FNMR at the manifest's threshold.
         fmr: FMR at the manifest's threshold.
-        recalibrated: error rates at the threshold where this profile has the bare verifier's FMR. None if the bare
-            verifier makes no false match on these pairs, or if there are too few pairs.
+        recalibrated: error rates at the threshold where this profile has the bare verifier's FMR on these pairs, which
+            is a point estimate. None if the bare verifier makes no false match on these pairs, or if there are too few.
         eer: equal error rate.
         false_alarm: share of distinct clean crops that the profile's detector flags; None without a detector.
         timings: latency and memory for each of `BATCHES`.
@@ -170,7 +172,7 @@ def _memory(graph: bytes, feed: NDArray[np.float32], provider: str) -> int | Non
         path, array = Path(folder) / "model.onnx", Path(folder) / "feed.npy"
         path.write_bytes(graph)
         np.save(array, feed)
-        command = [sys.executable, "-c", _MEMORY_PROGRAM, str(path), str(array), provider]
+        command = [sys.executable, "-P", "-c", _MEMORY_PROGRAM, str(path), str(array), provider]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of a user's
     if done.returncode != 0:
         raise InputError(f"measuring memory failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -10,13 +10,13 @@ import numpy as np
 from toolkit.audit.results.outcomes import Run
 from toolkit.documents import read_json
 from toolkit.errors import InputError
-from toolkit.files import sha256
 from toolkit.pixels import to_unit
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile, find_profile, shipped_profiles
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 
 
@@ -37,7 +37,7 @@ def measure_latency_ratios(
     Raises:
         InputError: the verifier or a profile is not the one that the run audited, or cannot run.
     """
-    _check_same(f"{manifest.model}", sha256(manifest.model), run.assessment.target.model_sha256)
+    _check_same(f"{manifest.model}", model_sha256(manifest.model), run.assessment.target.model_sha256)
     audited = dict(run.assessment.profiles)
     for profile in profiles:
         _check_same(f"profile {profile.name}", profile.sha256, audited.get(profile.name))
@@ -91,7 +91,7 @@ def read_latency_ratios(run: Run, costs: Path) -> dict[str, float]:
         }
         bare = medians["none"]
         return {name: median / bare for name, median in medians.items()}
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise InputError(
             f"{costs}: is not the output of this version's `profiles bench --json` ({error!r}); measure again"
         ) from error

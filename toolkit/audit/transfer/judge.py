@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from toolkit.errors import UsageError
 from toolkit.faces.carry import View
-from toolkit.files import sha256
 from toolkit.pixels import Bools, Images, to_unit
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import Alignment, Decision, Input, Manifest, find_manifest
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.remote.calls import Caller
 from toolkit.verifiers.remote.config import OpenInference, Rekognition, read_remote
 from toolkit.verifiers.remote.open_inference import OpenInferenceVerifier
@@ -151,7 +151,7 @@ def local_judge(manifest: Manifest, profile: Profile, execution: Execution, seed
     verifier = deploy(read_model(manifest), manifest, profile, execution, seed)
     return EmbeddingJudge(
         name=manifest.name,
-        identity=sha256(manifest.model),
+        identity=model_sha256(manifest.model),
         view=view_of(manifest.input, manifest.alignment),
         embed_and_score=verifier.embed_and_score,
         decision=manifest.decision,

@@ -21,11 +21,12 @@ from toolkit.errors import InputError, InsufficientError, SixpixelsError
 from toolkit.faces.alignment import LandmarkFinder
 from toolkit.faces.carry import Matrix, View, between, carry, covered
 from toolkit.faces.crops import CropSet, crop_pairs
-from toolkit.files import sha256, write_bytes
+from toolkit.files import write_bytes
 from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
 
 Crops = NDArray[np.uint8]
@@ -209,7 +210,7 @@ def run_transfer(record: Record, judge: Judge, execution: Execution, progress: P
         run=record.folder.resolve().name,
         pairs_source=record.pairs.source,
         source=manifest.name,
-        source_identity=sha256(manifest.model),
+        source_identity=model_sha256(manifest.model),
         target=judge.name,
         target_identity=judge.identity,
         profile=judge.profile,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from html import escape
 from importlib.resources import files
 
 from toolkit import __version__
@@ -15,6 +14,7 @@ from toolkit.report.paper import paper_tables
 from toolkit.report.terminal import percent, whole_percent
 from toolkit.risk.findings import Finding, Report
 from toolkit.statistics.intervals import Rate
+from toolkit.text import escaped
 
 # The page loads nothing, even if a name in the run contains markup.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -33,7 +33,7 @@ def render(report: Report) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
+        f"<title>{escaped(title)}</title><style>{style}</style></head><body>"
         f"<main>{''.join(sections)}</main></body></html>\n"
     )
 
@@ -44,9 +44,9 @@ def _head(report: Report) -> str:
     reasons = "" if verdict is None else _list([f"{r.status}: {r.text}" for r in verdict.reasons])
     waived = "" if verdict is None else _list([f"waived: {r.text}" for r in verdict.waived])
     return (
-        f'<header><p class="product">Sixpixels audit</p><h1>{escape(a.target.name)}</h1>'
+        f'<header><p class="product">Sixpixels audit</p><h1>{escaped(a.target.name)}</h1>'
         f'<p class="overall {risk.severity}">Overall risk: <strong>{risk.severity.upper()}</strong></p>{gate}'
-        f"<p>{escape(risk.headline)}</p>{reasons}{waived}<h2>What to do</h2>{_list(risk.next_steps)}</header>"
+        f"<p>{escaped(risk.headline)}</p>{reasons}{waived}<h2>What to do</h2>{_list(risk.next_steps)}</header>"
     )
 
 
@@ -70,7 +70,7 @@ def _findings(report: Report) -> str:
     if held:
         summary = f"{len(held)} findings without a success within the budget, rated by their upper bounds"
         table += f"<details><summary>{summary}</summary>{_finding_table('', held)}</details>"
-    return _section("Findings", table + f"<p class='note'>{escape(legend)}</p>")
+    return _section("Findings", table + f"<p class='note'>{escaped(legend)}</p>")
 
 
 def _finding_table(caption: str, findings: Sequence[Finding]) -> str:
@@ -91,8 +91,8 @@ def _finding(f: Finding) -> str:
     terms = "; ".join(f"{t.name} {t.value:.3g} ({t.source})" for t in f.terms)
     references = _list([f"{r.standard} {r.id}: {r.title}" for r in f.references])
     return (
-        f"<code>{escape(f.id)}</code><p>{escape(f.meaning)}</p><details><summary>Terms, advice, references</summary>"
-        f"<p>{escape(terms)}.</p><p>{escape(f.advice)}</p>{references}</details>"
+        f"<code>{escaped(f.id)}</code><p>{escaped(f.meaning)}</p><details><summary>Terms, advice, references</summary>"
+        f"<p>{escaped(terms)}.</p><p>{escaped(f.advice)}</p>{references}</details>"
     )
 
 
@@ -100,7 +100,7 @@ def _clean(report: Report) -> str:
     a = report.run.assessment
     rows = [
         (
-            escape(c.profile),
+            escaped(c.profile),
             _errors(c.fnmr, c.fnmr_people),
             _errors(c.fmr, c.fmr_people),
             *("-" if point is None else percent(point.fnmr) for _, point in c.at_fmr),
@@ -158,7 +158,7 @@ def _certification(a: Assessment) -> str:
     head = ("profile", "noise", "goal", "n", "correct, %", "abstains, %", *radii, "median radius")
     rows = [
         (
-            escape(c.profile),
+            escaped(c.profile),
             f"{c.sigma:g}",
             c.goal,
             str(c.correct.trials),
@@ -185,9 +185,9 @@ def _scenario(s: ScenarioResult) -> tuple[str, ...]:
         return "-" if value is None else format(value, form)
 
     return (
-        escape(s.attack),
-        escape(s.profile),
-        escape(s.known if s.knowledge == "partial" else s.knowledge),
+        escaped(s.attack),
+        escaped(s.profile),
+        escaped(s.known if s.knowledge == "partial" else s.knowledge),
         str(s.eligible),
         whole_percent(s.asr),
         number(s.median_rms, ".2f"),
@@ -198,15 +198,15 @@ def _scenario(s: ScenarioResult) -> tuple[str, ...]:
 
 def _pictures(report: Report) -> str:
     shown = [
-        f'<figure><img alt="{escape(p.caption)}" src="data:image/png;base64,{base64.b64encode(p.png).decode()}">'
-        f"<figcaption>{escape(p.caption)}</figcaption></figure>"
+        f'<figure><img alt="{escaped(p.caption)}" src="data:image/png;base64,{base64.b64encode(p.png).decode()}">'
+        f"<figcaption>{escaped(p.caption)}</figcaption></figure>"
         for p in report.pictures
     ]
     return _section("Probes", "".join(shown)) if shown else ""
 
 
 def _paper(a: Assessment) -> str:
-    tables = [_table(title, head, [tuple(map(escape, row)) for row in rows]) for title, head, rows in paper_tables(a)]
+    tables = [_table(title, head, [tuple(map(escaped, row)) for row in rows]) for title, head, rows in paper_tables(a)]
     return _section("Comparison with the paper", "".join(tables)) if a.suite == "paper" else ""
 
 
@@ -227,28 +227,28 @@ def _facts(report: Report) -> str:
         rows.append(("parity", f"ONNX Runtime and TensorFlow {t.tensorflow}: {words}"))
     rows += [(f"profile {name}", f"sha256 {digest}") for name, digest in a.profiles]
     rows += [(f"attack {n}", ", ".join(f"{k} {v}" for k, v in parameters)) for n, parameters in a.attacks]
-    return _section("Setup of the run", _table("", ("", ""), [(escape(k), escape(v)) for k, v in rows]))
+    return _section("Setup of the run", _table("", ("", ""), [(escaped(k), escaped(v)) for k, v in rows]))
 
 
 def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+    return f"<section><h2>{escaped(title)}</h2>{content}</section>"
 
 
 def _figure(caption: str, drawn: str | None) -> str:
-    return "" if drawn is None else f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>"
+    return "" if drawn is None else f"<figure>{drawn}<figcaption>{escaped(caption)}</figcaption></figure>"
 
 
 def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{escaped(line)}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
 
 def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Make a table. The cells must be HTML already."""
-    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    names = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
     top = f"<thead><tr>{names}</tr></thead>" if any(head) else ""
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption>{escaped(caption)}</caption>" if caption else ""
     return f'<div class="wide" tabindex="0"><table>{title}{top}<tbody>{body}</tbody></table></div>'
 
 

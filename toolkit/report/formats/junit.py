@@ -9,9 +9,7 @@ from xml.etree import ElementTree as ET
 
 from toolkit.report.formats.base import Format
 from toolkit.risk.findings import Finding, Reason, Report
-
-# XML 1.0 allows no other control characters.
-_CONTROL = {code: "?" for code in range(32) if code not in (9, 10, 13)}
+from toolkit.text import LONGEST_SENTENCES, shown
 
 
 def render(report: Report) -> str:
@@ -38,40 +36,41 @@ def _suite(top: ET.Element, name: str, cases: list[ET.Element]) -> None:
         "errors": 0,
         "skipped": sum(case.find("skipped") is not None for case in cases),
     }
-    suite = ET.SubElement(top, "testsuite", {"name": _clean(name), **{k: str(v) for k, v in counts.items()}})
+    suite = ET.SubElement(top, "testsuite", {"name": _text(name), **{k: str(v) for k, v in counts.items()}})
     suite.extend(cases)
 
 
 def _case(finding: Finding, reason: Reason | None, waived: bool) -> ET.Element:  # noqa: FBT001
-    case = ET.Element("testcase", classname=_clean(finding.profile), name=_clean(finding.id))
+    case = ET.Element("testcase", classname=_text(finding.profile), name=_text(finding.id))
     words = f"{finding.severity}: {finding.meaning}"
     if waived:
-        ET.SubElement(case, "skipped", message=_clean(f"waived: {words}"))
+        ET.SubElement(case, "skipped", message=_text(f"waived: {words}"))
     elif reason is not None and reason.status == "fail":
-        failure = ET.SubElement(case, "failure", message=_clean(reason.text), type=reason.code)
-        failure.text = _clean(finding.advice)
+        failure = ET.SubElement(case, "failure", message=_text(reason.text), type=reason.code)
+        failure.text = _text(finding.advice)
     elif reason is not None or finding.severity == "unknown":
-        ET.SubElement(case, "skipped", message=_clean(words))
-    ET.SubElement(case, "system-out").text = _clean(f"{words} {finding.advice}")
+        ET.SubElement(case, "skipped", message=_text(words))
+    ET.SubElement(case, "system-out").text = _text(f"{words} {finding.advice}")
     return case
 
 
 def _reason(reason: Reason) -> ET.Element:
-    case = ET.Element("testcase", classname="gate", name=_clean(f"{reason.code}: {reason.text}"))
+    case = ET.Element("testcase", classname="gate", name=_text(f"{reason.code}: {reason.text}"))
     tag = "failure" if reason.status == "fail" else "skipped"
     attributes = {"type": reason.code} if tag == "failure" else {}
-    ET.SubElement(case, tag, {"message": _clean(reason.text), **attributes})
+    ET.SubElement(case, tag, {"message": _text(reason.text), **attributes})
     return case
 
 
 def _untested(name: str, why: str) -> ET.Element:
-    case = ET.Element("testcase", classname="run", name=_clean(name))
-    ET.SubElement(case, "skipped", message=_clean(why))
+    case = ET.Element("testcase", classname="run", name=_text(name))
+    ET.SubElement(case, "skipped", message=_text(why))
     return case
 
 
-def _clean(text: str) -> str:
-    return text.translate(_CONTROL)
+def _text(text: str) -> str:
+    """Make a text visible. XML 1.0 allows few control characters."""
+    return shown(text, LONGEST_SENTENCES)
 
 
 FORMAT = Format("junit", "report.junit.xml", render)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from toolkit.report.formats.base import Format
 from toolkit.report.terminal import percent
 from toolkit.risk.findings import Finding, Report
+from toolkit.text import LONGEST_SENTENCES, shown
 
 _SHOWN = 10
 _ESCAPED = {ord(character): f"&#{ord(character)};" for character in "\\`*_[]<>|#@&"}
@@ -50,7 +51,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _text(text: str) -> str:
     """Escape a text, so that it cannot contain markup, mention users or break a table cell."""
-    return " ".join(text.translate(_ESCAPED).split())
+    return shown(text, LONGEST_SENTENCES).translate(_ESCAPED)
 
 
 FORMAT = Format("markdown", "report.md", render)

@@ -8,6 +8,7 @@ from typing import Any
 from toolkit import __version__
 from toolkit.report.formats.base import Format
 from toolkit.risk.findings import Finding, Report, Severity
+from toolkit.text import LONGEST_SENTENCES, shown
 
 _LEVELS: dict[Severity, str] = {
     "note": "note",
@@ -54,7 +55,16 @@ def render(report: Report) -> str:
         },
     }
     log = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=1, allow_nan=False) + "\n"
+    return json.dumps(_visible(log), indent=1, allow_nan=False) + "\n"
+
+
+def _visible(value: Any) -> Any:
+    """Make every text in a log visible, for the pages that show it."""
+    if isinstance(value, dict):
+        return {key: _visible(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_visible(inner) for inner in value]
+    return shown(value, LONGEST_SENTENCES) if isinstance(value, str) else value
 
 
 def _rule_id(finding: Finding) -> str:
@@ -95,7 +105,7 @@ def _result(finding: Finding, rule: int, model: str, waived: bool) -> dict[str, 
 def _uri(name: str) -> str:
     from urllib.parse import quote
 
-    return quote(name)
+    return quote(shown(name))
 
 
 FORMAT = Format("sarif", "report.sarif", render)

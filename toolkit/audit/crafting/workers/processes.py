@@ -15,6 +15,7 @@ import toolkit
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.jobs import Job, Ticket, pack_job
 from toolkit.errors import InputError, UnavailableError
+from toolkit.verifiers.trial import tried_environment
 
 # How many processes may die of the same job.
 _ATTEMPTS = 3
@@ -88,7 +89,7 @@ class ProcessPool:
                 [sys.executable, "-P", "-m", "toolkit.audit.crafting.workers.process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": path},
+                env=os.environ | {"PYTHONPATH": path} | tried_environment(),
             )
             self._processes.add(process)
         self._own.process = process
