@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.uniform import Uniform
+from toolkit.audit.crafting.workers import Workers
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
 from toolkit.faces.crops import crop_pairs
@@ -86,7 +87,7 @@ def measure_audit(faces: str | None, pairs: int, threads: int, workers: str) -> 
     RuntimeVerifier.embed = embed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         begun, used = time.perf_counter(), time.process_time()
-        run_audit(request, Path(folder) / "run", workers=workers)
+        run_audit(request, Path(folder) / "run", workers=Workers(workers))
         seconds, used = time.perf_counter() - begun, time.process_time() - used
     attack = crafting.seconds - edge.seconds
     return {

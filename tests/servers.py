@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,6 +82,36 @@ def serving(answer: Callable[[Seen], Answer]) -> Iterator[Server]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def raw_serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that is not held to HTTP: `answer` does with each connection what it likes. Yields the address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def talk(connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # clients that give up are what is tested
+            answer(connection)
+
+    def listen() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.close()
+
+
+def dripped(connection: socket.socket, head: bytes, drop: bytes, pause: float = 0.02, seconds: float = 8) -> None:
+    """Send `head`, and then `drop` again and again."""
+    connection.sendall(head)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        connection.sendall(drop)
+        time.sleep(pause)
 
 
 def answered(document: object, status: int = 200, **headers: str) -> Answer:

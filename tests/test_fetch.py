@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import raw_serving
 from toolkit import fetch as module
 from toolkit.errors import InputError, UnavailableError, UsageError
 from toolkit.faces.pairs import load_pairs
@@ -122,6 +124,33 @@ def test_without_a_network_it_says_what_to_bring(server: Server, tmp_path: Path)
     with pytest.raises(UnavailableError, match="the server says 404"):
         fetch(download(server), tmp_path)
     assert len(server.seen) == 1, "a file that is not there is not asked for again"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_none_is_one_line(server: Server, tmp_path: Path, answer: bytes) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(answer)
+
+    with raw_serving(talk) as url, pytest.raises((InputError, UnavailableError)):
+        fetch(Download(f"{url}/file.bin", "file.bin", "ab" * 32, 1000), tmp_path)
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_a_mirror_is_a_server(tmp_path: Path) -> None:
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    for address in (tmp_path.as_uri(), "ftp://127.0.0.1", "data:x"):
+        with pytest.raises(UsageError, match="a mirror must have"):
+            fetch(Download(f"{address}/file.bin", "file.bin", "ab" * 32, 1000), tmp_path / "to")
 
 
 def test_a_model_gets_a_manifest(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

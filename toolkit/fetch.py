@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import tarfile
 import time
@@ -22,6 +23,8 @@ _TIMEOUT_SECONDS = 30
 _TRIES = 4
 _RELEASE = "https://github.com/faustomorales/keras-facenet/releases/download/v0.3.1/"
 _FIGSHARE = "https://ndownloader.figshare.com/files/"
+# A length with more digits is no length.
+_MOST_DIGITS = 20
 _MOST_MEMBERS = 100_000
 _LARGEST_UNPACKED = 4 << 30
 
@@ -208,7 +211,7 @@ def fetch(download: Download, folder: Path, progress: Progress | None = None) ->
             except urllib.error.HTTPError as error:
                 if attempt == _TRIES or error.code < 500:
                     raise UnavailableError(_by_hand(download, path, f"the server says {error.code}")) from error
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 if attempt == _TRIES:
                     reason = getattr(error, "reason", error)
                     raise UnavailableError(_by_hand(download, path, str(reason))) from error
@@ -234,7 +237,9 @@ def _by_hand(download: Download, path: Path, reason: str) -> str:
 def _stream(download: Download, part: Path, progress: Progress | None) -> None:
     """Append the missing bytes to `part`, or download all of it if the server cannot resume."""
     done = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(download.url)  # noqa: S310 - the addresses are in this file
+    if not download.url.startswith(("https://", "http://")):  # a mirror, because the addresses here are https
+        raise UsageError(f"{download.url}: a mirror must have an https:// or http:// address")
+    request = urllib.request.Request(download.url)  # noqa: S310 - checked above
     if done:
         request.add_header("Range", f"bytes={done}-")
     try:
@@ -250,7 +255,7 @@ def _stream(download: Download, part: Path, progress: Progress | None) -> None:
         continued = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
         done = done if continued else 0
         length = response.headers.get("Content-Length")
-        total = done + int(length) if length and length.isdecimal() else None
+        total = done + int(length) if length and length.isdecimal() and len(length) < _MOST_DIGITS else None
         with part.open("ab" if continued else "wb") as stream:
             while block := response.read(_BLOCK):
                 done += len(block)

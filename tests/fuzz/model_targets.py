@@ -1,7 +1,7 @@
 """What a hostile model can reach: each target has a name, a maker of mutants, and a function that reads one.
 
-`TARGETS` is a list of `(name, make_mutant(rng) -> bytes, run(content, folder))`. `run` returns None if the toolkit
-accepts the file, and raises a `SixpixelsError` if it refuses it. Anything else is a fault.
+`TARGETS` is a list of `(name, make_mutant(generator) -> bytes, run(content, folder))`. `run` returns None if the
+toolkit accepts the file, and raises a `SixpixelsError` if it refuses it. Anything else is a fault.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from toolkit.verifiers.checkpoints import load_network
 from toolkit.verifiers.manifest import Checkpoint, Manifest, read_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier
 
-Target = tuple[str, Callable[[random.Random], bytes], Callable[[bytes, Path], None]]
+Target = tuple[str, Callable[[np.random.Generator], bytes], Callable[[bytes, Path], None]]
 
 SIDE, SIZE = 8, 3
 _RNG = np.random.default_rng(0)
@@ -143,14 +143,20 @@ def frozen_gradients(content: bytes, folder: Path) -> None:
     TensorFlowVerifier(manifest).distances_and_gradients(np.float32(_CROPS / 255), np.zeros((2, SIZE), np.float32))
 
 
-def _onnx_mutant(rng: random.Random) -> bytes:
+def _onnx_mutant(generator: np.random.Generator) -> bytes:
+    rng = _random(generator)
     return mutator(rng.choice(seeds()), onnx.ModelProto)(rng)
 
 
-def _frozen_mutant(rng: random.Random) -> bytes:
+def _frozen_mutant(generator: np.random.Generator) -> bytes:
     from tensorflow.core.framework import graph_pb2
 
-    return mutator(frozen_seed(), graph_pb2.GraphDef)(rng)
+    return mutator(frozen_seed(), graph_pb2.GraphDef)(_random(generator))
+
+
+def _random(generator: np.random.Generator) -> random.Random:
+    """The mutators choose among lists of messages, which NumPy would turn into arrays."""
+    return random.Random(int(generator.integers(1 << 62)))
 
 
 TARGETS: list[Target] = [

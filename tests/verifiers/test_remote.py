@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -174,10 +175,16 @@ NONSENSE: dict[str, tuple[Answer, str]] = {
     "texts": (output(data=["1", "2"]), "numbers"),
     "ragged": (output(data=[[1.0], [1.0, 2.0]]), "numbers"),
     "booleans": (output(data=[True, False]), "numbers"),
-    "NaN": (output(data=[0.1, float("nan")]), "NaN or infinite"),
-    "infinite": (output(data=[0.1, float("-inf")]), "NaN or infinite"),
-    "beyond float32": (output(data=[0.1, 1e300]), "NaN or infinite"),
-    "huge integer": (output(data=[1, 10**400]), "numbers"),
+    "NaN": (output(data=[0.1, float("nan")]), "must be finite"),
+    "infinite": (output(data=[0.1, float("-inf")]), "must be finite"),
+    "beyond float32": (output(data=[0.1, 1e300]), "beyond float32"),
+    "huge integer": (output(data=[1, 10**400]), "at most 64 bits"),
+    "long texts": (output(data=["x" * 60_000] + ["y"] * 100_000), "numbers"),
+    "tables": (output(data=[{}, {}]), "numbers"),
+    "rows that do not fit": (output(data=[[0.1], [0.2]]), "numbers"),
+    "a long shape": (output(shape=[1] * 100_000), "answers"),
+    "an integer of 5,000 digits": ((200, {}, b'{"outputs": [' + b"1" * 5000 + b"]}"), "is not JSON"),
+    "control characters": (output(datatype="\x1b[31m\u202eFP32"), "answers"),
     "an error": (answered({"error": "out of memory"}, 400), "out of memory"),
 }
 
@@ -190,6 +197,7 @@ def test_nonsense_is_refused_and_not_asked_for_again(triton: Server, tmp_path: P
     with pytest.raises(InputError, match=message) as caught:
         far.embed(crops(1))
     assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
     assert far.caller.calls == 3
     assert far.embed(crops(1)).shape == (1, 2), "and the verifier is as good as before"
 
@@ -359,6 +367,9 @@ def edit(key: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
         (edit("inputs", shape=[3, SIDE, SIDE]), "shape"),
         (edit("inputs", shape="any"), "shape"),
         (edit("inputs", shape=[True, 3, SIDE, SIDE]), "shape"),
+        (edit("inputs", shape=[10**9, 3, SIDE, SIDE]), "shape"),
+        (edit("inputs", shape=[10**400, 3, SIDE, SIDE]), "shape"),
+        (edit("inputs", shape=[0, 3, SIDE, SIDE]), "shape"),
         (edit("inputs", datatype="UINT8"), "UINT8"),
         (edit("outputs", name="logits"), "no output 'embedding'"),
         (edit("outputs", shape=[-1, 512]), "shape"),
@@ -374,6 +385,25 @@ def test_another_model_than_the_file_says_is_refused(
         with pytest.raises(InputError, match=message):
             connect(describe(tmp_path, server.url))
         assert not any(seen.document for seen in server.seen), "no face was sent"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda metadata, token: metadata.update(name=token),
+        lambda metadata, token: metadata["inputs"][0].update(name=[token]),
+        lambda metadata, token: metadata["inputs"][0].update(datatype=token),
+        lambda metadata, token: metadata["inputs"][0].update(shape=[token, {token: 1}]),
+    ],
+)
+def test_a_server_that_describes_its_model_with_the_token_does_not_make_it_visible(
+    linear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any], str], None]
+) -> None:
+    monkeypatch.setenv("FAR_TOKEN", "s3cret-t0ken")
+    with serving(Triton(linear, "linear", lambda metadata: change(metadata, "s3cret-t0ken"))) as server:
+        with pytest.raises(InputError, match=r"\[hidden\]") as caught:
+            connect(describe(tmp_path, server.url, top='model = "linear"\ntoken_env = "FAR_TOKEN"'))
+        assert "s3cret" not in str(caught.value)
 
 
 def test_a_model_that_is_not_there_and_a_server_that_is_not_ready(triton: Server, tmp_path: Path) -> None:
@@ -496,8 +526,17 @@ def test_throttling_is_waited_for_and_every_call_is_counted(amazon: Server, tmp_
         (aws_error("ImageTooLargeException", "too large"), InputError, "rejects the request"),
         ((200, {}, b"<html>"), InputError, "Rekognition"),
         (answered({"FaceMatches": [{"Similarity": 250.0}]}), InputError, "between 0 and 100"),
-        (answered({"FaceMatches": [{"Similarity": float("nan")}]}), InputError, "between 0 and 100"),
+        (answered({"FaceMatches": [{"Similarity": float("nan")}]}), InputError, "must be finite"),
         (answered({"FaceMatches": [{}]}), InputError, "between 0 and 100"),
+        (answered({"FaceMatches": [{"Similarity": 10**400}]}), InputError, "at most 64 bits"),
+        (answered({"FaceMatches": [{"Similarity": True}]}), InputError, "between 0 and 100"),
+        (answered({"FaceMatches": [[]]}), InputError, "between 0 and 100"),
+        (answered({"FaceMatches": {"Similarity": 1}}), InputError, "without faces"),
+        (answered({"FaceMatches": ["x" * 10_000] * 3}), InputError, "between 0 and 100"),
+        (answered({"__type": ["x"]}, 400), InputError, "rejects the request"),
+        (answered([], 418), InputError, "rejects the request"),
+        ((302, {"Location": "http://169.254.169.254/"}, b""), InputError, r"redirects \(302\)"),
+        (aws_error("com.amazonaws#AccessDeniedException", "not you"), UnavailableError, "denies access"),
     ],
 )
 def test_refusals_and_nonsense_of_the_service(
@@ -510,11 +549,67 @@ def test_refusals_and_nonsense_of_the_service(
     assert verifier.caller.calls == 1
 
 
+def test_requests_are_signed_and_the_signature_stays_secret(
+    amazon: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "FwoGZXIvYXdzEBYaD==")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    seen: list[Any] = []
+
+    def echo(handler: Any) -> None:
+        length = int(handler.headers["Content-Length"])
+        seen.append(dict(handler.headers))
+        text = json.dumps([seen[-1], "wJalrXUtnFEMI/K7MDENG", length]).encode()
+        handler.send_response(400)
+        handler.end_headers()
+        handler.wfile.write(b"." * 60 + text[text.index(b'"Authorization"') :])
+
+    verifier = rekognition(tmp_path, amazon.url)
+    amazon.faults = [echo]
+    with pytest.raises(InputError, match=r"rejects the request .*\[hidden\]") as caught:
+        verifier.similarities(flat(100), flat(100))
+    headers, shown = seen[0], str(caught.value)
+    given = dict(part.split("=", 1) for part in headers["Authorization"].split(" ", 1)[1].split(", "))
+    signature, names = given["Signature"], given["SignedHeaders"].split(";")
+    assert not [s for s in (signature, "AKIDEXAMPLE", "wJalr", "FwoGZ", signature[:16], signature[-16:]) if s in shown]
+    request = AWSRequest(
+        "POST",
+        f"{amazon.url}/",
+        {name: headers[next(h for h in headers if h.lower() == name)] for name in names},
+        json.dumps(amazon.seen[-1].document).encode(),
+    )
+    request.context["timestamp"] = headers["X-Amz-Date"]
+    auth = SigV4Auth(
+        Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG", "FwoGZXIvYXdzEBYaD=="), "rekognition", "eu-west-1"
+    )
+    assert {"host", "x-amz-date", "x-amz-security-token", "x-amz-target"} <= set(names)
+    assert auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request) == signature
+
+
+def test_a_service_that_drips_is_given_up_at_the_timeout(amazon: Server, tmp_path: Path) -> None:
+    def continues(handler: Any) -> None:
+        for _ in range(100):
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\nX-More: 1\r\n")
+            time.sleep(0.05)
+
+    verifier = rekognition(tmp_path, amazon.url, retries=0)
+    amazon.faults = [continues]
+    begun = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"no answer from .* in 2 s"):
+        verifier.similarities(flat(100), flat(100))
+    assert time.monotonic() - begun < 3
+
+
 def test_a_service_that_hangs_and_credentials_that_are_missing(
     amazon: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verifier = rekognition(tmp_path, "http://127.0.0.1:9", retries=1)
-    with pytest.raises(UnavailableError, match=r"no answer from Rekognition.*after 2 attempts"):
+    with pytest.raises(UnavailableError, match=r"no answer from http://127.*after 2 attempts"):
         verifier.similarities(flat(100), flat(100))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(UnavailableError, match="needs credentials"):

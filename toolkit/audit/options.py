@@ -86,9 +86,7 @@ class AuditOptions:
         files=True,
     )
     settings: tuple[str, ...] = option(
-        (),
-        "Set a parameter of an attack, for example pgd.epsilon=8/255. May be repeated.",
-        key="set",
+        (), "Set a parameter of an attack, for example pgd.epsilon=8/255. May be repeated.", key="set"
     )
     knowledge: tuple[str, ...] = option(
         ("zero", "perfect"), "What the attacker knows of the profile: zero, partial, perfect."
@@ -111,7 +109,15 @@ class AuditOptions:
     policy: str = option(
         "access-control", "Policy that rates the risk: a shipped policy's name, or a .toml file.", files=True
     )
-    workers: str = option("1", "Number of processes that craft probes, or a Dask cluster: dask://host:port.")
+    workers: str = option(
+        "1",
+        "Number of processes that craft probes, or a Dask cluster: tls://host:port or dask://host:port. A hostile "
+        "scheduler runs code on this computer.",
+    )
+    dask_ca: Path | None = option(None, "PEM file of the authority that signed the cluster's certificates, for tls://.")
+    dask_certificate: Path | None = option(None, "PEM file of this computer's certificate in the cluster, for tls://.")
+    dask_key: Path | None = option(None, "PEM file of this certificate's key.", shown="the file of the certificate")
+    dask_trust_network: bool = option(False, "Allow dask:// without TLS to another computer.")
 
     def __post_init__(self) -> None:
         """Check every value and convert it to its type.

@@ -11,7 +11,7 @@ from pathlib import Path
 from toolkit.attacks.base import Attack
 from toolkit.audit.clean.group import enroll
 from toolkit.audit.crafting.craft import attack_parameters
-from toolkit.audit.crafting.workers import check_workers
+from toolkit.audit.crafting.workers import chosen_workers
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan
 from toolkit.audit.replaying.certify import Smoothing
@@ -68,7 +68,7 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
     o = options
     if o.group is not None and o.suite == "paper":
         raise UsageError("--group and --suite paper exclude each other; leave one out")
-    check_workers(o.workers)
+    chosen_workers(o)
     attacks = choose_attacks(o.suite, o.attacks, o.settings)
     profiles = [find_profile(name) for name in dict.fromkeys(o.profiles)]
     if not profiles:

@@ -17,7 +17,7 @@ from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.collect import PARTIAL, Collector, InterruptedAuditError
 from toolkit.audit.crafting.craft import Series, attack_parameters, attacked_model
 from toolkit.audit.crafting.jobs import Pool, Step, finish, series_steps
-from toolkit.audit.crafting.workers import open_pool
+from toolkit.audit.crafting.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
 from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify
@@ -94,7 +94,7 @@ def _folder(options: AuditOptions, request: Request) -> Path:
 def _audit(request: Request, pairs: PairSet, options: AuditOptions, folder: Path, progress: Progress) -> Run:
     """Run an audit and write its report and its record, or a partial report if it is interrupted."""
     try:
-        assessment = run_audit(request, folder, progress, options.workers)
+        assessment = run_audit(request, folder, progress, chosen_workers(options))
     except InterruptedAuditError as stop:
         write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
         raise
@@ -126,14 +126,14 @@ class _Found:
     checks: list[Check]
 
 
-def run_audit(request: Request, folder: Path, progress: Progress = SILENT, workers: str = "1") -> Assessment:
+def run_audit(request: Request, folder: Path, progress: Progress = SILENT, workers: Workers = ALONE) -> Assessment:
     """Craft, replay and assess. The probes stay in `folder`, so that an interrupted audit can continue.
 
     Args:
         request: the inputs of the audit.
         folder: the folder of the run.
         progress: shows every stage.
-        workers: see `toolkit.audit.crafting.workers.open_pool`; results do not depend on it.
+        workers: who crafts; results do not depend on it.
 
     Raises:
         SixpixelsError: the verifier, its checkpoint or a profile cannot be used, or the folder cannot be written.

@@ -88,7 +88,9 @@ def _limit(memory: int) -> None:
     pages = [int(number) for number in Path("/proc/self/statm").read_text(encoding="ascii").split()]
     # Libraries reserve address space that they never use, so it gets twice as much.
     for kind, held, more in ((resource.RLIMIT_AS, pages[0], 2 * memory), (resource.RLIMIT_DATA, pages[5], memory)):
-        limit = held * _PAGE + more
+        limit, (_, hard) = held * _PAGE + more, resource.getrlimit(kind)
+        # A user may have set a lower limit, which cannot be raised.
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (limit, limit))
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.certificates import Certificates, make_certificates
+from tests.commands import refused, sixpixels
 from tests.models import write_people
 from tests.progress import Silent
 from toolkit.attacks.base import Crafted
@@ -30,7 +32,7 @@ from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, enco
 from toolkit.audit.crafting.code import attack_code, code_modules
 from toolkit.audit.crafting.craft import Series
 from toolkit.audit.crafting.jobs import Job, Workbench, pack_job, run_job, series_steps
-from toolkit.audit.crafting.workers import check_workers, open_pool
+from toolkit.audit.crafting.workers import Workers, open_pool
 from toolkit.audit.crafting.workers.processes import ProcessPool
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
@@ -68,10 +70,11 @@ def alone(asked: Request, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return files(asked, tmp_path_factory.mktemp("alone"), "1")
 
 
-def files(asked: Request, folder: Path, workers: str) -> dict[str, bytes]:
+def files(asked: Request, folder: Path, workers: str | Workers) -> dict[str, bytes]:
     """The report, the outcomes and all probes of an audit."""
     run = folder / "run"
-    report = to_json(run_audit(asked, run, Silent(), workers)).encode()
+    chosen = Workers(workers) if isinstance(workers, str) else workers
+    report = to_json(run_audit(asked, run, Silent(), chosen)).encode()
     return {"report": report} | {p.relative_to(run).as_posix(): p.read_bytes() for p in run.rglob("*") if p.is_file()}
 
 
@@ -203,16 +206,98 @@ def test_a_cluster_that_loses_a_worker_finds_the_same(asked: Request, alone: dic
     assert found == alone
 
 
+def test_a_job_that_fails_is_not_tried_again(jobs: tuple[Bench, list[Job]], monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    tried = []
+
+    class Broken(Workbench):
+        def run(self, packed: bytes) -> bytes:
+            tried.append(packed)
+            raise ArithmeticError("always")
+
+    monkeypatch.setattr("toolkit.audit.crafting.workers.dask._WORKBENCH", Broken())
+    bench, (job, *_) = jobs
+    with distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
+        where = Workers(cluster.scheduler_address.replace("tcp://", "dask://"))
+        with (
+            open_pool(where, bench) as pool,
+            pytest.raises(UnavailableError, match=r"the cluster failed \(always\)"),
+        ):
+            pool.submit(job)()
+    assert len(tried) == 1
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+def test_a_cluster_with_tls_finds_the_same_and_lets_nobody_else_in(
+    asked: Request,
+    alone: dict[str, bytes],
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    own = {"cert": str(certificates.certificate), "key": str(certificates.key)}
+    parts = {f"tls_{who}_{what}": path for who in ("scheduler", "worker", "client") for what, path in own.items()}
+    security = distributed.Security(require_encryption=True, tls_ca_file=str(certificates.ca), **parts)
+    (tmp_path / "another").mkdir()
+    other = make_certificates(tmp_path / "another")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tls://", security=security, dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        workers = Workers(address, certificates.ca, certificates.certificate, certificates.key)
+        assert files(asked, tmp_path, workers) == alone
+        monkeypatch.setattr("toolkit.audit.crafting.workers.dask._SECONDS_TO_CONNECT", 1)
+        bench = Bench(asked.manifest, asked.execution, 0)
+        for stranger in (
+            Workers(address, other.ca, certificates.certificate, certificates.key),
+            Workers(address, certificates.ca, other.certificate, other.key),
+            Workers(address.replace("tls://", "dask://")),
+        ):
+            with pytest.raises(UnavailableError, match="no scheduler answers"), open_pool(stranger, bench):
+                pass
+    for wrong in (certificates.key, tmp_path / "none.pem"):
+        broken = Workers(address, wrong, certificates.certificate, certificates.key)
+        with pytest.raises(InputError, match="cannot be used for TLS"), open_pool(broken, bench):
+            pass
+
+
 def test_workers_are_a_number_or_a_cluster(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [check_workers(text) for text in ("1", "16", "dask://here:8786")]
-    for text in ("0", "-1", "two", "", "dask://", "ray://here:1", "99999999999999999999"):
+    addresses = ("here", "me:word@127.0.0.1:8786", "127.0.0.1:x", "127.0.0.1:8786/x", "[::1:8786", "")
+    numbers = ("0", "-1", "two", "", "99999999999999999999", "tls://", "ray://here:1")
+    for text in (*numbers, *(f"dask://{address}" for address in addresses)):
         with pytest.raises(UsageError, match="number of processes, or dask"):
-            check_workers(text)
+            Workers(text)
+    assert not Workers("16").is_cluster
     pytest.importorskip("distributed")
     monkeypatch.setattr("toolkit.audit.crafting.workers.dask._SECONDS_TO_CONNECT", 1)
     bench = Bench(asked.manifest, asked.execution, 0)
-    with pytest.raises(UnavailableError, match="no scheduler answers"), open_pool("dask://127.0.0.1:9", bench):
+    with pytest.raises(UnavailableError, match="no scheduler answers"), open_pool(Workers("dask://127.0.0.1:9"), bench):
         pass
+
+
+def test_a_cluster_elsewhere_is_called_with_tls_or_not_at_all(tmp_path: Path) -> None:
+    pem = tmp_path / "x.pem"
+    for host in ("scheduler", "10.0.0.1", "[fe80::1]", "127.0.0.1.example.org", "0.0.0.0"):
+        with pytest.raises(UsageError, match=r"without TLS, anybody on the way can run code.*--dask-trust-network"):
+            Workers(f"dask://{host}:8786")
+        assert Workers(f"dask://{host}:8786", trust_network=True).is_cluster
+        assert Workers(f"tls://{host}:8786", pem, pem).is_cluster
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        assert Workers(f"dask://{host}:8786").is_cluster
+    with pytest.raises(UsageError, match="TLS needs --dask-ca and --dask-certificate"):
+        Workers("tls://scheduler:8786", pem)
+    for where in ("2", "dask://127.0.0.1:8786"):
+        with pytest.raises(UsageError, match=r"are for tls://host:port"):
+            Workers(where, pem, pem)
+    given = ["audit", "--workers", "dask://scheduler:8786"]
+    refused(sixpixels(*given), "without TLS", 4)
+    assert "code on this computer" in " ".join(sixpixels("audit", "--help", env={"COLUMNS": "200"}).stdout.split())
 
 
 def crafted_of(clean: np.ndarray) -> Crafted:

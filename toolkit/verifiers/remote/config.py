@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from toolkit.errors import InputError, UnavailableError
 from toolkit.tables import Table, read_table
@@ -26,7 +26,7 @@ from toolkit.verifiers.manifest import (
 SCHEMA_VERSION = 1
 Kind = Literal["open-inference", "rekognition"]
 _MOST_CALLS = 10_000_000
-_LARGEST_BATCH = 256
+LARGEST_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _read_open_inference(top: Table) -> OpenInference:
         model=_text(top, "model"),
         version=_text(top, "version", None),
         token_env=_text(top, "token_env", None),
-        batch=_number(top, "batch", int, 1, _LARGEST_BATCH, 8),
+        batch=_number(top, "batch", int, 1, LARGEST_BATCH, 8),
         input=read_input(top.table("input")),
         output=read_output(top.table("output")),
         decision=read_decision(top.table("decision")),
@@ -163,27 +163,31 @@ def _text(table: Table, key: str, default: Any = ...) -> Any:
 def _url(table: Table, url: str) -> str:
     """Check an address. It must use https, unless it is on this machine or the file allows plain http."""
     allowed = table.take("allow_http", bool, False)
+    # No message shows the address, because a password may be in it.
+    if not (url.isascii() and url.isprintable()) or set(url) & set(' "<>\\^`{|}'):
+        raise table.fail("url", "must have only ASCII characters that an address may have; percent-encode the others")
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        valid = bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        raise table.fail("url", f"is not a valid address ({error})") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise table.fail("url", f"must start with https:// and name a host, not {url!r}")
-    if parts.username or parts.password or parts.query or parts.fragment:
+        raise table.fail("url", "is not a valid address; write https://host or https://host:port") from error
+    if parts.scheme not in ("http", "https") or not valid:
+        raise table.fail("url", "must start with https:// and name a host")
+    if "@" in url or "?" in url or "#" in url:
         raise table.fail("url", "must have no user, password, query or fragment; use token_env for a token")
-    if parts.scheme == "http" and not allowed and not _is_loopback(parts):
+    if parts.scheme == "http" and not allowed and not is_loopback(parts.hostname):
         raise table.fail(
             "url", f"sends faces to {parts.hostname} without encryption; use https, or set allow_http = true"
         )
     return url.rstrip("/")
 
 
-def _is_loopback(parts: SplitResult) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host of an address is this machine itself. Names other than localhost are not looked up."""
     try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
-        return parts.hostname == "localhost"
+        return host == "localhost"
 
 
 def model_path(remote: OpenInference) -> str:
@@ -206,8 +210,9 @@ def token(remote: OpenInference) -> str | None:
         raise UnavailableError(
             f"{remote.path}: token_env names {remote.token_env}, which is not set; set this environment variable"
         )
-    if not (value.isascii() and value.isprintable()):
+    if not (value.isascii() and value.isprintable()) or " " in value:
         raise InputError(
-            f"{remote.path}: {remote.token_env} must have only printable ASCII characters; set it to the token"
+            f"{remote.path}: {remote.token_env} must have only printable ASCII characters without spaces; "
+            "set it to the token"
         )
     return value

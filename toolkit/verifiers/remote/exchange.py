@@ -1,40 +1,62 @@
-"""One JSON exchange over HTTP with an untrusted server: no redirects, limited size, limited time."""
+"""One JSON exchange over HTTP with an untrusted server: no redirects, limited size, limited time, no secrets shown."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import ssl
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from toolkit.errors import InputError, UnavailableError
+from toolkit.plain import parse_json
 from toolkit.verifiers.remote.calls import TransientError
+from toolkit.verifiers.remote.redaction import Secrets
+from toolkit.verifiers.remote.wire import Answer, Deadline, MalformedError, request
 
 # For comparison, a batch of 256 embeddings with 2,048 numbers is 13 MB of text.
 LARGEST_ANSWER = 16 << 20
-_BLOCK = 1 << 16
-_SHOWN = 200
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
+class Signed:
+    """How a request proves who sends it: the headers to add, and the secrets in them that nobody else may see."""
+
+    headers: Mapping[str, str]
+    secrets: tuple[str, ...]
+
+
+# Signs a request: its method, address, headers and body.
+Sign = Callable[[str, str, Mapping[str, str], bytes], Signed]
+
+
+def bearer(token: str | None) -> Sign:
+    """Return the signature of a bearer token; of nothing if it is None."""
+    signed = Signed({}, ()) if token is None else Signed({"Authorization": f"Bearer {token}"}, (token,))
+    return lambda *_: signed
+
+
 class Server:
-    """A server.
+    """A server. Every text of it goes through `shown` before it becomes a part of a message."""
 
-    Attributes:
-        url: the address.
-        timeout: the timeout of a whole exchange in seconds.
-        token: the bearer token to send; None sends none.
-    """
+    def __init__(self, url: str, timeout: float, sign: Sign) -> None:
+        """Remember the address. This does not call the server.
 
-    url: str
-    timeout: float
-    token: str | None = None
+        Args:
+            url: the address.
+            timeout: the timeout of a whole exchange in seconds, from the name of the host to the last trailer.
+            sign: signs each request.
+        """
+        self.url = url
+        self._timeout, self._sign = timeout, sign
+        self._secrets = Secrets(())
+
+    def shown(self, value: object) -> str:
+        """Return a text or value of the server as one short, printable line without the secrets of the last request."""
+        return self._secrets.shown(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
 
     def exchange(self, path: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """GET `path`, or POST a JSON document to it. Return the JSON object in the answer.
@@ -44,16 +66,16 @@ class Server:
         Raises:
             TransientError: there is no answer in time, the connection breaks, or the status is 429 or 5xx.
             UnavailableError: the server denies access with status 401 or 403, or its certificate is not valid.
-            InputError: the answer is too large, not a JSON object, a redirect or another error.
+            InputError: the answer is not HTTP, too large, not a JSON object, a redirect or another error.
         """
-        status, headers, body = self._send(path, None if document is None else json.dumps(document).encode())
+        answer = self.send(path, None if document is None else json.dumps(document).encode())
         where = f"{self.url}{path}"
-        if status == 429 or status >= 500:
-            raise TransientError(f"the server at {where} says {status}", _retry_after(headers.get("Retry-After")))
-        _check_refusal(status, where)
-        if not 200 <= status < 300:
-            raise InputError(f"{where}: the server says {status} ({_shown(body)})")
-        return _object(body, where)
+        if is_transient(answer):
+            raise TransientError(f"the server at {where} says {answer.status}", retry_after(answer))
+        _check_refusal(answer, where)
+        if not 200 <= answer.status < 300:
+            raise InputError(f"{where}: the server says {answer.status} ({self.shown(answer.body)})")
+        return self.read(answer, where)
 
     def ready(self, path: str) -> None:
         """GET `path` and check the status only.
@@ -63,107 +85,89 @@ class Server:
             UnavailableError: as in `exchange`.
             InputError: as in `exchange`.
         """
-        status, headers, body = self._send(path, None)
+        answer = self.send(path, None)
         where = f"{self.url}{path}"
-        _check_refusal(status, where)
-        if not 200 <= status < 300:
-            reason = f"the server at {where} is not ready ({status} {_shown(body)})"
-            raise TransientError(reason, _retry_after(headers.get("Retry-After")))
+        _check_refusal(answer, where)
+        if not 200 <= answer.status < 300:
+            reason = f"the server at {where} is not ready ({answer.status} {self.shown(answer.body)})"
+            raise TransientError(reason, retry_after(answer))
 
-    def _send(self, path: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
-        deadline = time.monotonic() + self.timeout
-        parts, where = urlsplit(self.url), f"{self.url}{path}"
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=self.timeout, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self.timeout)
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
-        if self.token is not None:
-            headers["Authorization"] = f"Bearer {self.token}"
+    def send(self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> Answer:
+        """GET `path`, or POST `body` to it. Return the answer with any status but a redirect.
+
+        Args:
+            path: the part of the address after `url`.
+            body: the body to send; None sends a GET.
+            headers: headers that are added to those of a JSON exchange, or replace them.
+
+        Raises:
+            TransientError: there is no answer in time, or the connection breaks.
+            UnavailableError: the server's certificate is not valid.
+            InputError: the answer is not HTTP, too large, or a redirect.
+        """
+        method, where = "GET" if body is None else "POST", f"{self.url}{path}"
+        sent = {**_HEADERS, **(headers or {})}
+        signed = self._sign(method, where, sent, body or b"")
+        self._secrets = Secrets(signed.secrets)
+        deadline = Deadline(self._timeout)
         try:
-            connection.request("GET" if body is None else "POST", f"{parts.path}{path}", body, headers)
-            response = connection.getresponse()
-            return response.status, response.headers, _read(response, where, deadline)
+            answer = request(method, where, {**sent, **signed.headers}, body or b"", deadline, LARGEST_ANSWER)
         except ssl.SSLCertVerificationError as error:
             raise UnavailableError(
-                f"{where}: the server's certificate is not valid ({error.verify_message})"
+                f"{where}: the server's certificate is not valid ({self.shown(error.verify_message)})"
             ) from error
         except TimeoutError as error:
-            raise TransientError(f"no answer from {where} in {self.timeout:g} s") from error
-        except (OSError, http.client.HTTPException) as error:
+            raise TransientError(f"no answer from {where} in {self._timeout:g} s") from error
+        except OSError as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise TransientError(f"no answer from {where} ({reason})") from error
-        finally:
-            connection.close()
+            raise TransientError(f"no answer from {where} ({self.shown(reason)})") from error
+        except MalformedError as error:
+            raise InputError(f"{where}: {self.shown(error)}") from error
+        if 300 <= answer.status < 400:
+            raise InputError(
+                f"{where}: the server redirects ({answer.status}), but redirects are not followed; "
+                "set url to the final address"
+            )
+        return answer
+
+    def read(self, answer: Answer, where: str) -> dict[str, Any]:
+        """Return the JSON object in an answer.
+
+        Raises:
+            InputError: there is none.
+        """
+        try:
+            document = parse_json(answer.body, "the answer")
+        except InputError as error:
+            raise InputError(f"{where}: {self.shown(error)} ({self.shown(answer.body)})") from error
+        if not isinstance(document, dict):
+            raise InputError(f"{where}: the answer is not a JSON object ({self.shown(answer.body)})")
+        return document
 
 
-def _check_refusal(status: int, where: str) -> None:
-    if status in (401, 403):
-        raise UnavailableError(
-            f"{where}: the server denies access ({status}); check the token in the variable that token_env names"
-        )
-    if 300 <= status < 400:
-        raise InputError(
-            f"{where}: the server redirects ({status}), but redirects are not followed; set url to the final address"
-        )
+def is_transient(answer: Answer) -> bool:
+    """Return whether the status means "try again later"."""
+    return answer.status == 429 or answer.status >= 500
 
 
-def _read(response: http.client.HTTPResponse, where: str, deadline: float) -> bytes:
-    """Read the body of an answer.
-
-    Raises:
-        InputError: the body is too large. If the server announces the length, the body is not read at all.
-        TimeoutError: the deadline has passed.
-        IncompleteRead: the body is shorter than announced.
-    """
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced) > LARGEST_ANSWER:
-        raise InputError(f"{where}: the answer has {announced} bytes; at most {LARGEST_ANSWER} are allowed")
-    body = bytearray()
-    # A server that sends single bytes slowly never exceeds the timeout of one read, so check the deadline as well.
-    while block := response.read1(_BLOCK):
-        body += block
-        if len(body) > LARGEST_ANSWER:
-            raise InputError(f"{where}: the answer has more than {LARGEST_ANSWER} bytes, which is the limit")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    if announced.isdecimal() and len(body) < int(announced):
-        raise http.client.IncompleteRead(b"", int(announced) - len(body))
-    return bytes(body)
-
-
-def _object(body: bytes, where: str) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: the answer is not JSON ({_shown(body)})") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{where}: the answer is not a JSON object ({_shown(body)})")
-    return document
-
-
-def _shown(body: bytes) -> str:
-    """Return the beginning of an answer as printable text."""
-    text = "".join(c if c.isprintable() else " " for c in body[:_SHOWN].decode("utf-8", "replace"))
-    return " ".join(text.split())
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Parse a Retry-After header, which has a number of seconds or a date (RFC 9110, section 10.2.3).
+def retry_after(answer: Answer) -> float | None:
+    """Parse the header Retry-After, which has a number of seconds or a date (RFC 9110, section 10.2.3).
 
     Returns:
         The seconds to wait; None if the header is missing or not valid.
     """
-    if value is None:
-        return None
-    if value.strip().isdecimal():
+    value = answer.headers.get("retry-after", "").strip()
+    if value.isdecimal():
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):  # the year may have any number of digits
         return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _check_refusal(answer: Answer, where: str) -> None:
+    if answer.status in (401, 403):
+        raise UnavailableError(
+            f"{where}: the server denies access ({answer.status}); check the token in the variable that token_env names"
+        )

@@ -16,10 +16,11 @@ from toolkit.errors import InputError
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY
 from toolkit.verifiers.remote.calls import Caller
-from toolkit.verifiers.remote.config import OpenInference, model_path, token
-from toolkit.verifiers.remote.exchange import Server
+from toolkit.verifiers.remote.config import LARGEST_BATCH, OpenInference, model_path, token
+from toolkit.verifiers.remote.exchange import Server, bearer
 
 _DATATYPE = "FP32"
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 class OpenInferenceVerifier:
@@ -38,7 +39,7 @@ class OpenInferenceVerifier:
             InputError: the model has other tensors, or the answer is not valid.
         """
         self.remote, self.caller = remote, caller
-        self._server = Server(remote.url, remote.limits.timeout, token(remote))
+        self._server = Server(remote.url, remote.limits.timeout, bearer(token(remote)))
         self._model = model_path(remote)
         self._where = f"{remote.url}{self._model}"
         caller(lambda: self._server.ready("/v2/health/ready"))
@@ -52,10 +53,11 @@ class OpenInferenceVerifier:
         """
         spec, output = self.remote.input, self.remote.output
         if metadata.get("name") != self.remote.model:
-            raise InputError(f"{self._where}: the answer describes {metadata.get('name')!r}, not {self.remote.model!r}")
+            name = self._server.shown(metadata.get("name"))
+            raise InputError(f"{self._where}: the answer describes {name!r}, not {self.remote.model!r}")
         inputs = [tensor for tensor in self._tensors(metadata, "inputs") if tensor.get("name") != ENTROPY]
         if [tensor.get("name") for tensor in inputs] != [spec.name]:
-            names = [tensor.get("name") for tensor in inputs]
+            names = self._server.shown([tensor.get("name") for tensor in inputs])
             raise InputError(f"{self._where}: inputs are {names}, but {self.remote.path} names {spec.name!r}")
         side = [spec.height, spec.width]
         shape = self._shape(inputs[0], [*side, 3] if spec.layout == "NHWC" else [3, *side])
@@ -74,21 +76,24 @@ class OpenInferenceVerifier:
     def _shape(self, tensor: dict[str, Any], expected: list[int]) -> list[int]:
         """Return a tensor's shape from the metadata, checked to be a batch of shape `expected`. -1 means any size.
 
+        A server that fixes the size of batches makes this program fill them up, so their size is limited.
+
         Raises:
             InputError: the tensor has another type or shape.
         """
         shape, name = tensor.get("shape"), tensor.get("name")
         if tensor.get("datatype") != _DATATYPE:
-            raise InputError(
-                f"{self._where}: {name!r} has type {tensor.get('datatype')!r}; only {_DATATYPE} is supported"
-            )
+            found = self._server.shown(tensor.get("datatype"))
+            raise InputError(f"{self._where}: {name!r} has type {found!r}; only {_DATATYPE} is supported")
         if (
             not isinstance(shape, list)
             or len(shape) != len(expected) + 1
             or not all(type(size) is int for size in shape)
             or any(size not in (-1, e) for size, e in zip(shape[1:], expected, strict=True))
+            or (shape[0] != -1 and not 1 <= shape[0] <= LARGEST_BATCH)
         ):
-            raise InputError(f"{self._where}: {name!r} has shape {shape}, but {self.remote.path} says (N, *{expected})")
+            found = self._server.shown(shape)
+            raise InputError(f"{self._where}: {name!r} has shape {found}, but {self.remote.path} says (N, *{expected})")
         return shape
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,17 +138,20 @@ class OpenInferenceVerifier:
         found = [t for t in self._tensors(answer, "outputs") if t.get("name") == wanted.name]
         shape = [len(tensor), wanted.size]
         if len(found) != 1 or found[0].get("datatype") != _DATATYPE or found[0].get("shape") != shape:
-            got = [(t.get("name"), t.get("datatype"), t.get("shape")) for t in found]
+            got = self._server.shown([(t.get("name"), t.get("datatype"), t.get("shape")) for t in found])
             raise InputError(
                 f"{self._where}: the server answers {got}, not {wanted.name!r} in {_DATATYPE} with shape {shape}"
             )
-        try:
-            numbers = np.asarray(found[0].get("data"))
-        except ValueError:  # lists of different lengths
-            numbers = np.empty(0, object)
+        numbers = found[0].get("data")
+        if isinstance(numbers, list) and all(isinstance(row, list) and len(row) == wanted.size for row in numbers):
+            numbers = [number for row in numbers for number in row]
         # Integers are accepted. Booleans, and strings that look like numbers, are not.
-        if numbers.dtype.kind not in "fiu" or numbers.size != shape[0] * shape[1]:
+        if (
+            not isinstance(numbers, list)
+            or len(numbers) != shape[0] * shape[1]
+            or not all(type(number) in (int, float) for number in numbers)
+        ):
             raise InputError(f"{self._where}: {wanted.name!r} must have {shape[0]} x {shape[1]} numbers")
-        if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
-            raise InputError(f"{self._where}: {wanted.name!r} has NaN or infinite values")
-        return numbers.reshape(shape).astype(np.float32)
+        if not all(abs(number) <= _LARGEST_NUMBER for number in numbers):
+            raise InputError(f"{self._where}: {wanted.name!r} has numbers beyond float32")
+        return np.array(numbers, np.float32).reshape(shape)

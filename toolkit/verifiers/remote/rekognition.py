@@ -1,8 +1,17 @@
-"""Amazon Rekognition's CompareFaces (the paper's table 3). It needs boto3, which is an optional extra."""
+"""Amazon Rekognition's CompareFaces (the paper's table 3). It needs boto3, which is an optional extra.
+
+boto3 finds credentials and address and signs the requests. The toolkit's own exchange sends them, so that its limits of
+time and size hold here too.
+
+Source: docs.aws.amazon.com/rekognition/latest/APIReference/API_CompareFaces.html.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -12,47 +21,34 @@ from numpy.typing import NDArray
 from toolkit.errors import InputError, UnavailableError
 from toolkit.verifiers.remote.calls import Caller, TransientError
 from toolkit.verifiers.remote.config import Rekognition
+from toolkit.verifiers.remote.exchange import Server, Signed, is_transient, retry_after
+from toolkit.verifiers.remote.wire import Answer
 
 # The error codes that mean "try again later". Other temporary errors are recognized by their HTTP status.
 _AGAIN = {"ThrottlingException", "ProvisionedThroughputExceededException", "InternalServerError"}
-_SHOWN = 100
+_DENIED = {"UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException"}
+_HEADERS = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "RekognitionService.CompareFaces"}
 
 
 class RekognitionVerifier:
     """A verifier whose similarities come from Amazon Rekognition.
 
-    boto3 handles redirects and the size of answers.
-
     Attributes:
         remote: the description of the remote verifier.
-        caller: makes and counts the calls. boto3's own retries are off, so that no call is missed.
+        caller: makes and counts the calls.
     """
 
     def __init__(self, remote: Rekognition, caller: Caller) -> None:
-        """Create the client. This does not call the service.
+        """Find the service. This does not call it.
 
         Raises:
             UnavailableError: boto3 is not installed.
             InputError: boto3 does not accept the region or the address.
         """
-        try:
-            import boto3
-            import botocore.exceptions
-            from botocore.config import Config
-        except ImportError as error:
-            raise UnavailableError(
-                f'{remote.path}: this needs boto3, which is not installed: pip install "sixpixels[rekognition]"'
-            ) from error
         self.remote, self.caller = remote, caller
-        self._errors = botocore.exceptions
-        seconds = remote.limits.timeout
-        config = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
-        try:
-            self._client: Any = boto3.session.Session().client(
-                "rekognition", region_name=remote.region, endpoint_url=remote.url, config=config
-            )
-        except (ValueError, botocore.exceptions.BotoCoreError) as error:
-            raise InputError(f"{remote.path}: boto3 does not accept the region or the url ({error})") from error
+        signer = _Signer(remote)
+        self._where = f"{remote.path}: Rekognition"
+        self._server = Server(signer.address, remote.limits.timeout, signer)
 
     def similarities(self, probes: NDArray[np.uint8], references: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the similarities of pairs of crops.
@@ -71,53 +67,103 @@ class RekognitionVerifier:
             InputError: the service rejects the request, or the answer is not valid.
         """
         pairs = zip(probes, references, strict=True)
-        return np.array([self._compare(_png(probe), _png(reference)) for probe, reference in pairs], np.float64)
+        return np.array([self._compare(_image(probe), _image(reference)) for probe, reference in pairs], np.float64)
 
-    def _compare(self, probe: bytes, reference: bytes) -> float:
-        where = f"{self.remote.path}: Rekognition"
+    def _compare(self, probe: Mapping[str, str], reference: Mapping[str, str]) -> float:
+        document = {"SourceImage": reference, "TargetImage": probe, "SimilarityThreshold": 0.0}
+        body = json.dumps(document).encode()
 
-        def call() -> dict[str, Any]:
-            try:
-                return self._client.compare_faces(
-                    SourceImage={"Bytes": reference}, TargetImage={"Bytes": probe}, SimilarityThreshold=0.0
-                )
-            except self._errors.ClientError as error:
-                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-                if error.response.get("Error", {}).get("Code") in _AGAIN or status == 429 or status >= 500:
-                    raise TransientError(f"Rekognition answers: {error}") from error
-                raise
-            except (self._errors.HTTPClientError, self._errors.ConnectionError) as error:
-                raise TransientError(f"no answer from Rekognition ({error})") from error
+        def call() -> Answer:
+            answer = self._server.send("/", body, _HEADERS)
+            if is_transient(answer) or self._code(answer) in _AGAIN:
+                reason = f"Rekognition answers: {answer.status} {self._server.shown(answer.body)}"
+                raise TransientError(reason, retry_after(answer))
+            return answer
 
+        answer = self.caller(call)
+        if answer.status == 200:
+            return self._similarity(self._server.read(answer, self._where))
+        code, shown = self._code(answer), self._server.shown(answer.body)
+        if code == "InvalidParameterException":  # the service finds no face
+            return math.nan
+        if answer.status in (401, 403) or code in _DENIED or "Access" in code:
+            raise UnavailableError(f"{self._where} denies access ({shown}); check the credentials")
+        raise InputError(f"{self._where} rejects the request ({answer.status} {shown})")
+
+    def _code(self, answer: Answer) -> str:
+        """Return the name of the error in an answer; empty if it has none."""
+        if answer.status == 200:
+            return ""
         try:
-            return self._similarity(self.caller(call), where)
-        except self._errors.ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            if code == "InvalidParameterException":  # the service finds no face
-                return math.nan
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403) or "Access" in code:
-                raise UnavailableError(f"{where} denies access ({error}); check the credentials") from error
-            raise InputError(f"{where} rejects the request ({error})") from error
-        except self._errors.NoCredentialsError as error:
-            raise UnavailableError(f"{where} needs credentials, but boto3 finds none; set AWS_PROFILE") from error
-        except self._errors.BotoCoreError as error:  # for example, the answer is not JSON
-            raise InputError(f"{where}: {error}") from error
+            kind = self._server.read(answer, self._where).get("__type")
+        except InputError:  # any status may come from a server between here and the service
+            return ""
+        return kind.rpartition("#")[2] if isinstance(kind, str) else ""
 
-    def _similarity(self, answer: dict[str, Any], where: str) -> float:
+    def _similarity(self, answer: dict[str, Any]) -> float:
         """Return the largest similarity of the faces in the answer; 0 if no face matches the reference.
 
         Raises:
             InputError: the answer is not valid.
         """
-        if not {"FaceMatches", "UnmatchedFaces"} & set(answer):  # boto3 does not validate answers
-            raise InputError(f"{where} sends an answer without faces: {str(answer)[:_SHOWN]!r}")
-        values = [match.get("Similarity", math.nan) for match in answer.get("FaceMatches", [])]
-        if not all(isinstance(value, (int, float)) and 0 <= value <= 100 for value in values):
-            raise InputError(f"{where} sends similarities {values[:3]}; they must be between 0 and 100")
+        matches = answer.get("FaceMatches", [])
+        if not {"FaceMatches", "UnmatchedFaces"} & set(answer) or not isinstance(matches, list):
+            raise InputError(f"{self._where} sends an answer without faces: {self._server.shown(answer)!r}")
+        values: list[Any] = [match.get("Similarity") if isinstance(match, dict) else None for match in matches]
+        if not all(type(value) in (int, float) and 0 <= value <= 100 for value in values):
+            shown = self._server.shown(values[:3])
+            raise InputError(f"{self._where} sends similarities {shown}; they must be between 0 and 100")
         return float(max(values, default=0.0))
 
 
-def _png(crop: NDArray[np.uint8]) -> bytes:
+class _Signer:
+    """Signs requests with boto3's credentials."""
+
+    def __init__(self, remote: Rekognition) -> None:
+        try:
+            import boto3
+            import botocore.exceptions
+            from botocore.config import Config
+        except ImportError as error:
+            raise UnavailableError(
+                f'{remote.path}: this needs boto3, which is not installed: pip install "sixpixels[rekognition]"'
+            ) from error
+        self._remote, self._problem = remote, botocore.exceptions.BotoCoreError
+        session = boto3.session.Session()
+        # Faces go to the address in remote.toml or to the region's own, whatever the environment says.
+        config = Config(ignore_configured_endpoint_urls=True)
+        try:
+            client = session.client("rekognition", region_name=remote.region, endpoint_url=remote.url, config=config)
+            self.address: str = client.meta.endpoint_url.rstrip("/")
+            self._credentials: Any = session.get_credentials()
+        except (ValueError, self._problem) as error:
+            raise InputError(f"{remote.path}: boto3 does not accept the region or the url ({error})") from error
+
+    def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Signed:
+        """Sign a request; see `exchange.Sign`.
+
+        Raises:
+            UnavailableError: there are no credentials.
+        """
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        if self._credentials is None:
+            raise UnavailableError(
+                f"{self._remote.path}: Rekognition needs credentials, but boto3 finds none; set AWS_PROFILE"
+            )
+        request = AWSRequest(method, url, data=body, headers=dict(headers))
+        try:
+            credentials = self._credentials.get_frozen_credentials()
+            SigV4Auth(credentials, "rekognition", self._remote.region).add_auth(request)
+        except self._problem as error:  # credentials that must be renewed
+            raise UnavailableError(f"{self._remote.path}: the credentials cannot be used ({error})") from error
+        signature = request.headers["Authorization"].rpartition("Signature=")[2]
+        secrets = (credentials.access_key, credentials.secret_key, credentials.token or "", signature)
+        return Signed(dict(request.headers.items()), secrets)
+
+
+def _image(crop: NDArray[np.uint8]) -> dict[str, str]:
     """Encode a crop as PNG. JPEG would remove small perturbations before the service sees them."""
     _, content = cv2.imencode(".png", crop[..., ::-1])
-    return content.tobytes()
+    return {"Bytes": base64.b64encode(content.tobytes()).decode()}

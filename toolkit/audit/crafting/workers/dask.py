@@ -3,9 +3,13 @@
 Why Dask and not Ray: Dask is pure Python, quick to install and portable. It can encrypt its connections with TLS, and
 it gives the job of a lost worker to another one.
 
-The cluster must be trusted: Dask sends functions and results by pickle, so anybody who can reach the scheduler can run
-code on its workers. Keep the cluster in a separate network, or use TLS. The workers need this version of the toolkit,
-and the files of model, checkpoint and profiles under the same paths. Workers check the hashes of model and profiles.
+The cluster must be trusted, and TLS changes nothing about that: Dask sends functions and results by pickle. Anybody who
+can reach the scheduler runs code on its workers, and whoever answers as the scheduler runs code in the audit's own
+process. TLS keeps others out: both sides must have a certificate of one authority. Dask does not compare names, so make
+an authority for the cluster alone.
+
+The workers need this version of the toolkit, and the files of model, checkpoint and profiles under the same paths.
+Workers check the hashes of model and profiles.
 """
 
 from __future__ import annotations
@@ -17,11 +21,10 @@ from typing import Any, Self
 from toolkit import __version__
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.jobs import Job, Ticket, Workbench, pack_job
+from toolkit.audit.crafting.workers import Workers
 from toolkit.errors import InputError, SixpixelsError, UnavailableError
 
 _SECONDS_TO_CONNECT = 20
-# Dask repeats a failed job this many times.
-_ATTEMPTS = 3
 # One job at a time per process, however many threads a worker has: jobs share TensorFlow and the verifiers.
 _ONE_JOB = threading.Lock()
 _WORKBENCH = Workbench()
@@ -30,30 +33,33 @@ _WORKBENCH = Workbench()
 class DaskPool:
     """All workers of a Dask scheduler."""
 
-    def __init__(self, address: str, bench: Bench) -> None:
+    def __init__(self, workers: Workers, bench: Bench) -> None:
         """Connect to a scheduler.
 
         Args:
-            address: host:port of the scheduler.
+            workers: its address, and the files of TLS.
             bench: the verifiers.
 
         Raises:
             UnavailableError: Dask is not installed, the scheduler does not answer, or it has no workers.
+            InputError: a certificate cannot be used.
         """
         try:
             from distributed import Client
         except ImportError as error:
-            raise UnavailableError('--workers dask:// needs Dask: pip install "sixpixels[dask]"') from error
+            raise UnavailableError(f'--workers {workers.where} needs Dask: pip install "sixpixels[dask]"') from error
         self._bench = bench
+        more = {"security": _security(workers)} if workers.where.startswith("tls://") else {}
+        address = workers.where.replace("dask://", "tcp://")
         try:
-            self._client: Any = Client(f"tcp://{address}", timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+            self._client: Any = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False, **more)
         except (OSError, ValueError) as error:
             raise UnavailableError(
-                f"dask://{address}: no scheduler answers ({' '.join(str(error).split())}); check the address"
+                f"{workers.where}: no scheduler answers ({' '.join(str(error).split())[:300]}); check the address"
             ) from error
         if not self._client.nthreads():
             self._client.close()
-            raise UnavailableError(f"dask://{address}: the scheduler has no workers; start at least one")
+            raise UnavailableError(f"{workers.where}: the scheduler has no workers; start at least one")
 
     def __enter__(self) -> Self:
         return self
@@ -70,13 +76,8 @@ class DaskPool:
 
     def submit(self, job: Job) -> Ticket:
         """See `Pool`."""
-        future = self._client.submit(
-            carry_out,
-            pack_job(job, self._bench),
-            __version__,
-            pure=False,
-            retries=_ATTEMPTS,
-        )
+        # Dask gives the job of a lost worker to another one by itself. A job that fails would fail again.
+        future = self._client.submit(carry_out, pack_job(job, self._bench), __version__, pure=False)
         what = f"{job.attack.name} on {job.known.name}"
 
         def result() -> bytes:
@@ -91,6 +92,19 @@ class DaskPool:
             return answer
 
         return result
+
+
+def _security(workers: Workers) -> Any:
+    from distributed import Security
+
+    files = {"tls_ca_file": workers.ca, "tls_client_cert": workers.certificate, "tls_client_key": workers.key}
+    given = {name: str(path) for name, path in files.items() if path is not None}
+    security = Security(require_encryption=True, **given)
+    try:
+        security.get_connection_args("client")
+    except OSError as error:  # among them, errors of TLS
+        raise InputError(f"{', '.join(given.values())}: cannot be used for TLS ({error})") from error
+    return security
 
 
 def carry_out(packed: bytes, version: str) -> tuple[bytes, str]:
