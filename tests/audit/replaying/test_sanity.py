@@ -122,6 +122,12 @@ def test_what_a_bound_allows_is_measured_in_its_norm() -> None:
     assert not checked(outcome(strong, Fgsm(), linf=at), outcome(weak, Pgd(epsilon=0.05)))["iterative"].passed
     bounds = outcome(weak, Pgd(epsilon=0.05)), outcome(weak, Pgd(norm="l2", epsilon=2.0))
     assert not checked(outcome(strong, Fgsm()), *bounds)["iterative"].passed
+    # Asked is only what the one step did within the bound, pair by pair.
+    assert checked(outcome(weak, Fgsm(), linf=0.04), outcome(weak, Pgd(epsilon=0.05)))["iterative"].passed
+    scenario, replayed = outcome(strong, Fgsm())
+    mixed = replace(replayed, linf=np.array([0.04] + [0.1] * 9))
+    check = checked((scenario, mixed), outcome(weak, Pgd(epsilon=0.05)))["iterative"]
+    assert check == Check("iterative", "none", True, "only fgsm succeeds on 1 pairs, only pgd on 0 pairs")
     # An attack without a bound is asked for every pair.
     unbounded = outcome(weak, Pgd(epsilon=0.05)), outcome(weak, DeepFool())
     assert not checked(outcome(strong, Fgsm()), *unbounded)["iterative"].passed
