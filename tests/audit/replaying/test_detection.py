@@ -43,7 +43,7 @@ from toolkit.profiles.harden import deploy, write_hardened
 from toolkit.profiles.profile import Profile, find_profile, read_profile
 from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
-from toolkit.statistics.bounded import Members
+from toolkit.statistics.bounded import Members, bound_at, bounded_threshold
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import read_manifest
@@ -74,6 +74,34 @@ def test_the_upper_bound_of_a_detectors_false_alarms_is_held() -> None:
     assert repeated.false_alarm.successes < held
 
 
+# Of resamples of 12 crops, 3 of them flagged, 94.56 % have at most 5 flagged: so near to it, their seed decides.
+NEAR = 0.9456
+
+
+def test_a_point_estimate_comes_with_its_bound() -> None:
+    scores, members = np.arange(1.0, 13), Members("images", (np.arange(12),))
+    found = [
+        calibrate_detector(scores, 0.25, NEAR, members, point_estimate=True, seed=seed, draws=200) for seed in range(6)
+    ]
+    for seed, result in enumerate(found):
+        assert result.threshold == 9.5
+        assert result.bound == bound_at(-scores, members, -9.5, 0.25, NEAR, seed=seed, draws=200)
+    assert {result.bound.bootstrap for result in found} == {5 / 12, 6 / 12}
+    usual = [calibrate_detector(scores, 0.25, NEAR, members, point_estimate=True, **seed) for seed in ({}, {"seed": 0})]
+    assert usual[0] == usual[1]
+
+
+def test_a_bounded_threshold_is_that_of_the_draws_asked_for() -> None:
+    scores, members = np.arange(1.0, 13), Members("images", (np.arange(12),))
+    bounds = []
+    for seed in range(5):
+        result = calibrate_detector(scores, 0.5, 0.8, members, seed=seed, draws=200)
+        least, bound = bounded_threshold(-scores, members, 0.5, 0.8, seed=seed, draws=200)
+        assert (result.threshold, result.bound) == (-least, bound)
+        bounds.append(bound.bootstrap)
+    assert set(bounds) == {5 / 12, 6 / 12}, "the draws must matter here"
+
+
 def test_where_none_may_be_flagged_the_threshold_is_the_largest_score() -> None:
     assert score_threshold(np.array([0.0, 2.0, 1.0]), 0.1) == 2
 
@@ -94,11 +122,15 @@ def test_scores_of_zero_give_no_threshold() -> None:
 def test_what_the_crops_cannot_show_is_refused() -> None:
     with pytest.raises(InsufficientError, match=r"needs at least 60 clean crops .* there are 59"):
         calibrate_detector(np.ones(59), 0.05, point_estimate=True)
-    with pytest.raises(InsufficientError, match=r"needs at least 59 clean crops, but there are 58"):
+    with pytest.raises(
+        InsufficientError, match=r"^a false alarm rate of .* needs at least 59 clean crops, but there are 58"
+    ):
         calibrate_detector(np.ones(58), 0.05)
     for rate in (0.0, 1.0, 1.5):
-        with pytest.raises(InputError, match="between 0 and 1"):
+        with pytest.raises(InputError, match=f"the false alarm rate is {rate:g}; it must be between 0 and 1"):
             calibrate_detector(np.ones(59), rate)
+    with pytest.raises(InsufficientError, match="there are 0"):
+        calibrate_detector(np.zeros(0), 0.05)
 
 
 def known_case() -> tuple[Scenario, Replay, CleanRun]:
@@ -199,7 +231,11 @@ def test_a_profile_is_calibrated_in_its_file_on_the_draws_of_a_seed(tmp_path: Pa
     # The scores are those of the noise of this seed, and of no other verifier; the photographs are those of the pairs.
     chosen, manifest = read_profile(profile), read_manifest(model)
     crops = crop_for(manifest, load_pairs(tmp_path))
-    scores = run_clean(deploy(read_model(manifest), manifest, chosen, seed=1), crops, manifest.decision).scores
+
+    def scores_of(seed: int) -> np.ndarray:
+        return run_clean(deploy(read_model(manifest), manifest, chosen, seed=seed), crops, manifest.decision).scores
+
+    scores = scores_of(1)
     members = crop_members(crops)
     assert calibrate_detector(scores, 0.25, members=members, point_estimate=True, seed=1) == result
     bounded = calibrated(seed=1, confidence=0.8)
@@ -209,6 +245,9 @@ def test_a_profile_is_calibrated_in_its_file_on_the_draws_of_a_seed(tmp_path: Pa
     assert bounded.bound.upper <= 0.5
     assert calibrated(seed=0) == calibrated() != calibrated(seed=1), "another seed draws other noise"
     assert calibrated().bound.confidence == 0.95
+    for seed in (1, 2):
+        near = calibrated(0.25, seed=seed, confidence=NEAR, point_estimate=True)
+        assert near == calibrate_detector(scores_of(seed), 0.25, NEAR, members, point_estimate=True, seed=seed)
     with pytest.raises(InsufficientError, match=r"rate of 0\.05 .* needs at least 59"):
         calibrate_profile(profile, model, pairs=tmp_path)
     profile.write_text('schema = 1\nname = "mine"\n')
