@@ -67,21 +67,26 @@ false_alarm = 0.05
 """
 
 
-def reference_pages() -> dict[Path, str]:
-    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+def script(name: str) -> Any:
+    """A script of docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    pages: dict[Path, str] = module.pages()
-    return pages
+    return module
 
 
 def test_the_reference_is_what_the_schemas_say_now() -> None:
-    pages = reference_pages()
+    pages: dict[Path, str] = script("make_reference").pages()
     assert set((ROOT / "docs" / "reference").glob("*.md")) == set(pages)
     for path, text in pages.items():
         assert path.read_text(encoding="utf-8") == text, f"run python docs/make_reference.py ({path.name})"
+
+
+def test_the_severities_are_what_the_scale_says_now() -> None:
+    text = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+    assert script("make_gate").page(text) == text, "run python docs/make_gate.py"
 
 
 def test_a_schema_is_described_with_all_its_keys_at_every_depth() -> None:

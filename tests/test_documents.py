@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from toolkit.audit.plan import Unavailable
@@ -16,7 +17,7 @@ from toolkit.errors import InputError
 from toolkit.plain import parse_json
 from toolkit.statistics.intervals import Rate
 
-TARGET = Target("m", "m.onnx", "0" * 64, None, "CPU", "auto", "cosine", 0.5, 2.0, None, "1.2", None)
+TARGET = Target("m", "m.onnx", "0" * 64, None, "CPU", "auto", "cosine", 0.5, 2.0, 8, 8, None, "1.2", None)
 POINTS = (DetectionPoint(0.01, None, None), DetectionPoint(0.05, 0.25, Rate(3, 7)))
 
 
@@ -31,6 +32,11 @@ def written(value: Any) -> Any:
 )
 def test_what_was_written_is_read_back_equal(kind: Any, value: Any) -> None:
     assert from_plain(kind, written(value)) == value
+
+
+def test_numbers_of_numpy_are_written_as_plain_ones() -> None:
+    values = (np.bool_(True), np.int64(3), np.float32(0.5), np.array([1, 2]))
+    assert [json.dumps(written(value)) for value in values] == ["true", "3", "0.5", "[1, 2]"]
 
 
 @pytest.mark.parametrize(

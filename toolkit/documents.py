@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 # Schema versions by kind of document; kinds not listed have version 1. Readers reject other versions.
-_VERSIONS = {"assessment": 2}
+_VERSIONS = {"assessment": 3, "judgement": 2}
 _LARGEST_FILE = 1 << 24
 
 
@@ -53,7 +53,7 @@ def _plain(value: Any) -> Any:
         }
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]

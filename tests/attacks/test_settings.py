@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from toolkit.attacks.base import Task
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.pgd import Pgd
-from toolkit.attacks.settings import apply_settings
+from toolkit.attacks.settings import apply_settings, weakened
 from toolkit.errors import UsageError
 from toolkit.pixels import to_unit
 from toolkit.registry import discover
@@ -96,3 +97,111 @@ def test_an_attack_works_at_the_ends_of_its_ranges(attack: Any, name: str, value
         assert probes.max() <= 1
         d = np.linalg.norm(model.embed(probes) - task.references, axis=1)
         assert np.where(task.dodging, d >= 1, d < 1)[success].all()
+
+
+def test_no_attack_as_it_comes_is_weakened() -> None:
+    assert {name: weakened(attack) for name, attack in ATTACKS.items()} == dict.fromkeys(ATTACKS, ())
+
+
+# What an attack's traits declare: whoever reads the run judges it.
+DECLARED = {"norm", "epsilon", "steps", "restarts", "budget", "draws", "levels"}
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_every_other_parameter_may_make_an_attack_weaker(name: str) -> None:
+    """There is no telling which values weaken it, so all do, apart from more of what only makes it stronger."""
+    attack = ATTACKS[name]
+    for declared in fields(attack):
+        if declared.name != "name" and "lowest" in declared.metadata:
+            value = getattr(attack, declared.name)
+            for end in ("lowest", "highest"):
+                other = type(value)(declared.metadata[end])
+                if other != value:
+                    stronger = declared.name in DECLARED or (declared.name == "searches" and end == "highest")
+                    found = weakened(replace(attack, **{declared.name: other}))
+                    assert found == (() if stronger else (declared.name,)), f"{declared.name} = {other}"
+
+
+def test_what_is_weakened_is_named_in_the_order_of_the_parameters() -> None:
+    assert weakened(replace(ATTACKS["deepfool"], overshoot=0.0)) == ("overshoot",)
+    assert weakened(replace(ATTACKS["carlini-wagner"], searches=1)) == ("searches",)
+    assert weakened(replace(ATTACKS["carlini-wagner"], searches=9)) == ()
+    assert weakened(replace(ATTACKS["apgd"], rho=0.1, momentum=0.5, steps=1, epsilon=1.0)) == ("momentum", "rho")
+    assert weakened(replace(ATTACKS["gaussian"], squared=True)) == ("squared",)
+    assert weakened(replace(ATTACKS["fgsm"], spacing="linear")) == ("spacing",)
+    assert weakened(replace(ATTACKS["glasses"], mask=Path("mask.png"))) == ("mask",)
+
+
+def test_each_attack_is_compared_with_the_attack_of_its_name() -> None:
+    """PGD in L2 has another step than PGD, and both are as they come."""
+    assert weakened(ATTACKS["pgd-l2"]) == ()
+    assert weakened(replace(ATTACKS["pgd-l2"], step=ATTACKS["pgd"].step)) == ("step",)
+    assert weakened(Pgd()) == ()
+    # A name that nobody knows, or that another attack has: the class as it comes stands for it.
+    assert weakened(Gaussian(largest=0.1)) == ("largest",)
+
+
+@dataclass(frozen=True)
+class Mine(Gaussian):
+    """An attack that is not installed."""
+
+    name: ClassVar[str] = "mine"
+    grain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Other(Mine):
+    """One that has the name of an attack that is installed."""
+
+    name: ClassVar[str] = "gaussian"
+
+
+def test_attacks_that_are_not_installed_are_compared_with_their_class() -> None:
+    for kind in (Mine, Other):
+        assert weakened(kind()) == ()
+        assert weakened(kind(grain=2.0, levels=1)) == ("grain",)
+
+
+def spent(attack: Any, **parameters: object) -> tuple[int, int, int | None, int, float | None]:
+    traits = replace(attack, **parameters).traits
+    return traits.steps, traits.restarts, traits.budget, traits.draws, traits.finest
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        ("apgd", {"steps": 7, "restarts": 3}, (7, 3, None, 0, None)),
+        ("pgd", {"steps": 7, "restarts": 3}, (7, 3, None, 0, None)),
+        ("momentum", {"steps": 7}, (7, 1, None, 0, None)),
+        ("deepfool", {"steps": 7}, (7, 1, None, 0, None)),
+        ("deepfool-linf", {"steps": 7}, (7, 1, None, 0, None)),
+        ("fmn", {"steps": 7}, (7, 1, None, 0, None)),
+        ("carlini-wagner", {"steps": 7}, (7, 1, None, 0, None)),
+        ("glasses", {"steps": 7}, (7, 1, None, 0, None)),
+        ("square", {"budget": 7}, (0, 0, 7, 0, None)),
+        ("gaussian", {"levels": 4, "draws": 3, "largest": 0.5}, (0, 0, None, 12, 0.125)),
+        ("uniform", {"levels": 4, "draws": 3, "largest": 0.5}, (0, 0, None, 12, 0.125)),
+        ("gaussian", {"levels": 4, "largest": 0.5, "squared": True}, (0, 0, None, 4, 0.03125)),
+        ("blended", {"levels": 7}, (0, 0, None, 7, None)),
+        ("contrast", {"levels": 7}, (0, 0, None, 7, None)),
+        ("salt-pepper", {"levels": 7}, (0, 0, None, 7, None)),
+    ],
+)
+def test_traits_tell_what_an_attack_spends(
+    name: str, parameters: dict[str, object], expected: tuple[int | float | None, ...]
+) -> None:
+    assert spent(ATTACKS[name], **parameters) == expected
+
+
+@pytest.mark.parametrize("name", ["gaussian", "uniform"])
+@pytest.mark.parametrize("squared", [False, True])
+def test_the_finest_noise_has_the_declared_deviation(name: str, squared: bool) -> None:
+    """Of gray probes of a verifier that the first level always fools."""
+    attack = replace(ATTACKS[name], levels=5, largest=0.4, squared=squared)
+    model, task = linear_task(4)
+    task = equipped(replace(task, probes=np.full_like(task.probes, 0.5), references=task.references + 100))
+    task = replace(task, dodging=np.ones_like(task.dodging))
+    crafted = attack.craft(model, task)
+    noise = crafted.probes[crafted.success] - 0.5
+    assert crafted.success.all()
+    assert noise.std() == pytest.approx(attack.traits.finest, rel=0.1)

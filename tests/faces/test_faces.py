@@ -17,7 +17,7 @@ from toolkit.errors import InputError, InsufficientError, SixpixelsError
 from toolkit.faces.alignment import PARTS, LandmarkFinder, read_landmarks, similarity_transform
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.images import read_image
-from toolkit.faces.pairs import load_pairs, read_people
+from toolkit.faces.pairs import embedded_pairs, find_pairs, has_generated_faces, load_pairs, read_people
 
 TEMPLATE = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3], [97.0, 104.5]])
 
@@ -174,6 +174,35 @@ def test_broken_csv_lines_are_named(people: Path, text: str, message: str) -> No
     (people / "pairs.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         load_pairs(people)
+
+
+def a_generated_face() -> Path:
+    return min((embedded_pairs() / "images").rglob("*.jpg"))
+
+
+def test_the_embedded_faces_are_generated() -> None:
+    assert has_generated_faces(find_pairs())
+
+
+def test_other_faces_are_not_generated(people: Path) -> None:
+    assert not has_generated_faces(load_pairs(people))
+    # As many bytes, but another image.
+    whole = bytearray(a_generated_face().read_bytes())
+    whole[-100] ^= 1
+    (people / "ann" / "9.jpg").write_bytes(whole)
+    assert not has_generated_faces(load_pairs(people))
+
+
+@pytest.mark.parametrize("side", ["probe", "reference"])
+def test_one_copy_of_a_generated_face_is_found_under_another_name(people: Path, side: str) -> None:
+    """A folder of one's own makes nobody a person."""
+    (people / "bob" / "holiday.jpeg").write_bytes(a_generated_face().read_bytes())
+    names = ("bob/holiday.jpeg", "ann/0.png") if side == "probe" else ("ann/0.png", "bob/holiday.jpeg")
+    lines = ["ann/0.png,ann/1.png,same", "ann/0.png,bob/0.png,different"]
+    (people / "pairs.csv").write_text("\n".join(lines))
+    assert not has_generated_faces(load_pairs(people)), "an image that no pair has does not matter"
+    (people / "pairs.csv").write_text("\n".join([*lines, ",".join([*names, "different"])]))
+    assert has_generated_faces(load_pairs(people))
 
 
 @pytest.mark.parametrize("codec", ["utf-16", "utf-32", "latin-1"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import html
 import http.server
 import json
 import shutil
@@ -20,16 +22,20 @@ from rich.console import Console
 from sarif_pydantic import Sarif
 
 from tests.risk.runs import Told, told_run
+from tests.risk.test_gate import GOOD
 from toolkit.audit.plan import Unavailable
 from toolkit.audit.results.outcomes import Run
-from toolkit.report.risk import print_comparison, print_findings, print_overall, print_verdict
+from toolkit.report.risk import print_comparison, print_findings, print_overall, print_verdict, print_worst
 from toolkit.report.write import choose_formats
 from toolkit.risk.compare import compare_runs
 from toolkit.risk.findings import Picture, Reason, Report, Verdict
+from toolkit.risk.gate import judge
 from toolkit.risk.policy import find_policy
 from toolkit.risk.rate import rate
+from toolkit.risk.waivers import Waiver
 
 POLICY = find_policy("access-control")
+TODAY = dt.date(2030, 5, 17)
 ALL = choose_formats(["terminal", "html", "markdown", "sarif", "junit", "json"])
 HIGH = "deepfool/perfect/mean3/impersonation"
 SCENARIOS = [
@@ -40,11 +46,16 @@ SCENARIOS = [
 ]
 
 
+# What the second scenario cannot show, and what fell to the others together.
+WHY_NOT = "its probes lie on the boundary of what the attacker knows, and do not spend the budget"
+WORST = "25 of 30 pairs are taken for somebody else within RMS <= 2.15/255 (upper bound 93.2 %): deepfool/perfect 25"
+
+
 def report(run: Run | None = None, *, waived: bool = False) -> Report:
     run = told_run(SCENARIOS, unavailable=[Unavailable("apgd", "no gradients")]) if run is None else run
     risk = rate(run, POLICY)
-    blamed = Reason("risk", "high: it falls", HIGH)
-    missing = Reason("incomplete", "apgd was not run", None, "insufficient")
+    blamed = Reason("risk", "high: it falls", (HIGH,))
+    missing = Reason("incomplete", "apgd was not run", (), "insufficient")
     verdict = Verdict("insufficient", (missing,), (blamed,)) if waived else Verdict("fail", (blamed, missing), ())
     return Report(run, risk, verdict)
 
@@ -66,6 +77,69 @@ def test_every_format_says_the_verdict_and_what_was_not_run(tmp_path: Path) -> N
     assert "Gate: FAIL" in texts["report.md"]
     assert json.loads(texts["risk.json"])["verdict"]["status"] == "fail"
     assert json.loads(texts["report.sarif"])["runs"][0]["properties"]["verdict"] == "fail"
+
+
+def strings(value: object) -> Iterator[str]:
+    """All texts in a JSON document."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings(item)
+
+
+def words(texts: dict[str, str]) -> dict[str, str]:
+    """What a reader of each format reads."""
+    junit = ET.fromstring(texts["report.junit.xml"])
+    told = {name: html.unescape(texts[name]) for name in ("report.html", "report.md")}
+    told |= {name: "\n".join(strings(json.loads(texts[name]))) for name in ("report.sarif", "risk.json")}
+    told["report.junit.xml"] = "\n".join(v for e in junit.iter() for v in (e.text or "", *e.attrib.values()))
+    assert set(told) == set(texts)
+    return told
+
+
+def test_every_format_says_the_worst_case_and_what_shows_nothing(tmp_path: Path) -> None:
+    told = words(written(report(), tmp_path))
+    for name, text in told.items():
+        assert WHY_NOT in text, name
+        assert WORST in text or name == "report.junit.xml", name
+    assert "| mean3, impersonation | critical | 25/30 | 93.2 % | budgeted, transfer |" in told["report.md"]
+    assert "<strong>budgeted</strong>: no such attack was run" in told["report.html"]
+    worst = json.loads((tmp_path / "risk.json").read_text())["risk"]["worst"][0]
+    assert (worst["goal"], worst["within"]["successes"], worst["people"]) == ("impersonation", 25, 60)
+    assert {met["evidence"]: bool(met["finding"]) for met in worst["met"]} == {
+        "minimal": True, "budgeted": False, "query": True, "transfer": False,
+    }  # fmt: skip
+
+
+def waiver(finding: str, days: int = 30) -> Waiver:
+    return Waiver(finding, "me", f"because of {finding}", TODAY + dt.timedelta(days=days))
+
+
+def test_every_format_says_every_reason_and_every_waiver_that_holds(tmp_path: Path) -> None:
+    """Also what is about a finding that this run does not have: there is no case that could fail for it."""
+    before = told_run([*SCENARIOS, Told("pgd", "perfect", "mean3")])
+    run = told_run(SCENARIOS, unavailable=[Unavailable("apgd", "no gradients")], generated=True, copies=2)
+    risk = rate(run, POLICY)
+    held, unknown, old = waiver(HIGH), waiver("pgd/perfect/mean3/dodgin"), waiver("square/query/mean3/dodging", -1)
+    verdict = judge(run, risk, POLICY, TODAY, [held, unknown, old], before)
+    expected = {"risk", "no-evidence", "few-pairs", "generated", "data", "incomplete", "baseline", "waiver-unknown"}
+    assert {r.code for r in verdict.reasons} == {*expected, "waiver-expired"}
+    assert [r.findings for r in verdict.waived] == [(HIGH,)]
+    for name, text in words(written(Report(run, risk, verdict), tmp_path)).items():
+        for reason in (*verdict.reasons, *verdict.waived):
+            assert reason.text in text, f"{name}: {reason}"
+
+
+@pytest.mark.parametrize("name", ["pgd/perfect/mean3/dodging", "square/query/mean3/dodging"])
+def test_junit_fails_where_the_gate_fails_whatever_the_reason(tmp_path: Path, name: str) -> None:
+    """A waiver of a finding that is not there is a reason to fail, and no test case is of that finding."""
+    good = told_run(GOOD, pairs=100)
+    risk = rate(good, POLICY)
+    verdict = judge(good, risk, POLICY, TODAY, [waiver(name, 30 if name.startswith("pgd") else 999)])
+    assert verdict.status == "fail"
+    top = ET.fromstring(written(Report(good, risk, verdict), tmp_path)["report.junit.xml"])
+    assert len(top.findall("testsuite/testcase/failure")) == 1
 
 
 def test_junit_fails_what_is_blamed_and_skips_what_is_not_known(tmp_path: Path) -> None:
@@ -180,13 +254,22 @@ def test_the_terminal_cuts_nothing_off(width: int, encoding: str, tmp_path: Path
     with (tmp_path / "page").open("w", encoding=encoding) as stream:
         console = Console(file=stream, width=width, highlight=False, no_color=True, legacy_windows=False)
         print_overall(made.risk, console)
+        print_worst(made.risk, console)
         print_findings(made.risk, console)
         print_verdict(made.verdict or Verdict("pass", (), ()), console)
         print_comparison(compare_runs([made.run, made.run], POLICY), console)
     lines = (tmp_path / "page").read_text(encoding=encoding).splitlines()
     assert max(map(len, lines)) <= width
     page = "".join(" ".join(lines).split())
-    for said in (HIGH, "OVERALLHIGH", "gateFAIL", "apgdwasnotrun", made.risk.next_steps[0].replace(" ", "")):
+    for said in (
+        HIGH,
+        "OVERALLCRITICAL",
+        "gateFAIL",
+        "apgdwasnotrun",
+        WHY_NOT,
+        WORST,
+        made.risk.next_steps[0].replace(" ", ""),
+    ):
         assert said.replace(" ", "") in page.replace("|", "").replace("│", ""), said
     assert "…" not in page
 

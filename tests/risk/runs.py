@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from toolkit.attacks.base import Attack
+from toolkit.attacks.settings import weakened
 from toolkit.audit.clean.result import CleanResult, clean_result
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import Knowledge, Scenario, Unavailable
@@ -17,6 +20,7 @@ from toolkit.audit.replaying.replay import Replay
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Assessment, DeclaredAttack, Target, scenario_results
 from toolkit.audit.results.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
+from toolkit.audit.results.people import PairFaces
 from toolkit.documents import to_json
 from toolkit.faces.pairs import Pair
 from toolkit.profiles.profile import Profile
@@ -24,6 +28,12 @@ from toolkit.registry import discover
 
 ATTACKS = discover("attack")
 SMALL = 1.0  # RMS in 1/255, within the shipped policies' budget
+BUDGET = 2.15 / 255
+# Attacks that can speak of the shipped policies' budget, and are as strong as these ask for.
+ATTACKS |= {
+    "apgd": replace(ATTACKS["apgd"], epsilon=BUDGET),  # type: ignore[type-var]
+    "square": replace(ATTACKS["square"], epsilon=BUDGET, budget=1000),  # type: ignore[type-var]
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,17 @@ def told(
     checks: Sequence[Check] = (),
     profiles: Sequence[str] = ("none", "mean3"),
     first: int = 0,
+    attacks: Mapping[str, Attack] | None = None,
+    copies: int = 1,
+    people: int | None = None,
+    generated: bool = False,
 ) -> tuple[Run, dict[str, Any]]:
-    """A run with `pairs` pairs of each kind, numbered from `first`, and what `write` needs to write it."""
+    """A run with `pairs` pairs of each kind, numbered from `first`, and what `write` needs to write it.
+
+    Each pair of images occurs `copies` times under other names. The pairs are of `people` people, by default of two
+    for each pair; with 0, the pairs do not name them.
+    """
+    used = {**ATTACKS, **(attacks or {})}
     genuine = np.repeat([True, False], pairs)
     place = np.tile(np.arange(pairs), 2)
     correct = place < (pairs if eligible is None else eligible)
@@ -66,7 +85,7 @@ def told(
         values |= {"l2": np.full(2 * pairs, s.rms), "rms": np.full(2 * pairs, s.rms)}
         values |= {"evaluations": np.full(2 * pairs, s.queries, np.int64)}
         crafted_on = s.known or (s.profile if s.knowledge in ("perfect", "query") else "none")
-        scenario = Scenario(ATTACKS[s.attack], s.knowledge, known[s.profile], known[crafted_on])
+        scenario = Scenario(used[s.attack], s.knowledge, known[s.profile], known[crafted_on])
         outcomes.append((scenario, Replay(**values)))
     assessment = Assessment(
         run="told",
@@ -75,12 +94,14 @@ def told(
         genuine=pairs,
         impostor=pairs,
         left_out=(),
-        target=Target("m", "m.onnx", "0" * 64, None, "CPU", "auto", "squared-euclidean", 1.0, 4.0, None, "1", None),
+        target=Target(
+            "m", "m.onnx", "0" * 64, None, "CPU", "auto", "squared-euclidean", 1.0, 4.0, 8, 8, None, "1", None
+        ),
         parity=None,
         profiles=tuple((name, "0" * 64) for name in profiles),
         attacks=tuple((name, (("budget", 500),)) for name in dict.fromkeys(s.attack for s in scenarios)),
         declared=tuple(
-            DeclaredAttack(name, ATTACKS[name].needs, ATTACKS[name].traits)
+            DeclaredAttack(name, used[name].needs, used[name].traits, weakened(used[name]))
             for name in dict.fromkeys(s.attack for s in scenarios)
         ),
         clean=tuple(replace(judged, profile=name) for name in profiles),
@@ -92,17 +113,23 @@ def told(
         complete=not unavailable,
         valid=all(check.passed for check in checks),
         detection=(),
+        generated=generated,
     )
-    names = [Pair(f"p{first + i}", f"r{first + i}", bool(g)) for i, g in enumerate(genuine)]
+    numbers = [first + i for i in range(2 * pairs)]
+    names = [Pair(f"p{i}", f"r{i}", bool(g)) for i, g in zip(numbers, genuine, strict=True)]
+    who = [[_person(i, side, bool(g), people) for i, g in zip(numbers, genuine, strict=True)] for side in "pr"]
+    crops = [[hashlib.sha256(f"{side}{i // copies}".encode()).hexdigest() for i in numbers] for side in "pr"]
+    faces = PairFaces(*(tuple(column) for column in (*who, *crops)))
     run = Run(
         Path("told"),
         assessment,
         tuple(pair.id for pair in names),
         genuine,
+        faces,
         tuple(CleanOutcomes(name, clean_run.distances, correct) for name in profiles),
         tuple(_pair_outcomes(s, replay, correct) for s, replay in outcomes),
     )
-    return run, {"pairs": names, "outcomes": outcomes, "clean": clean}
+    return run, {"pairs": names, "faces": faces, "outcomes": outcomes, "clean": clean}
 
 
 def told_run(scenarios: Sequence[Told], **others: Any) -> Run:
@@ -114,7 +141,7 @@ def write(folder: Path, scenarios: Sequence[Told], **others: Any) -> Path:
     """The run as an audit leaves it."""
     run, parts = told(scenarios, **others)
     folder.mkdir(parents=True, exist_ok=True)
-    write_outcomes(folder, parts["pairs"], parts["outcomes"], parts["clean"])
+    write_outcomes(folder, parts["pairs"], parts["faces"], parts["outcomes"], parts["clean"])
     (folder / "report.json").write_text(to_json(run.assessment))
     return folder
 
@@ -127,6 +154,13 @@ def without(run: Run, scenario: int) -> Run:
     ]
     outcomes = tuple(o for o in run.outcomes if o is not gone)
     return replace(run, assessment=replace(run.assessment, scenarios=tuple(left)), outcomes=outcomes)
+
+
+def _person(pair: int, side: str, genuine: bool, people: int | None) -> str:
+    if people == 0:
+        return ""
+    name = f"{pair}" if genuine else f"{pair}{side}"
+    return name if people is None else f"{int(hashlib.sha256(name.encode()).hexdigest(), 16) % people}"
 
 
 @functools.cache

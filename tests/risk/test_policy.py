@@ -12,9 +12,20 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.risk.policies import WHOLE, written
 from toolkit.errors import InputError, UsageError
-from toolkit.risk.policy import Policy, find_policy, policy_schema, read_policy, shipped_policies
+from toolkit.risk.policy import (
+    LEAST_IMPACT,
+    Policy,
+    Required,
+    Strength,
+    find_policy,
+    policy_schema,
+    read_policy,
+    shipped_policies,
+)
 from toolkit.risk.waivers import Waiver, read_waivers
+from toolkit.statistics.intervals import Rate
 
 TEXT = shipped_policies()["access-control"].read_text()
 
@@ -23,24 +34,46 @@ def test_shipped_policies_are_valid_and_differ_in_what_they_fear() -> None:
     for path in shipped_policies().values():
         jsonschema.validate(tomllib.loads(path.read_text()), policy_schema())
     access, watch = find_policy("access-control"), find_policy("watchlist")
-    assert access.impact["impersonation"] > access.impact["dodging"]
-    assert watch.impact["dodging"] > watch.impact["impersonation"]
+    assert access.goals["impersonation"].impact > access.goals["dodging"].impact
+    assert watch.goals["dodging"].impact > watch.goals["impersonation"].impact
+    assert access.max_fmr < watch.max_fmr
+    assert watch.max_fnmr < access.max_fnmr
     with pytest.raises(UsageError, match="access-control"):
         find_policy("acces-control")
+
+
+def test_shipped_policies_take_nothing_for_granted() -> None:
+    """Every goal asks for attackers who know, who ask and who do neither, over pairs that can show the bound."""
+    for name in shipped_policies():
+        policy = find_policy(name)
+        assert set(policy.knowledge) == {"zero", "partial", "perfect", "query"}
+        assert not policy.generated_faces
+        for required in policy.goals.values():
+            assert set(required.evidence) >= {"minimal", "budgeted", "query", "transfer"}
+            assert Rate(0, required.pairs).upper_bound() <= required.max_asr
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("fail_at", "fail_att", "fail_at is missing"),
-        ('"high" ', '"hgh" ', "fail_at must be one of"),
-        ("perfect = 0.6", "perfect = 6", "access.perfect must be from 0 to 1"),
-        ("impersonation = 9", "impersonation = 10", "impact.impersonation must be from 0 to 9"),
+        ("max_fmr", "max_frm", "max_fmr is missing"),
+        ('"query", "transfer"]', '"quarry", "transfer"]', "goals.dodging.evidence must be a list of minimal, "),
+        ('"minimal", "budgeted", "query", "transfer"', "", "goals.dodging.evidence must be a list of minimal, "),
+        ('"perfect", "query"]', '"perfekt", "query"]', "gate.knowledge must be a list of zero, "),
+        ("perfect = 0.8", "perfect = 6", "access.perfect must be from 0.666667 to 1, not 6"),
+        ("queries_more = 0.7", "queries_more = 0.66", "access.queries_more must be from 0.666667 to 1, not 0.66"),
+        ("perfect = 0.8", "perfect = 0.95", "access.perfect must not weigh more than partial"),
+        ("queries_10000 = 0.8", "queries_10000 = 0.91", "access.queries_10000 must not weigh more than queries_1000"),
+        ("impact = 9", "impact = 10", "goals.impersonation.impact must be from 3 to 9, not 10"),
+        ("impact = 4", "impact = 2.9", "goals.dodging.impact must be from 3 to 9, not 2.9"),
         ("value = 2.15", "value = nan", "value must be finite"),
-        ("adaptive = true", "adaptive = 1", "adaptive must be of type bool"),
+        ("pairs = 60", "pairs = 60.5", "goals.dodging.pairs must be of type int"),
+        ("generated_faces = false", "generated_faces = 0", "generated_faces must be of type bool"),
         ("profiles = []", "profiles = [3]", "profiles must be a list of names"),
-        ("max_fmr = 1.0", "max_fmr = 1.0\nmax_frm = 0.1", "max_frm is not a known key"),
-        ("schema = 1", "schema = 2", "schema is 2"),
+        ("max_fmr = 0.05", "max_fmr = 0.05\nmax_frm = 0.1", "max_frm is not a known key"),
+        ("[goals.group]", "[goals.grupp]", "goals.grupp is not a known key"),
+        ("days = 180", "days = 9999", "waivers.days must be from 1 to 3660, not 9999"),
+        ("schema = 2", "schema = 1", "schema is 1"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -77,87 +110,89 @@ def test_one_finding_is_not_waived_twice(tmp_path: Path) -> None:
         read_waivers(path)
 
 
-WHOLE = """
-schema = 1
-name = "door"
-use_case = "a door"
-[budget]
-norm = "linf"
-value = 0.03
-[impact]
-dodging = 1
-impersonation = 2
-group = 3
-[access]
-zero = 0.1
-partial = 0.2
-perfect = 0.3
-queries_1000 = 0.4
-queries_10000 = 0.5
-queries_more = 0.6
-[gate]
-fail_at = "medium"
-provable_asr = 0.15
-adaptive = false
-attacks = ["fgsm", "pgd"]
-profiles = ["mean3"]
-max_fnmr = 0.25
-max_fmr = 0.125
-"""
-
-
 def changed(old: str, new: str) -> str:
     assert WHOLE.count(old) == 1
     return WHOLE.replace(old, new)
 
 
-def written(folder: Path, text: str) -> Path:
-    path = folder / "told.toml"
-    path.write_text(text)
-    return path
-
-
 def test_a_policy_is_what_its_file_says(tmp_path: Path) -> None:
     path = written(tmp_path, WHOLE)
-    assert read_policy(path) == Policy(
+    policy = read_policy(path)
+    assert policy == Policy(
         name="door",
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         use_case="a door",
         norm="linf",
         budget=0.03,
-        impact={"dodging": 1, "impersonation": 2, "group": 3},
-        access={
-            "zero": 0.1,
-            "partial": 0.2,
-            "perfect": 0.3,
-            "queries_1000": 0.4,
-            "queries_10000": 0.5,
-            "queries_more": 0.6,
+        goals={
+            "dodging": Required(3.5, 0.11, 11, 12, ("minimal", "worn")),
+            "impersonation": Required(8, 0.22, 21, 22, ("query",)),
+            "group": Required(5, 0.33, 31, 32, ("noise",)),
         },
-        fail_at="medium",
-        provable_asr=0.15,
-        adaptive=False,
+        access={
+            "zero": 0.98,
+            "partial": 0.95,
+            "perfect": 0.85,
+            "queries_1000": 0.9,
+            "queries_10000": 0.8,
+            "queries_more": 0.7,
+        },
+        strength=Strength(steps=41, restarts=42, queries=43, draws=44, fill=0.75),
+        knowledge=("zero", "query"),
         attacks=("fgsm", "pgd"),
         profiles=("mean3",),
         max_fnmr=0.25,
         max_fmr=0.125,
+        generated_faces=True,
+        waiver_days=45,
+        waivers=4,
+        regression=0.2,
+        power=0.6,
     )
+    assert policy.within == "Linf <= 0.03"
+    assert policy.required("group") == policy.goals["group"]
+
+
+def without(text: str, key: str) -> str:
+    lines = [line for line in text.splitlines() if not line.startswith(f"{key} =")]
+    assert len(lines) == text.count("\n") - 1
+    return "\n".join(lines)
 
 
 def test_what_a_policy_does_not_ask_for_is_not_asked_for(tmp_path: Path) -> None:
-    path = written(tmp_path, WHOLE.partition("attacks")[0])
-    jsonschema.validate(tomllib.loads(path.read_text()), policy_schema())
-    policy = read_policy(path)
-    assert (policy.attacks, policy.profiles, policy.max_fnmr, policy.max_fmr) == ((), (), 1, 1)
+    text = WHOLE
+    for key in ("attacks", "profiles", "generated_faces"):
+        text = without(text, key) + "\n"
+    jsonschema.validate(tomllib.loads(text), policy_schema())
+    policy = read_policy(written(tmp_path, text))
+    assert (policy.attacks, policy.profiles, policy.generated_faces) == ((), (), False)
+
+
+def test_a_goal_that_does_not_count_has_the_smallest_harm(tmp_path: Path) -> None:
+    start, end = WHOLE.index("[goals.group]"), WHOLE.index("[access]")
+    policy = read_policy(written(tmp_path, WHOLE[:start] + WHOLE[end:]))
+    assert list(policy.goals) == ["dodging", "impersonation"]
+    assert policy.required("group").impact == LEAST_IMPACT
+
+
+NEEDED = [line.split(" = ")[0] for line in WHOLE.splitlines() if " = " in line]
+
+
+@pytest.mark.parametrize("key", sorted(set(NEEDED) - {"attacks", "profiles", "generated_faces"}))
+def test_everything_else_must_be_said(tmp_path: Path, key: str) -> None:
+    at = WHOLE.index(f"\n{key} =")
+    text = WHOLE[:at] + WHOLE[WHOLE.index("\n", at + 1) :]
+    assert not jsonschema.Draft202012Validator(policy_schema()).is_valid(tomllib.loads(text))
+    with pytest.raises(InputError, match=f"{key} is missing"):
+        read_policy(written(tmp_path, text))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "valid"),
     [
-        ("schema = 1", "schema = 2", False),
+        ("schema = 2", "schema = 1", False),
         ('name = "door"', "name = 3", False),
         ('use_case = "a door"', "use_case = 3", False),
-        ('use_case = "a door"\n', "", False),
         ('norm = "linf"', 'norm = "l2"', True),
         ('norm = "linf"', 'norm = "rms"', True),
         ('norm = "linf"', 'norm = "l1"', False),
@@ -167,25 +202,53 @@ def test_what_a_policy_does_not_ask_for_is_not_asked_for(tmp_path: Path) -> None
         ("value = 0.03", "value = 1000000.5", False),
         ("value = 0.03", 'value = "0.03"', False),
         ("value = 0.03", "value = 0.03\nunit = 1", False),
-        ("dodging = 1", "dodging = 0", True),
-        ("dodging = 1", "dodging = 9", True),
-        ("dodging = 1", "dodging = -0.1", False),
-        ("dodging = 1", "dodging = 9.1", False),
-        ("dodging = 1", 'dodging = "1"', False),
-        ("group = 3", "", False),
-        ("zero = 0.1", "zero = 0", True),
-        ("zero = 0.1", "zero = 1", True),
-        ("zero = 0.1", "zero = 1.1", False),
-        ("queries_more = 0.6", "", False),
-        ("queries_more = 0.6", "queries_more = 0.6\nqueries_most = 0.5", False),
-        ('fail_at = "medium"', 'fail_at = "unknown"', True),
-        ('fail_at = "medium"', 'fail_at = "worse"', False),
-        ("provable_asr = 0.15", "provable_asr = 1", True),
-        ("provable_asr = 0.15", "provable_asr = 1.1", False),
-        ("provable_asr = 0.15", "provable_asr = 1e-6", True),
-        ("provable_asr = 0.15", "provable_asr = 9e-7", False),
-        ("provable_asr = 0.15", "provable_asr = true", False),
-        ("adaptive = false", 'adaptive = "no"', False),
+        ("impact = 3.5", "impact = 3", True),
+        ("impact = 3.5", "impact = 9", True),
+        ("impact = 3.5", "impact = 2.9", False),
+        ("impact = 3.5", "impact = 9.1", False),
+        ("impact = 3.5", 'impact = "4"', False),
+        ("max_asr = 0.11", "max_asr = 1", True),
+        ("max_asr = 0.11", "max_asr = 1.1", False),
+        ("max_asr = 0.11", "max_asr = 1e-6", True),
+        ("max_asr = 0.11", "max_asr = 9e-7", False),
+        ("max_asr = 0.11", "max_asr = true", False),
+        ("pairs = 11", "pairs = 1", True),
+        ("pairs = 11", "pairs = 0", False),
+        ("pairs = 11", "pairs = 1000000000", True),
+        ("pairs = 11", "pairs = 1000000001", False),
+        ("pairs = 11", "pairs = 1.5", False),
+        ("people = 12", "people = 0", False),
+        ("people = 12", "people = true", False),
+        ('evidence = ["query"]', "evidence = []", False),
+        ('evidence = ["query"]', 'evidence = ["queries"]', False),
+        ('evidence = ["query"]', 'evidence = "query"', False),
+        ('evidence = ["query"]',
+         'evidence = ["minimal", "budgeted", "query", "noise", "transfer", "worn"]', True),
+        ("[goals.group]", "[goals.nobody]", False),
+        ("[goals.group]", "[goals.group]\nseverity = 3", False),
+        (WHOLE[WHOLE.index("[goals.group]") : WHOLE.index("[access]")], "", True),
+        (WHOLE[WHOLE.index("[goals.dodging]") : WHOLE.index("[access]")], "", False),
+        (WHOLE[WHOLE.index("[goals.dodging]") : WHOLE.index("[access]")], "[goals]\n", False),
+        ("zero = 0.98", "zero = 1", True),
+        ("zero = 0.98", "zero = 1.1", False),
+        ("queries_more = 0.7", "queries_more = 0.6666666666666666", True),
+        ("queries_more = 0.7", "queries_more = 0.66", False),
+        ("queries_more = 0.7", "queries_more = 0", False),
+        ("queries_more = 0.7", "queries_more = 0.7\nqueries_most = 0.7", False),
+        ("steps = 41", "steps = 1", True),
+        ("steps = 41", "steps = 0", False),
+        ("restarts = 42", "restarts = 0", False),
+        ("queries = 43", "queries = 0", False),
+        ("draws = 44", "draws = 0", False),
+        ("draws = 44", "draws = 44.5", False),
+        ("fill = 0.75", "fill = 0.5", True),
+        ("fill = 0.75", "fill = 1", True),
+        ("fill = 0.75", "fill = 0.49", False),
+        ("fill = 0.75", "fill = 1.01", False),
+        ("fill = 0.75", "fill = 0.75\nfull = 1", False),
+        ('knowledge = ["zero", "query"]', 'knowledge = ["zero", "partial", "perfect", "query"]', True),
+        ('knowledge = ["zero", "query"]', "knowledge = []", False),
+        ('knowledge = ["zero", "query"]', 'knowledge = ["all"]', False),
         ('attacks = ["fgsm", "pgd"]', "attacks = []", True),
         ('attacks = ["fgsm", "pgd"]', 'attacks = ["a"]', True),
         ('attacks = ["fgsm", "pgd"]', 'attacks = [""]', False),
@@ -199,9 +262,24 @@ def test_what_a_policy_does_not_ask_for_is_not_asked_for(tmp_path: Path) -> None
         ("max_fmr = 0.125", "max_fmr = 1", True),
         ("max_fmr = 0.125", "max_fmr = 1.5", False),
         ("max_fmr = 0.125", "max_fmr = 0.125\nmax_far = 0.1", False),
+        ("generated_faces = true", "generated_faces = 1", False),
+        ("days = 45", "days = 3660", True),
+        ("days = 45", "days = 3661", False),
+        ("days = 45", "days = 0", False),
+        ("most = 4", "most = 0", True),
+        ("most = 4", "most = 1000", True),
+        ("most = 4", "most = 1001", False),
+        ("most = 4", "most = -1", False),
+        ("smallest = 0.2", "smallest = 1", True),
+        ("smallest = 0.2", "smallest = 0", False),
+        ("smallest = 0.2", "smallest = 1.1", False),
+        ("power = 0.6", "power = 0.5", True),
+        ("power = 0.6", "power = 0.999", True),
+        ("power = 0.6", "power = 0.49", False),
+        ("power = 0.6", "power = 1", False),
         ("[gate]", "[other]\n[gate]", False),
     ],
-)
+)  # fmt: skip
 def test_the_schema_and_the_reader_agree(tmp_path: Path, old: str, new: str, valid: bool) -> None:
     path = written(tmp_path, changed(old, new))
     found = jsonschema.Draft202012Validator(policy_schema()).is_valid(tomllib.loads(path.read_text()))
@@ -213,15 +291,27 @@ def test_the_schema_and_the_reader_agree(tmp_path: Path, old: str, new: str, val
             read_policy(path)
 
 
+@pytest.mark.parametrize(
+    ("easier", "harder"),
+    [("zero", "partial"), ("partial", "perfect"), ("queries_1000", "queries_10000"), ("queries_10000", "queries_more")],
+)
+def test_a_harder_access_never_weighs_more(tmp_path: Path, easier: str, harder: str) -> None:
+    """This is for the reader alone: JSON Schema cannot compare two values."""
+    flat = re.sub(r"(?m)^(zero|partial|perfect|queries_1\d+|queries_more) = .*", r"\1 = 0.8", WHOLE)
+    assert set(read_policy(written(tmp_path, flat)).access.values()) == {0.8}
+    with pytest.raises(InputError, match=f"access.{harder} must not weigh more than {easier}"):
+        read_policy(written(tmp_path, flat.replace(f"{harder} = 0.8", f"{harder} = 0.8000001")))
+
+
 def test_the_schema_has_no_word_that_is_not_of_json_schema() -> None:
     schema = policy_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == jsonschema.Draft202012Validator.META_SCHEMA["$id"]
-    limits = {"type", "const", "enum", "minimum", "maximum", "items", "minLength"}
-    objects = {"$schema", "title", "description", "type", "properties", "required", "additionalProperties"}
+    limits = {"type", "const", "enum", "minimum", "maximum", "items", "minItems", "minLength"}
+    objects = {"$schema", "title", "description", "type", "properties", "minProperties", "required"}
 
     def check(part: dict[str, Any]) -> None:
-        assert set(part) <= (objects if "properties" in part else limits | {"description"})
+        assert set(part) <= (objects | {"additionalProperties"} if "properties" in part else limits | {"description"})
         for inner in part.get("properties", {}).values():
             check(inner)
 

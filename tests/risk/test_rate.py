@@ -4,27 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
+from tests.risk.policies import drawn
 from tests.risk.runs import Told, told_run
+from tests.risk.test_gate import GOOD, fell, with_attack
 from toolkit.attacks.base import Traits
-from toolkit.audit.plan import Unavailable
+from toolkit.audit.plan import Knowledge, Unavailable
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import DeclaredAttack
+from toolkit.audit.results.outcomes import Run
 from toolkit.errors import InputError
-from toolkit.risk.findings import SEVERITIES, Finding, Severity
-from toolkit.risk.policy import find_policy
-from toolkit.risk.rate import deployed_profiles, enough, missing_adaptive, rate, severity
+from toolkit.risk.findings import SEVERITIES, Finding, Risk, Severity
+from toolkit.risk.headline import missing_adaptive
+from toolkit.risk.policy import ACCESS, LEAST_ACCESS, Policy, Required, find_policy
+from toolkit.risk.rate import deployed_profiles, rate
+from toolkit.risk.scale import enough, rated, severity
 from toolkit.statistics.intervals import Rate
 
 POLICY = find_policy("access-control")
+# Policies are files, and a file that is drawn again replaces the last one.
+DRAWN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+HARMLESS = replace(POLICY, goals={goal: replace(required, impact=1.0) for goal, required in POLICY.goals.items()})
 
 
-def one(told: Told, **others: object) -> dict[str, Finding]:
-    return {f.goal: f for f in rate(told_run([told], **others), POLICY).findings}
+def one(told: Told, policy: Policy = POLICY, **others: object) -> dict[str, Finding]:
+    return {f.goal: f for f in rate(told_run([told], **others), policy).findings}
+
+
+def order(of: Severity) -> int:
+    return SEVERITIES.index(of)
+
+
+def all_severities(risk: Risk) -> list[int]:
+    """Of every finding, of every worst case and of the whole, in an order that does not depend on what fell."""
+    found = [(f.id, f.severity) for f in risk.findings] + [(f"{c.profile}/{c.goal}", c.severity) for c in risk.worst]
+    return [order(severity) for _, severity in sorted(found)] + [order(risk.severity)]
 
 
 @pytest.mark.parametrize(
@@ -45,10 +66,10 @@ def test_a_likelihood_is_the_exact_bound_times_the_access() -> None:
     bound = stats.beta.ppf(0.95, 4, 27)
     dodging, impersonation = found["dodging"], found["impersonation"]
     assert dodging.bound == pytest.approx(bound)
-    assert dodging.likelihood == pytest.approx(9 * bound * 0.6)
+    assert dodging.likelihood == pytest.approx(9 * bound * 0.8)
     assert (dodging.impact, dodging.severity) == (4, "low")
-    assert (impersonation.likelihood, impersonation.impact) == (pytest.approx(5.4), 9)
-    assert impersonation.severity == "high"
+    assert (impersonation.likelihood, impersonation.impact) == (pytest.approx(7.2), 9)
+    assert impersonation.severity == "critical"
     product = 9.0
     for term in dodging.terms[:2]:
         product *= term.value
@@ -58,7 +79,7 @@ def test_a_likelihood_is_the_exact_bound_times_the_access() -> None:
 def test_a_watch_list_fears_dodging() -> None:
     run = told_run([Told("deepfool", "perfect", "mean3", dodged=30, impersonated=30)])
     found = {f.goal: f.severity for f in rate(run, find_policy("watchlist")).findings}
-    assert found == {"dodging": "high", "impersonation": "medium"}
+    assert found == {"dodging": "critical", "impersonation": "high"}
 
 
 def test_what_is_beyond_the_budget_does_not_count_unless_it_is_worn() -> None:
@@ -70,19 +91,53 @@ def test_what_is_beyond_the_budget_does_not_count_unless_it_is_worn() -> None:
 
 def test_few_queries_weigh_more_than_many() -> None:
     few = one(Told("square", "query", "mean3", impersonated=30, queries=400))["impersonation"]
-    assert few.likelihood == pytest.approx(9 * 0.8), "the budget of 500 queries is the first tier"
+    assert few.likelihood == pytest.approx(9 * 0.9), "the budget of 1000 queries is the first tier"
     assert few.severity == "critical"
 
 
 def test_too_little_evidence_is_never_low() -> None:
     for pairs in range(1, 40):
         f = one(Told("deepfool", "perfect", "mean3"), pairs=pairs)["dodging"]
-        shown = 1 - 0.05 ** (1 / pairs) <= 0.2
-        assert (f.severity == "note") is False
-        assert (f.severity == "unknown") is not shown, pairs
+        shown = 1 - 0.05 ** (1 / pairs) <= POLICY.goals["dodging"].max_asr
+        assert f.severity == ("low" if shown else "unknown"), pairs
     nobody = one(Told("deepfool", "perfect", "mean3", impersonated=30), eligible=0)
-    assert nobody["impersonation"].within.trials == 0
-    assert SEVERITIES.index(nobody["impersonation"].severity) >= SEVERITIES.index("unknown")
+    assert nobody["impersonation"].within == Rate(0, 0)
+    assert nobody["impersonation"].severity == nobody["dodging"].severity == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("told", "attacks"),
+    [
+        (Told("deepfool", "zero", "mean3"), {}),
+        (Told("deepfool", "partial", "mean3", known="n2c"), {}),
+        (Told("fgsm", "perfect", "mean3"), {}),
+        (Told("apgd", "perfect", "mean3"), with_attack("apgd", epsilon=8 / 255)),
+        (Told("square", "query", "mean3"), with_attack("square", budget=999)),
+        (Told("gaussian", "query", "mean3"), {}),
+    ],
+    ids=lambda value: getattr(value, "attack", None),
+)
+def test_a_failure_that_shows_nothing_is_unknown_and_a_success_counts(told: Told, attacks: dict) -> None:  # type: ignore[type-arg]
+    found = one(told, pairs=300, attacks=attacks)
+    assert [f.severity for f in found.values()] == ["unknown", "unknown"]
+    assert all(f.no_evidence for f in found.values())
+    loud = one(replace(told, dodged=300, impersonated=300), pairs=300, attacks=attacks)
+    assert (loud["dodging"].severity, loud["impersonation"].severity) == ("high", "critical")
+    half = one(replace(told, dodged=150), pairs=300, attacks=attacks)["dodging"]
+    assert half.severity == severity(9 * Rate(150, 300).lower_bound() * half.terms[1].value, 4) == "medium"
+
+
+def test_the_attacks_of_a_good_run_show_something() -> None:
+    risk = rate(told_run(GOOD, pairs=100), POLICY)
+    assert {f.no_evidence for f in risk.findings} == {""}
+    assert {(f.attack, f.knowledge): f.evidence for f in risk.findings} == {
+        ("deepfool", "perfect"): "minimal",
+        ("apgd", "perfect"): "budgeted",
+        ("square", "query"): "query",
+        ("apgd", "zero"): "transfer",
+    }
+    assert {f.goal: f.severity for f in risk.findings} == {"dodging": "low", "impersonation": "medium"}
+    assert risk.severity == "medium"
 
 
 def test_what_was_seen_in_few_pairs_is_not_played_down() -> None:
@@ -90,32 +145,33 @@ def test_what_was_seen_in_few_pairs_is_not_played_down() -> None:
 
 
 def test_a_failed_check_leaves_nothing_low() -> None:
-    failed = Check("gradient", "mean3", False, "vanishes")
-    f = one(Told("deepfool", "perfect", "mean3"), pairs=300, checks=[failed])["dodging"]
-    assert f.severity == "unknown"
-    about_attack = Check("converged", "deepfool on mean3", False, "")
-    assert one(Told("deepfool", "perfect", "mean3"), pairs=300, checks=[about_attack])["dodging"].severity == "unknown"
-    elsewhere = Check("gradient", "n2c", False, "vanishes")
-    assert one(Told("deepfool", "perfect", "mean3"), pairs=300, checks=[elsewhere])["dodging"].severity != "unknown"
+    def dodging(about: str) -> Finding:
+        failed = Check("gradient", about, False, "vanishes")
+        return one(Told("deepfool", "perfect", "mean3"), pairs=300, checks=[failed])["dodging"]
+
+    for about in ("mean3", "deepfool on mean3"):
+        assert (dodging(about).severity, dodging(about).no_evidence) == ("unknown", "a sanity check failed")
+    assert (dodging("n2c").severity, dodging("n2c").no_evidence) == ("low", "")
 
 
 def test_the_headline_says_that_nobody_adapted() -> None:
-    zero = rate(told_run([Told("deepfool", "zero", "mean3")], pairs=300), POLICY)
+    zero = rate(told_run([Told("apgd", "zero", "mean3")], pairs=300), POLICY)
     assert "NO ADAPTIVE ATTACK was run on mean3" in zero.headline
-    assert SEVERITIES.index(zero.severity) >= SEVERITIES.index("unknown"), "so its risk is not known to be low"
-    both = [Told("deepfool", "zero", "mean3"), Told("deepfool", "perfect", "mean3")]
-    assert "ADAPTIVE" not in rate(told_run(both, pairs=300), POLICY).headline
+    assert order(zero.severity) >= order("unknown"), "so its risk is not known to be low"
+    assert "ADAPTIVE" not in rate(told_run(GOOD, pairs=300), POLICY).headline
 
 
 def test_the_bare_verifier_counts_only_where_it_is_deployed() -> None:
-    run = told_run([Told("deepfool", "perfect", "none", impersonated=30), Told("deepfool", "perfect", "mean3")])
+    bare = Told("deepfool", "perfect", "none", impersonated=100)
+    run = told_run([bare, *GOOD], pairs=100)
     assert rate(run, POLICY).severity == "medium"
-    assert rate(run, POLICY, ["none"]).severity == "high"
+    assert rate(run, POLICY, ["none"]).severity == "critical"
     assert rate(run, POLICY, ["red30"]).severity == "unknown"
+    assert {case.profile for case in rate(run, POLICY).worst} == {"mean3"}
 
 
 def test_what_to_do_is_about_what_fell() -> None:
-    quiet, loud = Told("fgsm", "perfect", "mean3"), Told("deepfool", "perfect", "mean3", dodged=30, impersonated=30)
+    quiet, loud = Told("apgd", "perfect", "mean3"), Told("deepfool", "perfect", "mean3", dodged=30, impersonated=30)
     assert any("No attack succeeded" in step for step in rate(told_run([quiet]), POLICY).next_steps)
     assert not any("No attack succeeded" in step for step in rate(told_run([quiet, loud]), POLICY).next_steps)
 
@@ -145,14 +201,14 @@ def asked(queries: Sequence[int], budget: int | None, access: dict[str, float] |
 @pytest.mark.parametrize(
     ("queries", "successes", "weight"),
     [
-        ([1000] * 30, 30, 0.8),
-        ([1001] * 30, 30, 0.6),
-        ([10_000] * 30, 30, 0.6),
-        ([10_001] * 30, 30, 0.5),
+        ([1000] * 30, 30, 0.9),
+        ([1001] * 30, 30, 0.8),
+        ([10_000] * 30, 30, 0.8),
+        ([10_001] * 30, 30, 0.7),
         # Few queries count for more; here 25 of 30 within 1000 are worse than all within 10 000, and 15 are not.
-        ([400] * 25 + [5000] * 5, 25, 0.8),
-        ([400] * 15 + [5000] * 15, 30, 0.6),
-        ([400] * 2 + [20_000] * 28, 30, 0.5),
+        ([400] * 25 + [5000] * 5, 25, 0.9),
+        ([400] * 15 + [5000] * 15, 30, 0.8),
+        ([400] * 2 + [20_000] * 28, 30, 0.7),
     ],
 )
 def test_the_number_of_queries_that_does_most_harm_counts(queries: list[int], successes: int, weight: float) -> None:
@@ -176,16 +232,13 @@ def test_the_weight_says_for_how_many_queries_it_is() -> None:
     assert "inf" not in asked([15_000] * 30, None).terms[1].source
 
 
-def test_an_access_that_weighs_nothing_hides_no_success() -> None:
-    free = dict.fromkeys(("queries_1000", "queries_10000", "queries_more"), 0.0)
-    assert asked([400] * 3 + [20_000] * 9, 50_000, free).within == Rate(12, 30)
-
-
 def test_a_finding_says_of_which_scenario_it_is_and_how_it_was_rated() -> None:
     f = one(Told("fgsm", "partial", "mean3", dodged=3, known="n2c"))["dodging"]
     assert (f.id, f.attack, f.knowledge) == ("fgsm/knows-n2c/mean3/dodging", "fgsm", "partial")
     assert (f.known, f.profile, f.goal, f.within) == ("n2c", "mean3", "dodging", Rate(3, 30))
-    assert [(term.name, term.value) for term in f.terms] == [("bound", f.bound), ("access", 0.7), ("impact", 4)]
+    assert [(term.name, term.value) for term in f.terms] == [("bound", f.bound), ("access", 0.9), ("impact", 4)]
+    assert f.evidence == "transfer"
+    assert "0 steps" in f.no_evidence
     assert f.bound == Rate(3, 30).upper_bound()
     assert all(isinstance(text, str) for text in (f.meaning, f.advice, *(term.source for term in f.terms)))
     for told in ("3 of 30", "fgsm", "n2c", POLICY.within):
@@ -197,11 +250,11 @@ def test_a_finding_says_of_which_scenario_it_is_and_how_it_was_rated() -> None:
 
 def test_every_knowledge_has_its_own_weight_and_words() -> None:
     found = [
-        one(Told("fgsm", knowledge, "mean3", dodged=9, known="n2c" if knowledge == "partial" else None))["dodging"]
+        one(Told("apgd", knowledge, "mean3", dodged=9, known="n2c" if knowledge == "partial" else None))["dodging"]
         for knowledge in ("zero", "partial", "perfect")
     ]
     found.append(one(Told("square", "query", "mean3", dodged=9))["dodging"])
-    assert [f.terms[1].value for f in found] == [1.0, 0.7, 0.6, 0.8]
+    assert [f.terms[1].value for f in found] == [1.0, 0.9, 0.8, 0.9]
     for texts in ([f.meaning for f in found], [f.terms[1].source for f in found], [f.advice for f in found]):
         assert len(set(texts)) == 4
 
@@ -279,27 +332,31 @@ def test_an_attack_is_judged_by_what_its_run_declares() -> None:
 def test_findings_are_worst_first() -> None:
     run = told_run(
         [
-            Told("pgd", "perfect", "mean3", dodged=9, impersonated=2),
-            Told("fgsm", "perfect", "mean3", dodged=9, impersonated=30),
+            Told("apgd", "perfect", "mean3", dodged=8, impersonated=2),
+            Told("fmn", "perfect", "mean3", dodged=8, impersonated=30),
             Told("deepfool", "zero", "mean3", dodged=30, impersonated=1),
+            Told("pgd", "perfect", "mean3"),
         ]
     )
     found = rate(run, POLICY).findings
     assert [(f.id, f.severity) for f in found] == [
-        ("fgsm/perfect/mean3/impersonation", "high"),
-        # 9 x 4 after 5.4 x 9.
+        ("fmn/perfect/mean3/impersonation", "critical"),
         ("deepfool/zero/mean3/dodging", "high"),
-        # 1 of 30 that needs nothing before 2 of 30 that need the model.
+        # What is shown counts, not how little is known: 8 of 30 times 4 before 2 of 30 times 9. Equal: by name.
+        ("apgd/perfect/mean3/dodging", "medium"),
+        ("fmn/perfect/mean3/dodging", "medium"),
+        ("apgd/perfect/mean3/impersonation", "medium"),
         ("deepfool/zero/mean3/impersonation", "medium"),
-        ("pgd/perfect/mean3/impersonation", "medium"),
-        # Equal: by name.
-        ("fgsm/perfect/mean3/dodging", "low"),
-        ("pgd/perfect/mean3/dodging", "low"),
+        # 0 of 30 shows nothing to fear: by harm.
+        ("pgd/perfect/mean3/impersonation", "unknown"),
+        ("pgd/perfect/mean3/dodging", "unknown"),
     ]
+    by_id = {f.id: f.likelihood * f.impact for f in found}
+    assert by_id["apgd/perfect/mean3/dodging"] < by_id["apgd/perfect/mean3/impersonation"]
 
 
 def test_a_risk_says_under_which_policy_it_was_found() -> None:
-    risk = rate(told_run([Told("fgsm", "perfect", "mean3")]), POLICY)
+    risk = rate(told_run(GOOD), POLICY)
     assert (risk.policy, risk.policy_sha256, risk.use_case) == (POLICY.name, POLICY.sha256, POLICY.use_case)
     assert risk.budget == POLICY.within
     assert risk.profiles == ("mean3",)
@@ -308,15 +365,19 @@ def test_a_risk_says_under_which_policy_it_was_found() -> None:
 def test_each_profile_has_its_own_standing() -> None:
     scenarios = [
         Told("fgsm", "perfect", "none", dodged=30, impersonated=30),
-        Told("fgsm", "perfect", "mean3"),
-        Told("fgsm", "zero", "red30"),
+        Told("deepfool", "perfect", "mean3"),
+        Told("apgd", "zero", "red30"),
     ]
     run = told_run(scenarios, profiles=("none", "mean3", "red30", "n2c"))
     risk = rate(run, POLICY)
-    assert risk.standings == (("none", "high"), ("mean3", "medium"), ("red30", "medium"), ("n2c", "unknown"))
+    assert risk.standings == (("none", "critical"), ("mean3", "medium"), ("red30", "medium"), ("n2c", "unknown"))
     # Where little is to be feared: nobody adapted to red30 or attacked n2c, so neither is known to be harmless.
-    mild = rate(run, replace(POLICY, impact=dict.fromkeys(POLICY.impact, 1.0)))
-    assert dict(mild.standings) == {"none": "low", "mean3": "note", "red30": "unknown", "n2c": "unknown"}
+    assert dict(rate(run, HARMLESS).standings) == {
+        "none": "high",
+        "mean3": "note",
+        "red30": "unknown",
+        "n2c": "unknown",
+    }
     assert rate(told_run([]), POLICY).severity == "unknown"
     assert rate(told_run([], profiles=()), POLICY).severity == "unknown"
 
@@ -339,9 +400,11 @@ def test_what_is_deployed_is_chosen_or_named_or_defended() -> None:
 
 
 def test_pairs_are_enough_where_no_success_would_show_the_asr() -> None:
-    just = replace(POLICY, provable_asr=Rate(0, 30).upper_bound())
-    assert enough(30, just)
-    assert not enough(29, just)
+    just = Required(9, Rate(0, 30).upper_bound(), 1, 1, ("minimal",))
+    assert enough(Rate(0, 30), just)
+    assert enough(Rate(30, 30), just), "it is about the number of pairs"
+    assert not enough(Rate(0, 29), just)
+    assert not enough(Rate(0, 0), just)
 
 
 def test_each_goal_must_be_met_by_somebody_who_adapts() -> None:
@@ -359,7 +422,7 @@ def test_each_goal_must_be_met_by_somebody_who_adapts() -> None:
 
 
 def test_a_failed_check_of_what_the_attacker_knows_is_one_of_the_finding() -> None:
-    told = Told("fgsm", "partial", "mean3", known="n2c")
+    told = Told("apgd", "partial", "mean3", known="n2c")
     for about, doubted in (("n2c", True), ("fgsm on n2c", True), ("xn2c", False), ("n2c on red30", False)):
         check = Check("gradient", about, False, "")
         assert (one(told, pairs=300, checks=[check])["dodging"].severity == "unknown") == doubted, about
@@ -370,44 +433,139 @@ def test_a_failed_check_of_what_the_attacker_knows_is_one_of_the_finding() -> No
 def test_doubt_does_not_hide_what_was_seen() -> None:
     failed = Check("gradient", "mean3", False, "")
     f = one(Told("deepfool", "zero", "mean3", dodged=30, impersonated=12), checks=[failed])
-    # The lower bound of 30 of 30 is 0.905, and that of 12 of 30 is 0.249.
-    assert f["dodging"].severity == severity(9 * Rate(30, 30).lower_bound(), 4) == "high"
-    assert f["impersonation"].severity == severity(9 * Rate(12, 30).lower_bound(), 9) == "medium"
-    weighed = one(Told("deepfool", "perfect", "mean3", impersonated=20), checks=[failed])["impersonation"]
-    # 9 x 0.500 would be high, and with 0.6 of it it is not.
-    assert weighed.severity == severity(9 * Rate(20, 30).lower_bound() * 0.6, 9) == "medium"
+    # The upper bound of 12 of 30 is 0.566.
+    assert f["dodging"].severity == "high"
+    assert f["impersonation"].severity == severity(9 * Rate(12, 30).upper_bound(), 9) == "high"
+    weighed = one(Told("deepfool", "perfect", "mean3", impersonated=16), checks=[failed])["impersonation"]
+    # 9 x 0.69 would be critical, and with 0.8 of it it is not.
+    assert weighed.severity == severity(9 * Rate(16, 30).upper_bound() * 0.8, 9) == "high"
+    assert severity(9 * Rate(16, 30).upper_bound(), 9) == "critical"
+    # Too few pairs show no more than their lower bound.
+    few = one(Told("deepfool", "perfect", "mean3", impersonated=8), pairs=20, checks=[failed])["impersonation"]
+    assert few.severity == severity(9 * Rate(8, 20).lower_bound() * 0.8, 9) == "medium"
+    assert severity(9 * Rate(8, 20).upper_bound() * 0.8, 9) == "high"
 
 
 def test_the_headline_tells_the_worst_of_what_is_deployed() -> None:
-    run = told_run([Told("fgsm", "perfect", "none", impersonated=30), Told("pgd", "perfect", "mean3", impersonated=9)])
-    risk = rate(run, POLICY)
-    mine = [f for f in risk.findings if f.profile == "mean3"]
-    assert mine[0].meaning in risk.headline
-    assert "fgsm" not in risk.headline
-    assert rate(run, POLICY, ["none"]).findings[0].meaning in rate(run, POLICY, ["none"]).headline
+    run = told_run([Told("fgsm", "perfect", "none", impersonated=30), *fell(GOOD[1], impersonated=9)])
+    told = rate(run, POLICY).headline
+    assert "Worst: through mean3, 9 of 30 pairs are taken for somebody else within RMS <= 2.15/255" in told
+    assert "apgd/perfect 9" in told
+    assert "fgsm" not in told
+    assert "Worst: through none, 30 of 30" in rate(run, POLICY, ["none"]).headline
+
+
+def test_the_headline_names_the_union_of_attacks_and_at_most_three_of_them() -> None:
+    attacks = ("fmn", "carlini-wagner", "deepfool", "apgd", "pgd")
+    scenarios = [Told(name, "perfect", "mean3", dodged=9 - i) for i, name in enumerate(attacks)]
+    told = rate(told_run([*scenarios, *GOOD[2:]]), POLICY).headline
+    names = "fmn/perfect 9, carlini-wagner/perfect 8, deepfool/perfect 7, and 2 more."
+    assert f"9 of 30 pairs evade recognition within {POLICY.within} (upper bound 46.5 %): {names}" in told
+
+
+EVERYTHING_WRONG = (
+    "mean3 ACCEPTS STRANGERS without any attack: 100 of 100 impostor pairs (the policy allows 5 %).",
+    "mean3 REFUSES ITS PEOPLE without any attack: 60 of 100 genuine pairs (the policy allows 20 %).",
+    "the labels may be swapped",
+    "100 of 200 pairs repeat the two images of another pair",
+    "The faces are generated",
+    "INVALID",
+    "INCOMPLETE",
+    "NO ADAPTIVE ATTACK was run on mean3",
+)
+
+
+def wrong_run(dodged: int) -> Run:
+    """A run with every fault: 40 genuine pairs are eligible, and no impostor pair."""
+    return told_run(
+        [Told("deepfool", "zero", "mean3", dodged=dodged)],
+        pairs=100,
+        wrong=[*range(40, 100), *range(100, 200)],
+        copies=2,
+        generated=True,
+        checks=[Check("gradient", "mean3", False, "vanishes")],
+        unavailable=[Unavailable("apgd", "no gradients")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("dodged", "found"),
+    [(9, "Worst: through mean3, 5 of 20 pairs"), (0, "Nothing fell within the budget: through mean3, 0 of 20 pairs")],
+)
+def test_the_headline_tells_the_worst_truth_first(dodged: int, found: str) -> None:
+    """Errors without any attack, what is wrong with the data, what is missing, and then what the attacks did."""
+    told = rate(wrong_run(dodged), POLICY).headline
+    parts = (
+        *EVERYTHING_WRONG,
+        found,
+        "Not tested: through mean3, no pair is eligible for impersonation.",
+        "NOT SHOWN, for lack of strong attacks within the budget: mean3 minimal, mean3 budgeted,",
+    )
+    places = [told.index(part) for part in parts]
+    assert places == sorted(places)
+    assert places[0] == 0
 
 
 def test_the_headline_says_more_where_less_can_be_trusted() -> None:
-    scenarios = [Told("fgsm", "perfect", "mean3")]
-    sound = rate(told_run(scenarios), POLICY).headline
-    invalid = rate(told_run(scenarios, checks=[Check("parity", "the model", False, "")]), POLICY).headline
-    incomplete = rate(told_run(scenarios, unavailable=[Unavailable("apgd", "no gradients")]), POLICY).headline
-    unknown = rate(told_run(scenarios, pairs=5), replace(POLICY, impact=dict.fromkeys(POLICY.impact, 1.0))).headline
-    worst = rate(told_run(scenarios), POLICY).findings[0].meaning
-    assert sound == worst.join(sound.split(worst))
-    for headline in (invalid, incomplete):
-        assert headline.endswith(sound)
-        assert len(headline) > len(sound)
-    assert invalid != incomplete
-    assert len(unknown) > len(sound)
+    sound = rate(told_run(GOOD, pairs=100), POLICY).headline
+    assert sound.startswith("Nothing fell within the budget: through mean3, 0 of 100 pairs")
+    assert not any(word in sound for word in ("NOT SHOWN", "Not tested", "too little evidence"))
+    for fault, words in (
+        ({"checks": [Check("parity", "the model", False, "")]}, "INVALID"),
+        ({"unavailable": [Unavailable("apgd", "no gradients")]}, "INCOMPLETE"),
+        ({"generated": True}, "The faces are generated"),
+    ):
+        told = rate(told_run(GOOD, pairs=100, **fault), POLICY).headline  # type: ignore[arg-type]
+        assert told.startswith(words)
+        assert told.endswith(f" {sound}")
+    known = replace(POLICY, generated_faces=True)
+    assert rate(told_run(GOOD, pairs=100, generated=True), known).headline == sound
+    few = rate(told_run(GOOD, pairs=5), POLICY)
+    assert few.severity == "unknown"
+    assert few.headline.endswith("There is too little evidence to call the risk low.")
     assert rate(told_run([]), POLICY).headline
+
+
+@pytest.mark.parametrize("policy", ["access-control", "watchlist"])
+@pytest.mark.parametrize(
+    ("wrong", "first"),
+    [
+        (range(100, 200), "mean3 ACCEPTS STRANGERS without any attack: 100 of 100 impostor pairs"),
+        (range(100), "mean3 REFUSES ITS PEOPLE without any attack: 100 of 100 genuine pairs"),
+    ],
+    ids=["accepts", "refuses"],
+)
+def test_a_verifier_that_does_not_verify_is_at_least_high_and_this_is_said_first(
+    policy: str, wrong: range, first: str
+) -> None:
+    """Its attacks have nothing to do, and once it was rated medium: nothing succeeded."""
+    risk = rate(told_run(GOOD, pairs=100, wrong=wrong), find_policy(policy))
+    assert risk.severity in ("high", "critical")
+    assert risk.headline.startswith(first)
+    assert "Nothing succeeded" not in risk.headline
+    assert "Nothing fell within the budget: through mean3, 0 of 100 pairs" in risk.headline, "of the other goal"
+    assert risk.next_steps[0].startswith("Fix the clean errors first")
+
+
+def test_clean_errors_are_those_of_what_is_deployed_with_their_limits_and_bounds() -> None:
+    risk = rate(told_run(GOOD, pairs=100, wrong=[0, 1, 2, 150]), POLICY)
+    assert [(e.profile, e.kind, e.rate, e.limit) for e in risk.clean] == [
+        ("mean3", "fmr", Rate(1, 100), POLICY.max_fmr),
+        ("mean3", "fnmr", Rate(3, 100), POLICY.max_fnmr),
+    ]
+    assert [e.bound for e in risk.clean] == [e.rate.upper_bound() for e in risk.clean]
+    assert not any(e.beyond for e in risk.clean)
+    assert risk.headline.startswith("Nothing fell"), "an error that the policy allows is no headline"
+    for count, beyond in ((5, False), (6, True)):
+        (fmr, _) = rate(told_run(GOOD, pairs=100, wrong=range(100, 100 + count)), POLICY).clean
+        assert fmr.beyond == beyond, "5 of 100 are allowed"
 
 
 def test_what_to_do_next_is_short_and_about_what_is_deployed() -> None:
     everything = [
-        Told("fgsm", "zero", "mean3", dodged=9),
-        Told("fgsm", "partial", "mean3", dodged=9, known="n2c"),
-        Told("fgsm", "perfect", "mean3", dodged=9, impersonated=9),
+        Told("apgd", "zero", "mean3", dodged=9),
+        Told("deepfool", "partial", "mean3", dodged=9, known="n2c"),
+        Told("deepfool", "perfect", "mean3", dodged=9, impersonated=9),
         Told("square", "query", "mean3", dodged=9),
         Told("glasses", "perfect", "mean3", dodged=30, impersonated=30),
     ]
@@ -419,17 +577,21 @@ def test_what_to_do_next_is_short_and_about_what_is_deployed() -> None:
     assert invalid.next_steps[1:] == risk.next_steps[:2]
     assert invalid.next_steps[0] not in {f.advice for f in invalid.findings}
     assert all(isinstance(step, str) for step in invalid.next_steps)
+    # Last of all, the attacks that are missing, and why the first of these is.
     oblivious = rate(told_run(everything[:1]), POLICY)
     assert oblivious.next_steps[0] not in {f.advice for f in oblivious.findings}
-    assert all(isinstance(step, str) for step in oblivious.next_steps)
-    assert oblivious.next_steps[1:] == (oblivious.findings[0].advice,)
+    assert oblivious.next_steps[1] == oblivious.findings[0].advice
+    assert oblivious.next_steps[2].startswith("Run the attacks that the policy asks for")
+    assert "no such attack was run" in oblivious.next_steps[2]
     bare = rate(told_run([Told("glasses", "perfect", "none", dodged=30), *everything[2:3]]), POLICY)
-    assert bare.next_steps == (next(f.advice for f in bare.findings if f.attack == "fgsm"),)
+    assert bare.next_steps[:1] == (next(f.advice for f in bare.findings if f.attack == "deepfool"),)
+    assert len(bare.next_steps) == 2
+    larger = rate(told_run(fell(GOOD[0], dodged=9), attacks=with_attack("apgd", epsilon=8 / 255)), POLICY)
+    assert "apgd: its ball reaches RMS 8/255, beyond" in larger.next_steps[1]
 
 
 def test_what_is_harmless_needs_nothing_done() -> None:
-    mild = replace(POLICY, impact=dict.fromkeys(POLICY.impact, 1.0))
-    found = rate(told_run([Told("fgsm", "perfect", "mean3", dodged=1)], pairs=300), mild)
+    found = rate(told_run(fell(GOOD[0], dodged=1), pairs=300), HARMLESS)
     assert {f.severity for f in found.findings} == {"note"}
     assert found.next_steps == ()
 
@@ -440,3 +602,156 @@ def test_every_goal_has_its_own_words() -> None:
     findings = (*rate(run, POLICY).findings, *rate(replace(run, assessment=searched), POLICY).findings)
     assert {f.goal for f in findings} == {"dodging", "impersonation", "group"}
     assert len({f.meaning for f in findings}) == 3
+
+
+@settings(max_examples=300)
+@given(
+    pairs=st.integers(0, 200),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
+    weights=st.tuples(st.floats(LEAST_ACCESS, 1), st.floats(LEAST_ACCESS, 1)).map(sorted),
+    impact=st.floats(3, 9),
+    max_asr=st.floats(1e-6, 1),
+    evidence=st.booleans(),
+)
+def test_the_scale_never_falls_with_more_successes_or_easier_access(
+    pairs: int, shares: list[float], weights: list[float], impact: float, max_asr: float, evidence: bool
+) -> None:
+    required = Required(impact, max_asr, 1, 1, ("minimal",))
+    few, many = (Rate(round(share * pairs), pairs) for share in shares)
+    found = [
+        order(rated(rate, weight, required, evidence=evidence))
+        for rate, weight in ((few, weights[0]), (many, weights[0]), (many, weights[1]))
+    ]
+    assert found == sorted(found)
+    whole = rated(Rate(pairs, pairs), LEAST_ACCESS, required, evidence=evidence)
+    assert order(whole) >= order("high") if pairs else whole == "unknown"
+    assert rated(Rate(0, pairs), weights[0], required, evidence=False) == "unknown"
+
+
+ATTACKERS: list[tuple[str, Knowledge]] = [
+    ("apgd", "zero"), ("apgd", "partial"), ("apgd", "perfect"), ("deepfool", "zero"), ("deepfool", "perfect"),
+    ("fgsm", "perfect"), ("gaussian", "zero"), ("glasses", "zero"), ("square", "query"), ("boundary", "query"),
+]  # fmt: skip
+SIZES = st.sampled_from([1, 5, 30, 100])
+
+
+def told_of(attacker: tuple[str, Knowledge], count: int, **others: int) -> Told:
+    known = "n2c" if attacker[1] == "partial" else None
+    return Told(*attacker, "mean3", dodged=count, impersonated=count, known=known, **others)
+
+
+@DRAWN
+@given(data=st.data(), pairs=SIZES, attacker=st.sampled_from(ATTACKERS), queries=st.integers(1, 50_000))
+def test_all_pairs_fallen_is_at_least_high_under_every_policy(
+    data: st.DataObject, tmp_path: Path, pairs: int, attacker: tuple[str, Knowledge], queries: int
+) -> None:
+    policy = drawn(data.draw, tmp_path)
+    long = {**with_attack("square", budget=50_000), **with_attack("boundary", budget=50_000)}
+    risk = rate(told_run([told_of(attacker, pairs, queries=queries)], pairs=pairs, attacks=long), policy)
+    assert min(all_severities(risk)) >= order("high")
+    assert "Worst: through mean3" in risk.headline
+
+
+@DRAWN
+@given(
+    data=st.data(),
+    pairs=SIZES,
+    attacker=st.sampled_from(ATTACKERS),
+    counts=st.tuples(st.integers(0, 100), st.integers(0, 100)).map(sorted),
+    copies=st.sampled_from([1, 50]),
+)
+def test_more_successes_are_never_less_severe(
+    data: st.DataObject, tmp_path: Path, pairs: int, attacker: tuple[str, Knowledge], counts: list[int], copies: int
+) -> None:
+    policy = drawn(data.draw, tmp_path)
+    others = GOOD if data.draw(st.booleans()) else []
+    few, many = (
+        all_severities(rate(told_run([told_of(attacker, count), *others], pairs=pairs, copies=copies), policy))
+        for count in counts
+    )
+    assert all(a <= b for a, b in zip(few, many, strict=True))
+
+
+def of_access(knowledge: Knowledge, attack: str, count: int, pairs: int, policy: Policy) -> list[int]:
+    risk = rate(told_run([told_of((attack, knowledge), count)], pairs=pairs), policy)
+    return [*(order(f.severity) for f in sorted(risk.findings, key=lambda f: f.goal)), order(risk.severity)]
+
+
+def is_never_less_severe_with_less_access(attack: str, count: int, pairs: int, policy: Policy) -> bool:
+    levels: list[Knowledge] = ["zero", "partial", "perfect"]
+    zero, partial, perfect = (of_access(known, attack, count, pairs, policy) for known in levels)
+    return all(a >= b >= c for a, b, c in zip(zero, partial, perfect, strict=True))
+
+
+@DRAWN
+@given(
+    data=st.data(),
+    pairs=SIZES,
+    count=st.integers(0, 100),
+    attack=st.sampled_from(["apgd", "fgsm", "glasses", "deepfool"]),
+)
+def test_the_same_successes_with_less_access_are_never_less_severe(
+    data: st.DataObject, tmp_path: Path, pairs: int, count: int, attack: str
+) -> None:
+    # Where deepfool fails at zero knowledge, this shows nothing. Where it succeeds, it needed less than to know.
+    least = 1 if attack == "deepfool" else 0
+    assert is_never_less_severe_with_less_access(attack, max(count, least), pairs, drawn(data.draw, tmp_path))
+
+
+@pytest.mark.parametrize("count", [34, 45, 77, 81])
+def test_an_attack_that_is_no_evidence_succeeds_with_less_access_all_the_same(count: int) -> None:
+    """Its successes once weighed less than those of who knows the profile."""
+    assert is_never_less_severe_with_less_access("deepfool", count, 100, POLICY)
+
+
+@DRAWN
+@given(
+    data=st.data(),
+    pairs=SIZES,
+    spent=st.lists(st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)).map(sorted), max_size=100),
+)
+def test_fewer_queries_are_never_less_severe(
+    data: st.DataObject, tmp_path: Path, pairs: int, spent: list[list[int]]
+) -> None:
+    policy = drawn(data.draw, tmp_path)
+    spent = spent[:pairs]
+    run = told_run(
+        [told_of(("square", "query"), len(spent))], pairs=pairs, attacks=with_attack("square", budget=20_000)
+    )
+    found = []
+    for side in (0, 1):
+        queries = np.zeros((2, pairs), np.int64)
+        queries[:, : len(spent)] = [both[side] for both in spent]
+        outcomes = replace(run.outcomes[0], queries=queries.ravel())
+        found.append(all_severities(rate(replace(run, outcomes=(outcomes,)), policy)))
+    assert all(few >= many for few, many in zip(*found, strict=True))
+    if len(spent) == pairs:
+        assert min(found[1]) >= order("high")
+
+
+def test_slow_successes_are_not_hidden_by_fast_ones() -> None:
+    """8 of 10 pairs within 1000 queries have the larger bound; within 10,000 all of them fell."""
+    run = told_run(
+        [Told("square", "query", "mean3", dodged=10)], pairs=10, attacks=with_attack("square", budget=10_000)
+    )
+    spent = np.array([400] * 8 + [5000] * 2 + [0] * 10)
+    found = rate(replace(run, outcomes=(replace(run.outcomes[0], queries=spent),)), POLICY).findings
+    (dodging,) = (f for f in found if f.goal == "dodging")
+    assert (dodging.within, dodging.severity) == (Rate(10, 10), "high")
+
+
+def test_what_fell_to_many_queries_is_named_however_few_the_pairs_are() -> None:
+    """The bound of 0 of 2 pairs with few queries is larger than that of 1 of 2 with many."""
+    told = Told("square", "query", "mean3", dodged=1, queries=20_000)
+    risk = rate(told_run([told], pairs=2, attacks=with_attack("square", budget=20_000)), POLICY)
+    (case,) = (case for case in risk.worst if case.goal == "dodging")
+    assert case.within == Rate(1, 2)
+    assert case.by == (("square/query/mean3/dodging", 1),)
+
+
+def test_the_shipped_weights_are_from_the_easiest_access_to_the_hardest() -> None:
+    weights = {"zero": 1.0, "partial": 0.9, "perfect": 0.8}
+    weights |= {"queries_1000": 0.9, "queries_10000": 0.8, "queries_more": 0.7}
+    for name in ("access-control", "watchlist"):
+        assert find_policy(name).access == weights
+    assert set(weights) == set(ACCESS)

@@ -98,7 +98,7 @@ class Apgd:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps)
+        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps, restarts=self.restarts)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair from `restarts` starts. Solved pairs leave the batch."""

@@ -121,6 +121,9 @@ class Traits:
         norm: the norm of the ball that bounds all perturbations; None without a ball.
         epsilon: the radius of this ball, in units of the pixel range; None without a ball.
         steps: the largest number of iterations of an iterative attack; 0 for other attacks.
+        restarts: the largest number of starts of an iterative attack; 0 for other attacks.
+        draws: the largest number of noisy images per pair; 0 for attacks that are not noise.
+        finest: the smallest standard deviation of the noise, in units of the pixel range; None for other attacks.
         masked: whether the attack changes only something that a person can wear or print, by any amount. No norm
             budget applies to it.
     """
@@ -129,6 +132,9 @@ class Traits:
     norm: Norm | None = None
     epsilon: float | None = None
     steps: int = 0
+    restarts: int = 0
+    draws: int = 0
+    finest: float | None = None
     masked: bool = False
 
 

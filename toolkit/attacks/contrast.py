@@ -23,8 +23,12 @@ class Contrast:
 
     name: ClassVar[str] = "contrast"
     needs: ClassVar[Needs] = "runtime"
-    traits: ClassVar[Traits] = Traits()
     levels: int = number(50, 1, 10_000)
+
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(draws=self.levels)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_ladder`."""

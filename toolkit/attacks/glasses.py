@@ -58,7 +58,7 @@ class Glasses:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(steps=self.steps, masked=True)
+        return Traits(steps=self.steps, restarts=1, masked=True)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs without a gradient leave the batch.

@@ -48,7 +48,7 @@ class Momentum:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm="linf", epsilon=self.epsilon, steps=self.steps)
+        return Traits(norm="linf", epsilon=self.epsilon, steps=self.steps, restarts=1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs without a gradient leave the batch."""

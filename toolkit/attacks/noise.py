@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Crafted, Runtime, Task
+from toolkit.attacks.base import Crafted, Runtime, Task, Traits
 from toolkit.attacks.queries import craft_ladder
 from toolkit.pixels import Images
 
@@ -47,3 +47,9 @@ def craft_noise(
         return images
 
     return craft_ladder(model, task, len(deviations), noisy)
+
+
+def noise_traits(levels: int, largest: float, draws: int, *, squared: bool) -> Traits:
+    """The traits of an attack that calls `craft_noise` with these parameters."""
+    share = 1 / levels
+    return Traits(draws=levels * draws, finest=largest * (share**2 if squared else share))

@@ -42,7 +42,7 @@ class Pgd:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps)
+        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps, restarts=self.restarts)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Solved pairs leave the batch. Pairs without a gradient leave it until the next start."""

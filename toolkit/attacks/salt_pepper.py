@@ -28,9 +28,13 @@ class SaltPepper:
 
     name: ClassVar[str] = "salt-pepper"
     needs: ClassVar[Needs] = "runtime"
-    traits: ClassVar[Traits] = Traits()
     levels: int = number(50, 1, 10_000)
     largest: float = number(1.0, 1e-6, 1)
+
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return Traits(draws=self.levels)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_ladder`."""

@@ -11,7 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from toolkit.attacks.base import Attack
 from toolkit.errors import UsageError
 from toolkit.parameters import check
-from toolkit.registry import unknown
+from toolkit.registry import discover, unknown
+
+# The parameters that an attack's traits declare: a reader of the run can judge them.
+_DECLARED = ("steps", "restarts", "budget", "draws", "levels", "norm", "epsilon")
+# The parameters of which more only makes an attack stronger.
+_MORE = ("searches",)
 
 
 def apply_settings(attacks: Sequence[Attack], settings: Sequence[str]) -> tuple[Attack, ...]:
@@ -48,6 +53,23 @@ def apply_settings(attacks: Sequence[Attack], settings: Sequence[str]) -> tuple[
         except ValueError as error:
             raise UsageError(f"--set {setting}: {error}") from error
     return tuple(by_name[attack.name] for attack in attacks)
+
+
+def weakened(attack: Attack) -> tuple[str, ...]:
+    """Return the parameters that may make an attack weaker than it is as it comes.
+
+    A parameter counts if it differs from the attack as it comes. Those that the traits declare are left out, and more
+    of what only makes an attack stronger.
+    """
+    known = discover("attack").get(attack.name)
+    shipped = known if type(known) is type(attack) else type(attack)()
+    changed = []
+    for field in fields(attack):  # type: ignore[arg-type]
+        value, default = getattr(attack, field.name), getattr(shipped, field.name)
+        stronger = field.name in _MORE and value > default
+        if value != default and not stronger and field.name not in _DECLARED:
+            changed.append(field.name)
+    return tuple(changed)
 
 
 def is_file(attack: Attack, parameter: str) -> bool:

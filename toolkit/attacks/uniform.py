@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
-from toolkit.attacks.noise import craft_noise
+from toolkit.attacks.noise import craft_noise, noise_traits
 from toolkit.parameters import number
 from toolkit.pixels import Images
 
@@ -31,11 +31,15 @@ class Uniform:
 
     name: ClassVar[str] = "uniform"
     needs: ClassVar[Needs] = "runtime"
-    traits: ClassVar[Traits] = Traits()
     levels: int = number(20, 1, 10_000)
     largest: float = number(0.5, 1e-6, 1000)
     draws: int = number(1, 1, 1000)
     squared: bool = False
+
+    @property
+    def traits(self) -> Traits:
+        """See `Attack`."""
+        return noise_traits(self.levels, self.largest, self.draws, squared=self.squared)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_noise`."""

@@ -18,7 +18,7 @@ from toolkit.audit.replaying.certify import Smoothing
 from toolkit.audit.suites import choose_attacks, paper_pairs
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
-from toolkit.faces.pairs import PairSet, embedded_pairs, load_pairs
+from toolkit.faces.pairs import PairSet, embedded_pairs, has_generated_faces, load_pairs
 from toolkit.faces.sampling import sample_pairs
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import Progress
@@ -48,6 +48,7 @@ class Request:
     execution: Execution
     suite: str = "standard"
     smoothings: tuple[Smoothing, ...] = ()
+    generated: bool = False
 
 
 def make_request(options: AuditOptions, progress: Progress, *, sample: bool = False) -> tuple[Request, PairSet]:
@@ -91,6 +92,7 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
         execution=execution,
         suite=o.suite,
         smoothings=tuple(Smoothing(sigma, o.certify_samples, o.certify_confidence) for sigma in o.certify),
+        generated=has_generated_faces(pair_set),
     )
     return request, pair_set
 

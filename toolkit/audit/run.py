@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
+from toolkit.attacks.settings import weakened
 from toolkit.audit.clean.bench import Bench, gradient_draws
 from toolkit.audit.clean.group import aim
 from toolkit.audit.clean.result import CleanResult, clean_result, people_of
@@ -33,6 +34,7 @@ from toolkit.audit.results.assessment import (
     worst_finding,
 )
 from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
+from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
 from toolkit.documents import to_json
 from toolkit.errors import InputError
@@ -150,7 +152,7 @@ def run_audit(request: Request, folder: Path, progress: Progress = SILENT, worke
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
         certificates = _certify(request, probes, bench, clean, progress)
-        write_outcomes(folder, request.crops.pairs, outcomes, clean, certificates)
+        write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
         checks = [*_checks(request, plan, outcomes, bench, clean, progress), *check_outcomes(outcomes, clean)]
     except KeyboardInterrupt as stop:
         raise InterruptedAuditError(collector.so_far(folder.name)) from stop
@@ -204,7 +206,7 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         parity=setting.parity,
         profiles=tuple((p.name, p.sha256) for p in request.profiles),
         attacks=tuple((a.name, tuple(attack_parameters(a).items())) for a in request.attacks),
-        declared=tuple(DeclaredAttack(a.name, a.needs, a.traits) for a in request.attacks),
+        declared=tuple(DeclaredAttack(a.name, a.needs, a.traits, weakened(a)) for a in request.attacks),
         clean=tuple(clean_results),
         scenarios=tuple(results),
         unavailable=unavailable,
@@ -217,6 +219,7 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         group=None if crops.gallery is None else len(crops.gallery),
         suite=request.suite,
         certification=tuple(certification),
+        generated=request.generated,
     )
 
 
@@ -316,6 +319,8 @@ def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
         metric=manifest.decision.metric,
         threshold=manifest.decision.threshold,
         maximum=manifest.decision.maximum,
+        height=manifest.input.height,
+        width=manifest.input.width,
         gradients_from=_gradients_from(manifest) if uses_gradients else None,
         onnxruntime=onnxruntime.__version__,
         tensorflow=import_tensorflow().__version__ if uses_gradients else None,

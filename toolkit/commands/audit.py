@@ -79,7 +79,7 @@ def _report(run: Run, options: AuditOptions, policy: Policy, *, as_json: bool) -
     """Write the requested report files, and print the report as JSON or as text."""
     from toolkit.report.assessment import print_assessment
     from toolkit.report.paper import print_paper_tables
-    from toolkit.report.risk import print_overall
+    from toolkit.report.risk import print_overall, print_worst
     from toolkit.report.write import write_paper_figures, write_reports
     from toolkit.risk.findings import Judgement
     from toolkit.risk.rate import rate
@@ -93,6 +93,7 @@ def _report(run: Run, options: AuditOptions, policy: Policy, *, as_json: bool) -
     figures = write_paper_figures(run) if of_paper else []
     page, assessment = console(), run.assessment
     print_overall(judgement.risk, page)
+    print_worst(judgement.risk, page)
     print_assessment(assessment, page, [run.folder / "report.json", *files, run.folder / "probes", *figures])
     if of_paper:
         print_paper_tables(assessment, page)

@@ -142,7 +142,7 @@ def report(
     """
     from toolkit.audit.results.outcomes import read_run
     from toolkit.report.assessment import print_assessment
-    from toolkit.report.risk import print_findings, print_overall
+    from toolkit.report.risk import print_findings, print_overall, print_worst
     from toolkit.report.write import TERMINAL, choose_formats, write_reports
     from toolkit.risk.findings import Judgement
     from toolkit.risk.policy import find_policy
@@ -158,6 +158,7 @@ def report(
     if TERMINAL in chosen:
         page = console()
         print_overall(judgement.risk, page)
+        print_worst(judgement.risk, page)
         print_findings(judgement.risk, page)
         print_assessment(finished.assessment, page, files)
 

@@ -13,7 +13,7 @@ import numpy as np
 from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.images import SUFFIXES
 from toolkit.faces.lists import read_csv, read_text
-from toolkit.files import bundled, checked_path, inside
+from toolkit.files import bundled, checked_path, inside, sha256
 
 _LONGEST_NUMBER = 6
 _HEADERS = (["probe", "reference", "label"], ["probe", "reference", "label", "fold"])
@@ -135,6 +135,17 @@ def find_pairs(pairs: PairSet | Path | str | None = None) -> PairSet:
         InsufficientError: there are no pairs.
     """
     return pairs if isinstance(pairs, PairSet) else load_pairs(pairs or embedded_pairs())
+
+
+def has_generated_faces(pairs: PairSet) -> bool:
+    """Return whether an image of the pairs is one of the embedded faces, wherever its copy lies."""
+    known: dict[int, set[str]] = {}
+    for path in (embedded_pairs() / "images").rglob("*.jpg"):
+        known.setdefault(path.stat().st_size, set()).add(sha256(path))
+    names = {name for pair in pairs.pairs for name in (pair.probe, pair.reference)}
+    # Only images of such a size need to be hashed.
+    sized = ((pairs.root / name, (pairs.root / name).stat().st_size) for name in sorted(names))
+    return any(sha256(path) in known[size] for path, size in sized if size in known)
 
 
 def _check(pairs: Sequence[Pair], root: Path, path: Path) -> None:

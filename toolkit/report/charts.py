@@ -11,7 +11,7 @@ from toolkit.audit.plan import ADAPTIVE
 from toolkit.audit.results.outcomes import PairOutcomes, Run
 from toolkit.pixels import Bools
 from toolkit.report.svg import Axis, Line, Values, axis, chart
-from toolkit.risk.rate import goal_pairs
+from toolkit.risk.worst import goal_pairs
 from toolkit.statistics.intervals import Rate
 
 _PERCENT = axis("success, %", 100.0)

@@ -32,6 +32,7 @@ _LEGEND = (
 def print_judgement(judgement: Judgement, files: Sequence[Path], console: Console) -> None:
     """Print the report of a gate: risk, findings, verdict, and the files that were written."""
     print_overall(judgement.risk, console)
+    print_worst(judgement.risk, console)
     print_findings(judgement.risk, console)
     if judgement.verdict is not None:
         print_verdict(judgement.verdict, console)
@@ -48,6 +49,24 @@ def print_overall(risk: Risk, console: Console) -> None:
         bullet(console, step)
 
 
+def print_worst(risk: Risk, console: Console) -> None:
+    """Print what fell to any attack on each deployed profile, and the attacks that are missing."""
+    table = new_table(f"worst case: pairs that fell to any attack within {risk.budget}", console)
+    for column in ("profile", "goal", "fell", "bound %", "people", "severity", "not shown"):
+        table.add_column(column, justify="right" if column in ("fell", "bound %", "people") else "left")
+    for case in risk.worst:
+        table.add_row(
+            Text(case.profile),
+            case.goal,
+            f"{case.within.successes}/{case.within.trials}",
+            f"{100 * case.bound:.1f}",
+            "?" if case.people is None else str(case.people),
+            Text(case.severity, style=_STYLES[case.severity]),
+            ", ".join(met.evidence for met in case.met if not met.finding),
+        )
+    console.print(table)
+
+
 def print_findings(risk: Risk, console: Console) -> None:
     """Print the findings, worst first."""
     table = new_table("findings, worst first", console)
@@ -59,11 +78,14 @@ def print_findings(risk: Risk, console: Console) -> None:
         ("I", "right"),
     ):
         table.add_column(column, justify=justify, no_wrap=column != "finding", overflow="fold")  # type: ignore[arg-type]
-    for finding in risk.findings[:_FINDINGS_SHOWN]:
+    shown = risk.findings[:_FINDINGS_SHOWN]
+    for finding in shown:
         table.add_row(*_cells(finding))
     console.print(table)
     if len(risk.findings) > _FINDINGS_SHOWN:
         console.print(f"and {len(risk.findings) - _FINDINGS_SHOWN} more; the other formats show all", style="dim")
+    for why in dict.fromkeys(f"{f.id.split('/')[0]}: {f.no_evidence}" for f in shown if f.no_evidence):
+        bullet(console, f"* no evidence that it fails: {why}")
     console.print(_LEGEND, style="dim")
 
 
@@ -102,7 +124,7 @@ def _cells(finding: Finding) -> tuple[str | Text, ...]:
     return (
         Text(finding.severity, style=_STYLES[finding.severity]),
         Text(finding.id),
-        f"{finding.within.successes}/{finding.within.trials}",
+        f"{finding.within.successes}/{finding.within.trials}" + ("*" if finding.no_evidence else ""),
         f"{finding.likelihood:.1f}",
         f"{finding.impact:g}",
     )
@@ -120,4 +142,5 @@ def _status(reason: Reason) -> str:
 
 
 def _about(reason: Reason) -> str:
-    return f"   [{reason.finding}]" if reason.finding and reason.finding not in reason.text else ""
+    other = [name for name in reason.findings if name not in reason.text]
+    return f"   [{other[0]}]" if len(reason.findings) == 1 and other else ""

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from toolkit.audit.plan import Goal
 from toolkit.audit.results.outcomes import Run
+from toolkit.risk.policy import EvidenceClass
 from toolkit.statistics.intervals import Rate
 
 # In ascending order. An unknown risk ranks above a low one.
@@ -49,6 +50,8 @@ class Finding:
         likelihood, impact: 0 to 9, as in the OWASP risk rating.
         severity: the rating of likelihood and impact together; `unknown` if there is too little evidence.
         terms: all factors of likelihood and impact.
+        evidence: the class of evidence that this finding belongs to.
+        no_evidence: why it cannot show that an attack fails within the budget; "" if it can.
         meaning: the finding in one sentence.
         advice: what to do about it.
         references: entries of public catalogs.
@@ -66,9 +69,62 @@ class Finding:
     impact: float
     severity: Severity
     terms: tuple[Term, ...]
+    evidence: EvidenceClass
+    no_evidence: str
     meaning: str
     advice: str
     references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True)
+class Met:
+    """Whether one class of attacks has met a profile: the id of the finding that shows it, or "" and why not."""
+
+    evidence: EvidenceClass
+    finding: str
+    why_not: str
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """What fell to any attack on one deployed profile, for one goal.
+
+    Attributes:
+        profile, goal: the deployed profile, and the attacker's goal.
+        within: distinct pairs that fell to any attack that the policy counts, within its budget, over eligible pairs.
+        bound: one-sided exact 95 % upper bound of that rate.
+        people: number of people in the eligible pairs; None if a pair does not name them.
+        median: median of the smallest perturbation of each fallen pair, in the budget's unit; None if nothing fell.
+        by: the findings with successes, and how many pairs each got; most first.
+        met: the classes of attacks that the policy requires.
+        severity: at least that of its findings, and at least high if every pair fell.
+    """
+
+    profile: str
+    goal: Goal
+    within: Rate
+    bound: float
+    people: int | None
+    median: float | None
+    by: tuple[tuple[str, int], ...]
+    met: tuple[Met, ...]
+    severity: Severity
+
+
+@dataclass(frozen=True)
+class CleanError:
+    """One clean error rate of a deployed profile, with its one-sided exact 95 % upper bound and the policy's limit."""
+
+    profile: str
+    kind: Literal["fnmr", "fmr"]
+    rate: Rate
+    bound: float
+    limit: float
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the measured rate is above the limit."""
+        return self.rate.value is not None and self.rate.value > self.limit
 
 
 @dataclass(frozen=True)
@@ -81,8 +137,11 @@ class Risk:
         use_case: the use case that the policy names.
         budget: the perturbation budget in words, for instance "RMS <= 2/255".
         severity: severity of the worst deployed profile; `unknown` if none is deployed.
-        headline: the worst finding in words, preceded by warnings: a sanity check failed, an attack did not run, no
-            adaptive attack was run, or there is too little evidence.
+        headline: the worst truth first: clean errors beyond the policy, faults of the pairs, what was not shown, and
+            the worst case.
+        worst: the worst case of each deployed profile and goal, worst first.
+        clean: the clean errors of each deployed profile.
+        warnings: what is wrong with the pairs or the embeddings, in words.
         findings: all findings, worst first.
         next_steps: what to do, most useful first.
         profiles: the deployed profiles. Findings on other profiles are shown, but do not count.
@@ -95,6 +154,9 @@ class Risk:
     budget: str
     severity: Severity
     headline: str
+    worst: tuple[WorstCase, ...]
+    clean: tuple[CleanError, ...]
+    warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     next_steps: tuple[str, ...]
     profiles: tuple[str, ...] = ()
@@ -108,13 +170,13 @@ class Reason:
     Attributes:
         code: kind of the reason, for instance "risk" or "few-pairs".
         text: the reason in words.
-        finding: id of the finding that the reason is about, or None.
+        findings: ids of the findings that the reason is about.
         status: the verdict that this reason alone would give.
     """
 
     code: str
     text: str
-    finding: str | None = None
+    findings: tuple[str, ...] = ()
     status: Status = "fail"
 
 

@@ -1,27 +1,25 @@
 """The gate: one verdict on a run, computed before any report.
 
-A run passes only if everything that the policy requires was tested and nothing failed. If something is missing and
-something failed, the verdict is "fail".
+A verdict is about the worst that was shown within the policy's budget, by attacks strong enough to show it. Everything
+else is not shown, and never passes. If something is missing and something failed, the verdict is "fail".
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from toolkit.audit.results.assessment import Assessment
 from toolkit.audit.results.outcomes import Run
-from toolkit.risk.findings import SEVERITIES, Judgement, Reason, Risk, Status, Verdict
-from toolkit.risk.paired import differences
+from toolkit.risk.findings import Judgement, Reason, Risk, Status, Verdict, WorstCase
+from toolkit.risk.headline import unmet_in_words, worst_in_words
 from toolkit.risk.policy import Policy, find_policy
-from toolkit.risk.rate import enough, finding_id, missing_adaptive, rate
+from toolkit.risk.rate import rate
+from toolkit.risk.regressions import regressions
 from toolkit.risk.waivers import Waiver, read_waivers
-from toolkit.statistics.intervals import Rate
-from toolkit.statistics.tests import FEWEST_PAIRS
-
-_LEVEL = 0.05
+from toolkit.risk.worst import worst_cases
 
 
 def judge_run(
@@ -71,15 +69,17 @@ def judge(
         waivers: accepted findings.
         baseline: an earlier run; the verdict fails if this run is worse.
     """
-    reasons = [*_missing(run.assessment, risk, policy), *_failing(risk, policy), *_clean_errors(run, risk, policy)]
+    held = _in_force(waivers, policy, today)
+    worst = worst_cases(run, policy, risk.findings, risk.profiles, {waiver.finding for waiver in held})
+    reasons = [*_missing(run.assessment, risk, policy), *_clean_errors(risk)]
+    reasons += [_insufficient("no-evidence", text) for text in unmet_in_words(worst, policy.within)]
+    for case in worst:
+        reasons += _judged(case, policy, {waiver.finding for waiver in held})
     if baseline is not None:
-        reasons += _regressions(baseline, run, risk, policy)
-    reasons += _faulty_waivers(risk, waivers, today)
-    # Waivers apply only to risks. They cannot excuse missing tests or regressions.
-    in_force = {waiver.finding for waiver in waivers if waiver.expires >= today}
-    waived = [r for r in reasons if r.code == "risk" and r.finding in in_force]
-    left = sorted((r for r in reasons if r not in waived), key=lambda r: r.status != "fail")
-    return Verdict(_status(left), tuple(left), tuple(waived))
+        reasons += regressions(baseline, run, risk, policy)
+    reasons += _faulty_waivers(risk, policy, waivers, today)
+    reasons.sort(key=lambda reason: reason.status != "fail")
+    return Verdict(_status(reasons), tuple(reasons), tuple(_waived(risk, held)))
 
 
 def _status(reasons: Sequence[Reason]) -> Status:
@@ -87,8 +87,8 @@ def _status(reasons: Sequence[Reason]) -> Status:
     return max((r.status for r in reasons), key=order.index, default="pass")
 
 
-def _insufficient(code: str, text: str, finding: str | None = None) -> Reason:
-    return Reason(code, text, finding, "insufficient")
+def _insufficient(code: str, text: str, findings: tuple[str, ...] = ()) -> Reason:
+    return Reason(code, text, findings, "insufficient")
 
 
 def _missing(a: Assessment, risk: Risk, policy: Policy) -> list[Reason]:
@@ -100,6 +100,9 @@ def _missing(a: Assessment, risk: Risk, policy: Policy) -> list[Reason]:
         reasons.append(_insufficient("incomplete", f"{unavailable.attack} was not run: {unavailable.reason}"))
     if not risk.profiles:
         reasons.append(_insufficient("no-profile", "no profile is deployed; name one with --deployed"))
+    if a.generated and not policy.generated_faces:
+        reasons.append(_insufficient("generated", "the faces are generated: they say nothing about real people"))
+    reasons += [_insufficient("data", warning) for warning in risk.warnings]
     for profile in risk.profiles:
         reasons += _missing_of(a, profile, policy)
     return reasons
@@ -109,103 +112,98 @@ def _missing_of(a: Assessment, profile: str, policy: Policy) -> list[Reason]:
     mine = [s for s in a.scenarios if s.profile == profile]
     if not mine:
         return [_insufficient("not-audited", f"{profile} was not attacked in this run")]
+    return [
+        _insufficient("no-attack", f"{profile}: the policy requires {attack}, which was not run")
+        for attack in sorted(set(policy.attacks) - {s.attack for s in mine})
+    ]
+
+
+def _judged(case: WorstCase, policy: Policy, waived: Collection[str]) -> list[Reason]:
+    """Why one worst case fails, or why it is not shown to hold."""
+    required, about = policy.goals[case.goal], f"{case.profile}, {case.goal}"
+    limit = f"the policy allows an upper bound of {100 * required.max_asr:g} %"
     reasons = []
-    for goal in missing_adaptive(a, profile) if policy.adaptive else ():
-        text = f"{profile}: no adaptive attack (one that knows or queries the profile) was run for {goal}"
-        reasons.append(_insufficient("no-adaptive", text))
-    for attack in sorted(set(policy.attacks) - {s.attack for s in mine}):
-        text = f"{profile}: the policy requires {attack}, which was not run"
-        reasons.append(_insufficient("no-attack", text))
-    for goal in dict.fromkeys(s.goal for s in mine):
-        fewest = min(s.eligible for s in mine if s.goal == goal)
-        if not enough(fewest, policy):
-            text = (
-                f"{profile}: {fewest} eligible pairs for {goal} are too few to show an attack success rate (ASR) "
-                f"below {policy.provable_asr:g}"
-            )
+    if case.within.trials < required.pairs:
+        text = f"{about}: {case.within.trials} distinct eligible pairs; the policy asks for {required.pairs}"
+        reasons.append(_insufficient("few-pairs", text))
+    if case.people is None:
+        text = f"{about}: the pairs do not name their people; the policy asks for {required.people}"
+        reasons.append(_insufficient("few-people", text))
+    elif case.people < required.people:
+        text = f"{about}: {case.people} people in the eligible pairs; the policy asks for {required.people}"
+        reasons.append(_insufficient("few-people", text))
+    shown = [met.finding for met in case.met if met.finding]
+    if shown and all(finding in waived for finding in shown):
+        reasons.append(_insufficient("all-waived", f"{about}: every finding that is evidence is waived"))
+    value = case.within.value
+    if value is not None and value > required.max_asr:
+        text = f"{case.severity}: {worst_in_words(case, policy.within)}; {limit}"
+        reasons.append(Reason("risk", text, tuple(name for name, _ in case.by)))
+    elif case.within.trials and case.bound > required.max_asr:
+        text = f"{worst_in_words(case, policy.within)}; {limit}"
+        reasons.append(_insufficient("few-pairs", text, tuple(name for name, _ in case.by)))
+    return reasons
+
+
+def _clean_errors(risk: Risk) -> list[Reason]:
+    """Clean error rates above their limits, and pairs that are too few to show that a rate is within its limit."""
+    reasons = []
+    for error in risk.clean:
+        name, limit = f"{error.profile}: clean {error.kind.upper()}", f"{100 * error.limit:g} %"
+        counts = f"{error.rate.successes}/{error.rate.trials}"
+        if error.beyond:
+            reasons.append(Reason("clean-error", f"{name} {counts} is above {limit}"))
+        elif error.bound > error.limit:
+            text = f"{name} {counts} has an upper bound of {100 * error.bound:.1f} %, which is above {limit}"
             reasons.append(_insufficient("few-pairs", text))
     return reasons
 
 
-def _failing(risk: Risk, policy: Policy) -> list[Reason]:
-    reasons = []
-    for f in risk.findings:
-        if f.profile not in risk.profiles:
-            continue
-        if f.severity == "unknown" and enough(f.within.trials, policy):
-            reasons.append(_insufficient("unknown", f"{f.id}: a sanity check failed, so the risk is unknown", f.id))
-        elif f.severity != "unknown" and SEVERITIES.index(f.severity) >= SEVERITIES.index(policy.fail_at):
-            reasons.append(Reason("risk", f"{f.severity}: {f.meaning}", f.id))
-    return reasons
+def _in_force(waivers: Sequence[Waiver], policy: Policy, today: dt.date) -> list[Waiver]:
+    held = [w for w in waivers if today <= w.expires <= _latest(policy, today)]
+    return held if len(held) <= policy.waivers else []
 
 
-def _clean_errors(run: Run, risk: Risk, policy: Policy) -> list[Reason]:
-    """Clean error rates above their limits, and pairs that are too few to show that a rate is within its limit."""
-    reasons = []
-    for clean in run.assessment.clean:
-        for name, error, limit in (("FNMR", clean.fnmr, policy.max_fnmr), ("FMR", clean.fmr, policy.max_fmr)):
-            if clean.profile not in risk.profiles or limit >= 1:
-                continue
-            if (error.value or 0.0) > limit:
-                text = f"{clean.profile}: clean {name} {error.successes}/{error.trials} is above {limit:g}"
-                reasons.append(Reason("clean-error", text))
-            elif Rate(0, error.trials).upper_bound() > limit:
-                text = f"{clean.profile}: {error.trials} pairs are too few to show a clean {name} of {limit:g}"
-                reasons.append(_insufficient("few-pairs", text))
-    return reasons
+def _latest(policy: Policy, today: dt.date) -> dt.date:
+    return today + dt.timedelta(days=policy.waiver_days)
 
 
-def _regressions(baseline: Run, run: Run, risk: Risk, policy: Policy) -> list[Reason]:
-    """Rates that are significantly worse than in the baseline, and scenarios of the baseline that this run lacks."""
-    found = {d.id: d for d in differences(baseline, run, policy)}
-    reasons = [
-        _insufficient("baseline", f"{f} is in the baseline, but not in this run", f)
-        for f in _ids(baseline, risk.profiles)
-        if f not in found
+def _waived(risk: Risk, held: Sequence[Waiver]) -> list[Reason]:
+    by_id = {f.id: f for f in risk.findings}
+    return [
+        Reason(
+            "risk",
+            f"{by_id[w.finding].meaning} Accepted by {w.owner} until {w.expires}: {w.reason}",
+            (w.finding,),
+        )
+        for w in held
+        if w.finding in by_id
     ]
-    other = _other_parameters(baseline, run)
-    for d in found.values():
-        if d.profile not in risk.profiles:
-            continue
-        if d.id in other:
-            text = f"{d.id}: cannot be compared, because the attack had other parameters in the baseline"
-            reasons.append(_insufficient("baseline", text, d.id))
-        elif d.pairs < FEWEST_PAIRS:
-            text = f"{d.id}: {d.pairs} pairs in common with the baseline are too few to compare"
-            reasons.append(_insufficient("baseline", text, d.id))
-        elif d.p_adjusted < _LEVEL and d.only_second > d.only_first:
-            text = (
-                f"{d.id}: {d.only_second} of {d.pairs} pairs became worse than in the baseline, and {d.only_first} "
-                f"became better (p = {d.p_adjusted:.2g})"
-            )
-            reasons.append(Reason("regression", text, d.id))
-    return reasons
 
 
-def _other_parameters(baseline: Run, run: Run) -> set[str]:
-    """Ids of this run's findings whose attack had other parameters in the baseline."""
-    before = dict(baseline.assessment.attacks)
-    changed = {name for name, parameters in run.assessment.attacks if before.get(name, parameters) != parameters}
-    return {finding_id(s) for s in run.assessment.scenarios if s.attack in changed}
-
-
-def _ids(run: Run, profiles: Sequence[str]) -> list[str]:
-    return [finding_id(s) for s in run.assessment.scenarios if s.profile in profiles]
-
-
-def _faulty_waivers(risk: Risk, waivers: Sequence[Waiver], today: dt.date) -> list[Reason]:
+def _faulty_waivers(risk: Risk, policy: Policy, waivers: Sequence[Waiver], today: dt.date) -> list[Reason]:
     known = {f.id for f in risk.findings}
     reasons = []
+    current = [w for w in waivers if today <= w.expires <= _latest(policy, today)]
+    if len(current) > policy.waivers:
+        text = f"{len(current)} waivers at once; the policy allows {policy.waivers}, so none holds"
+        reasons.append(Reason("waiver-too-many", text))
     for waiver in waivers:
         if waiver.expires < today:
             text = (
                 f"the waiver of {waiver.finding} by {waiver.owner} expired on {waiver.expires}; "
                 "renew it, or fix the finding"
             )
-            reasons.append(Reason("waiver-expired", text, waiver.finding))
+            reasons.append(Reason("waiver-expired", text, (waiver.finding,)))
+        elif waiver.expires > _latest(policy, today):
+            text = (
+                f"the waiver of {waiver.finding} by {waiver.owner} ends on {waiver.expires}; the policy allows "
+                f"{policy.waiver_days} days, so it does not hold"
+            )
+            reasons.append(Reason("waiver-too-long", text, (waiver.finding,)))
         elif waiver.finding not in known:
             near = difflib.get_close_matches(waiver.finding, sorted(known), 1)
             what = f"did you mean {near[0]}?" if near else "remove the waiver"
             text = f"a waiver names the finding {waiver.finding}, which is not in this run; {what}"
-            reasons.append(Reason("waiver-unknown", text, waiver.finding))
+            reasons.append(Reason("waiver-unknown", text, (waiver.finding,)))
     return reasons

@@ -13,7 +13,7 @@ from toolkit.audit.results.assessment import ScenarioResult, declared_attack
 from toolkit.audit.results.outcomes import PairOutcomes, Run
 from toolkit.pixels import Bools
 from toolkit.risk.policy import Policy
-from toolkit.risk.rate import finding_id, goal_pairs, successes_within
+from toolkit.risk.worst import finding_id, goal_pairs, successes_within
 from toolkit.statistics.tests import holm, mcnemar
 
 
@@ -47,7 +47,7 @@ def differences(first: Run, second: Run, policy: Policy) -> tuple[Difference, ..
         second: the other run.
         policy: only successes within its budget count.
     """
-    rows = _common(first, second)
+    rows = common_pairs(first, second)
     found = []
     for key, name, goal in _scenarios(first, second):
         sides = [_side(run, key, goal, place, policy) for run, place in zip((first, second), rows, strict=True)]
@@ -68,11 +68,13 @@ def _key(of: ScenarioResult | PairOutcomes) -> Key:
 
 
 def _scenarios(first: Run, second: Run) -> list[tuple[Key, str, Goal]]:
-    ids = {finding_id(s) for s in second.assessment.scenarios}
-    return [(_key(s), finding_id(s), s.goal) for s in first.assessment.scenarios if finding_id(s) in ids]
+    ids = {finding_id(s, s.goal) for s in second.assessment.scenarios}
+    return [
+        (_key(s), finding_id(s, s.goal), s.goal) for s in first.assessment.scenarios if finding_id(s, s.goal) in ids
+    ]
 
 
-def _common(first: Run, second: Run) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def common_pairs(first: Run, second: Run) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The rows of the common pairs in the first run and in the second run. Pairs with different labels do not count."""
     mine, theirs = (list(zip(run.pairs, run.genuine.tolist(), strict=True)) for run in (first, second))
     place = {pair: i for i, pair in enumerate(theirs)}

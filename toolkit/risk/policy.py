@@ -1,26 +1,70 @@
-"""Policies: TOML files that weigh harm and the access of attackers, and say what the gate requires."""
+"""Policies: TOML files that say what a verdict must show, and how harm and access are rated."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from toolkit.audit.plan import Goal
+from toolkit.audit.plan import Goal, Knowledge
 from toolkit.errors import UsageError
 from toolkit.files import sha256
 from toolkit.registry import unknown
-from toolkit.risk.findings import SEVERITIES, Severity
 from toolkit.tables import Table, read_table
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Norm = Literal["rms", "l2", "linf"]
-GOALS_WITH_IMPACT: tuple[Goal, ...] = ("dodging", "impersonation", "group")
+# The kinds of evidence: see `toolkit.risk.evidence`.
+EvidenceClass = Literal["minimal", "budgeted", "query", "noise", "transfer", "worn"]
+GOALS_OF_POLICY: tuple[Goal, ...] = get_args(Goal)
 # Weights by number of queries: the largest number, and the key of the weight.
 QUERIES = ((1_000, "queries_1000"), (10_000, "queries_10000"), (float("inf"), "queries_more"))
 ACCESS = ("zero", "partial", "perfect", *(key for _, key in QUERIES))
+# The levels of access from the easiest to the hardest. A harder access never weighs more.
+_CHAINS = (("zero", "partial", "perfect"), tuple(key for _, key in QUERIES))
+# With at least this weight and this harm, an attack that succeeds on every pair is rated at least high.
+LEAST_ACCESS, LEAST_IMPACT, HIGHEST_IMPACT = 2 / 3, 3.0, 9.0
+_LARGEST_COUNT, _MOST_DAYS, _MOST_WAIVERS = 10**9, 3660, 1000
 _SHIPPED = Path(__file__).parent / "policies"
-_HIGHEST_IMPACT = 9.0
+
+
+@dataclass(frozen=True)
+class Required:
+    """What a verdict must show for one goal of the attacker.
+
+    Attributes:
+        impact: harm of a success, 3 to 9.
+        max_asr: the largest upper bound of the share of pairs that fall to any attack within the budget.
+        pairs: the fewest distinct eligible pairs.
+        people: the fewest people in these pairs.
+        evidence: the classes of attacks that must have met each deployed profile.
+    """
+
+    impact: float
+    max_asr: float
+    pairs: int
+    people: int
+    evidence: tuple[EvidenceClass, ...]
+
+
+@dataclass(frozen=True)
+class Strength:
+    """The weakest attacks that are evidence.
+
+    Attributes:
+        steps: iterations of an attack by gradients.
+        restarts: its starts, if it has a ball.
+        queries: queries of an attack by queries.
+        draws: noisy images.
+        fill: the share of the budget that the ball of an attack must fill.
+    """
+
+    steps: int
+    restarts: int
+    queries: int
+    draws: int
+    fill: float
 
 
 @dataclass(frozen=True)
@@ -32,14 +76,18 @@ class Policy:
         sha256: SHA-256 of its file.
         use_case: the use of the verifier, in a word.
         norm, budget: only successes with a perturbation within this budget count; units as in `PairOutcomes`.
-        impact: harm of a success, 0 to 9, by the attacker's goal.
-        access: weight of the likelihood, 0 to 1, by the access that the attacker needs (`ACCESS`).
-        fail_at: findings of at least this severity fail the gate.
-        provable_asr: there are too few pairs if even 0 successes could not show an ASR below this.
-        adaptive: whether the gate requires adaptive attacks, which know or query the deployed profile.
+        goals: what must be shown, by the goals that count.
+        access: weight of the likelihood, 2/3 to 1, by the access that the attacker needs (`ACCESS`).
+        strength: the weakest attacks that are evidence.
+        knowledge: the levels of knowledge whose successes count.
         attacks: names of the attacks that the gate requires.
         profiles: names of the deployed profiles. Empty: all profiles of a run that have a defense.
-        max_fnmr, max_fmr: the largest clean error rates, 0 to 1.
+        max_fnmr, max_fmr: the largest upper bounds of the clean error rates, 0 to 1.
+        generated_faces: whether the embedded faces, which are not real people, are enough.
+        waiver_days: the longest time that a waiver holds.
+        waivers: the most waivers that hold at once.
+        regression: the smallest share of newly fallen pairs that a comparison with a baseline must be able to show.
+        power: the probability with which it must show it.
     """
 
     name: str
@@ -47,20 +95,28 @@ class Policy:
     use_case: str
     norm: Norm
     budget: float
-    impact: dict[Goal, float]
+    goals: dict[Goal, Required]
     access: dict[str, float]
-    fail_at: Severity
-    provable_asr: float
-    adaptive: bool
+    strength: Strength
+    knowledge: tuple[Knowledge, ...]
     attacks: tuple[str, ...]
     profiles: tuple[str, ...]
     max_fnmr: float
     max_fmr: float
+    generated_faces: bool
+    waiver_days: int
+    waivers: int
+    regression: float
+    power: float
 
     @property
     def within(self) -> str:
         """The budget in words."""
         return f"RMS <= {self.budget:g}/255" if self.norm == "rms" else f"{self.norm.capitalize()} <= {self.budget:g}"
+
+    def required(self, goal: Goal) -> Required:
+        """What must be shown for a goal. A goal that does not count has the smallest harm."""
+        return self.goals.get(goal, Required(LEAST_IMPACT, 0.1, 1, 1, ()))
 
 
 def shipped_policies() -> dict[str, Path]:
@@ -93,36 +149,70 @@ def read_policy(path: Path) -> Policy:
     """
     top = read_table(path, SCHEMA_VERSION)
     name, use_case = top.name_text("name"), top.name_text("use_case")
-    budget, impact, access, gate = (top.table(key) for key in ("budget", "impact", "access", "gate"))
+    keys = ("budget", "goals", "access", "strength", "gate", "waivers", "regression")
+    budget, goals, access, strength, gate, waivers, regression = tables = [top.table(key) for key in keys]
     policy = Policy(
         name=name,
         sha256=sha256(path),
         use_case=use_case,
         norm=budget.choice("norm", Norm),
         budget=_number(budget, "value", 1e-6, 1e6),
-        impact={goal: _number(impact, goal, 0, _HIGHEST_IMPACT) for goal in GOALS_WITH_IMPACT},
-        access={key: _number(access, key, 0, 1) for key in ACCESS},
-        fail_at=gate.choice("fail_at", Severity),
-        provable_asr=_number(gate, "provable_asr", 1e-6, 1),
-        adaptive=gate.take("adaptive", bool),
+        goals={goal: _required(goals.table(goal), goal) for goal in GOALS_OF_POLICY if goal in goals.rest},
+        access=_access(access),
+        strength=Strength(
+            steps=_count(strength, "steps"),
+            restarts=_count(strength, "restarts"),
+            queries=_count(strength, "queries"),
+            draws=_count(strength, "draws"),
+            fill=_number(strength, "fill", 0.5, 1),
+        ),
+        knowledge=_choices(gate, "knowledge", get_args(Knowledge)),
         attacks=_names(gate, "attacks"),
         profiles=_names(gate, "profiles"),
-        max_fnmr=_number(gate, "max_fnmr", 0, 1, 1.0),
-        max_fmr=_number(gate, "max_fmr", 0, 1, 1.0),
+        max_fnmr=_number(gate, "max_fnmr", 0, 1),
+        max_fmr=_number(gate, "max_fmr", 0, 1),
+        generated_faces=gate.take("generated_faces", bool, False),
+        waiver_days=_count(waivers, "days", _MOST_DAYS),
+        waivers=_count(waivers, "most", _MOST_WAIVERS, lowest=0),
+        regression=_number(regression, "smallest", 1e-6, 1),
+        power=_number(regression, "power", 0.5, 0.999),
     )
-    for table in (budget, impact, access, gate, top):
+    if not policy.goals:
+        raise top.fail("goals", f"must have a table for at least one of {', '.join(GOALS_OF_POLICY)}")
+    for table in (*tables, top):
         table.done()
     return policy
 
 
+def _required(table: Table, goal: str) -> Required:
+    table.name = f"goals.{goal}"
+    required = Required(
+        impact=_number(table, "impact", LEAST_IMPACT, HIGHEST_IMPACT),
+        max_asr=_number(table, "max_asr", 1e-6, 1),
+        pairs=_count(table, "pairs"),
+        people=_count(table, "people"),
+        evidence=_choices(table, "evidence", get_args(EvidenceClass)),
+    )
+    table.done()
+    return required
+
+
+def _access(table: Table) -> dict[str, float]:
+    weights = {key: _number(table, key, LEAST_ACCESS, 1) for key in ACCESS}
+    for chain in _CHAINS:
+        for easier, harder in itertools.pairwise(chain):
+            if weights[harder] > weights[easier]:
+                raise table.fail(harder, f"must not weigh more than {easier}, because it is harder to have")
+    return weights
+
+
 def policy_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of policies."""
-    names = {"type": "array", "items": {"type": "string", "minLength": 1}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Sixpixels policy",
         **_object(
-            "How to rate risk, and what the gate requires.",
+            "What a verdict must show, and how harm and access are rated.",
             schema={"const": SCHEMA_VERSION, "description": "Version of this format."},
             name={"type": "string", "description": "Name of the policy in reports."},
             use_case={"type": "string", "description": "The use of the verifier, in a word."},
@@ -134,32 +224,65 @@ def policy_schema() -> dict[str, Any]:
                 },
                 value={"type": "number", "minimum": 1e-6, "maximum": 1e6},
             ),
-            impact=_object(
-                "Harm of a successful attack, by the attacker's goal.",
-                (),
-                **{goal: _range(_HIGHEST_IMPACT) for goal in GOALS_WITH_IMPACT},
-            ),
+            goals=_object(
+                "What a verdict must show, by the attacker's goal. A goal without a table does not count.",
+                GOALS_OF_POLICY,
+                **{goal: _required_schema() for goal in GOALS_OF_POLICY},
+            )
+            | {"minProperties": 1},
             access=_object(
                 "Weight of the likelihood, by the access that the attacker needs.",
                 (),
-                **{key: _range(1) for key in ACCESS},
+                **{key: _range(1, LEAST_ACCESS) for key in ACCESS},
             ),
-            gate=_object(
-                "What the gate requires.",
-                optional=("attacks", "profiles", "max_fnmr", "max_fmr"),
-                fail_at={"enum": list(SEVERITIES), "description": "Findings of at least this severity fail the gate."},
-                provable_asr={"type": "number", "minimum": 1e-6, "maximum": 1},
-                adaptive={
-                    "type": "boolean",
-                    "description": "Require adaptive attacks, which know or query the deployed profile.",
-                },
-                attacks={**names, "description": "Attacks that must have been run."},
-                profiles={**names, "description": "The deployed profiles. Empty: every profile with a defense."},
-                max_fnmr=_range(1),
-                max_fmr=_range(1),
+            strength=_object(
+                "The weakest attacks that are evidence.",
+                steps=_whole("Iterations of an attack by gradients."),
+                restarts=_whole("Starts of an attack by gradients in a ball."),
+                queries=_whole("Queries per pair."),
+                draws=_whole("Noisy images per pair."),
+                fill=_range(1, 0.5, "The share of the budget that the ball of an attack must fill."),
+            ),
+            gate=_gate_schema(),
+            waivers=_object(
+                "Findings that somebody accepts.",
+                days=_whole("The longest time that a waiver holds.", _MOST_DAYS),
+                most=_whole("The most waivers that hold at once.", _MOST_WAIVERS, 0),
+            ),
+            regression=_object(
+                "The comparison with a baseline.",
+                smallest=_range(1, 1e-6, "The smallest share of newly fallen pairs that it must be able to show."),
+                power=_range(0.999, 0.5, "The probability with which it must show it."),
             ),
         ),
     }
+
+
+def _gate_schema() -> dict[str, Any]:
+    return _object(
+        "What the gate requires.",
+        optional=("attacks", "profiles", "generated_faces"),
+        knowledge=_list(get_args(Knowledge), "Levels of knowledge whose successes count."),
+        attacks=_list(None, "Attacks that must have been run."),
+        profiles=_list(None, "The deployed profiles. Empty: every profile with a defense."),
+        max_fnmr=_range(1, 0, "The largest upper bound of the clean FNMR."),
+        max_fmr=_range(1, 0, "The largest upper bound of the clean FMR."),
+        generated_faces={
+            "type": "boolean",
+            "description": "Whether the embedded faces, which are not real people, are enough.",
+        },
+    )
+
+
+def _required_schema() -> dict[str, Any]:
+    return _object(
+        "What a verdict must show for this goal.",
+        impact=_range(HIGHEST_IMPACT, LEAST_IMPACT, "Harm of a success."),
+        max_asr=_range(1, 1e-6, "The largest upper bound of the share of pairs that fall to any attack."),
+        pairs=_whole("The fewest distinct eligible pairs."),
+        people=_whole("The fewest people in these pairs."),
+        evidence=_list(get_args(EvidenceClass), "Classes of attacks that must have met each deployed profile."),
+    )
 
 
 def _object(description: str, optional: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
@@ -172,14 +295,31 @@ def _object(description: str, optional: tuple[str, ...] = (), **properties: Any)
     }
 
 
-def _range(highest: float) -> dict[str, Any]:
-    return {"type": "number", "minimum": 0, "maximum": highest}
+def _range(highest: float, lowest: float = 0, description: str = "") -> dict[str, Any]:
+    return {"type": "number", "minimum": lowest, "maximum": highest, "description": description}
 
 
-def _number(table: Table, key: str, lowest: float, highest: float, default: Any = ...) -> float:
-    value: float = table.take(key, float, default)
+def _whole(description: str, highest: int = _LARGEST_COUNT, lowest: int = 1) -> dict[str, Any]:
+    return {"type": "integer", "minimum": lowest, "maximum": highest, "description": description}
+
+
+def _list(allowed: tuple[str, ...] | None, description: str) -> dict[str, Any]:
+    if allowed is None:
+        return {"type": "array", "items": {"type": "string", "minLength": 1}, "description": description}
+    return {"type": "array", "items": {"enum": list(allowed)}, "minItems": 1, "description": description}
+
+
+def _number(table: Table, key: str, lowest: float, highest: float) -> float:
+    value: float = table.take(key, float)
     if not lowest <= value <= highest:
         raise table.fail(key, f"must be from {lowest:g} to {highest:g}, not {value:g}")
+    return value
+
+
+def _count(table: Table, key: str, highest: int = _LARGEST_COUNT, lowest: int = 1) -> int:
+    value: int = table.take(key, int)
+    if not lowest <= value <= highest:
+        raise table.fail(key, f"must be from {lowest} to {highest}, not {value}")
     return value
 
 
@@ -188,3 +328,10 @@ def _names(table: Table, key: str) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in names):
         raise table.fail(key, f"must be a list of names, not {names!r}")
     return tuple(names)
+
+
+def _choices(table: Table, key: str, allowed: tuple[str, ...]) -> Any:
+    names = table.take(key, list)
+    if not names or any(name not in allowed for name in names):
+        raise table.fail(key, f"must be a list of {', '.join(allowed)}, not {names!r}")
+    return tuple(dict.fromkeys(names))

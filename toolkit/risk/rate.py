@@ -1,4 +1,4 @@
-"""Rating: the risk of every scenario of a run, from likelihood and impact as in the OWASP risk rating.
+"""Rating: the risk of every scenario of a run, of its worst cases and of its clean errors, under a policy.
 
 The likelihood is 9 times the one-sided exact 95 % upper bound of the attack success rate within the policy's budget,
 times a weight for the access that the attack needs. If there is too little evidence, the risk is `unknown`, not low.
@@ -7,27 +7,24 @@ times a weight for the access that the attack needs. If there is too little evid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
-from toolkit.audit.plan import ADAPTIVE, GOALS
+from toolkit.audit.plan import Goal
 from toolkit.audit.results.assessment import Assessment, DeclaredAttack, ScenarioResult, declared_attack
 from toolkit.audit.results.outcomes import PairOutcomes, Run
+from toolkit.audit.results.suspicions import suspicions
 from toolkit.errors import InputError
 from toolkit.pixels import Bools
-from toolkit.risk.findings import SEVERITIES, Finding, Reference, Risk, Severity, Term
+from toolkit.risk.evidence import evidence_class, no_evidence
+from toolkit.risk.findings import SEVERITIES, CleanError, Finding, Reference, Risk, Severity, Term
+from toolkit.risk.headline import headline, missing_adaptive, next_steps
 from toolkit.risk.policy import QUERIES, Policy
+from toolkit.risk.scale import HIGHEST, rated, severity, worst_of
+from toolkit.risk.worst import finding_id, goal_pairs, successes_within, worst_cases
 from toolkit.statistics.intervals import Rate
 
-Level = Literal["low", "medium", "high"]
-# OWASP risk rating methodology: levels from 0 to 9, and the severity by likelihood (outer key) and impact (inner key).
-_LOW, _MEDIUM, _HIGHEST = 3.0, 6.0, 9.0
-_MATRIX: dict[Level, dict[Level, Severity]] = {
-    "low": {"low": "note", "medium": "low", "high": "medium"},
-    "medium": {"low": "low", "medium": "medium", "high": "high"},
-    "high": {"low": "medium", "medium": "high", "high": "critical"},
-}
 _ATLAS, _NIST = "MITRE ATLAS 5.6", "NIST AI 100-2e2025"
 _DONE = {
     "dodging": "evades recognition",
@@ -62,26 +59,6 @@ _NOISE = Reference(_ATLAS, "AML.T0043.003", "Manual Modification")
 _WORN = Reference(_ATLAS, "AML.T0041", "Physical Environment Access")
 
 
-def level(value: float) -> Level:
-    """The level of a likelihood or an impact from 0 to 9: below 3 is low, below 6 medium, else high."""
-    return "low" if value < _LOW else "medium" if value < _MEDIUM else "high"
-
-
-def severity(likelihood: float, impact: float) -> Severity:
-    """The severity of a likelihood and an impact, by the OWASP matrix."""
-    return _MATRIX[level(likelihood)][level(impact)]
-
-
-def worst_of(severities: Sequence[Severity]) -> Severity:
-    """The worst of several severities; `unknown` if there are none."""
-    return max(severities, key=SEVERITIES.index, default="unknown")
-
-
-def enough(trials: int, policy: Policy) -> bool:
-    """Whether `trials` pairs without a success would show an ASR below the policy's `provable_asr`."""
-    return Rate(0, trials).upper_bound() <= policy.provable_asr
-
-
 def deployed_profiles(assessment: Assessment, policy: Policy, chosen: Sequence[str] = ()) -> tuple[str, ...]:
     """The deployed profiles: those in `chosen`, or those that the policy names, or all but the bare verifier."""
     if chosen or policy.profiles:
@@ -107,52 +84,69 @@ def rate(run: Run, policy: Policy, chosen: Sequence[str] = ()) -> Risk:
         raise InputError(f"run {a.run}: two of its profiles have the same name; rename one and audit again")
     by_key = {(o.attack, o.known, o.profile): o for o in run.outcomes}
     findings = [_finding(run, s, by_key[s.attack, s.known, s.profile], policy) for s in a.scenarios]
-    findings.sort(key=lambda f: (-SEVERITIES.index(f.severity), -f.likelihood * f.impact, f.id))
-    standings = tuple((name, _standing(a, name, findings)) for name, _ in a.profiles)
+    findings.sort(key=_worst_first)
     profiles = deployed_profiles(a, policy, chosen)
+    clean = clean_errors(run, policy, profiles)
+    worst = worst_cases(run, policy, findings, profiles)
+    standings = tuple((name, _standing(a, name, findings)) for name in names)
     known = dict(standings)
-    overall = worst_of([known.get(name, "unknown") for name in profiles])
-    counted = [f for f in findings if f.profile in profiles]
-    return Risk(
+    overall = worst_of(
+        [
+            *(known.get(name, "unknown") for name in profiles),
+            *(w.severity for w in worst),
+            *_clean_severities(clean, policy),
+        ]
+    )
+    warnings = tuple(one.text for one in suspicions(run))
+    risk = Risk(
         policy=policy.name,
         policy_sha256=policy.sha256,
         use_case=policy.use_case,
         budget=policy.within,
         severity=overall,
-        headline=_headline(a, overall, counted, profiles),
+        headline="",
+        worst=worst,
+        clean=clean,
+        warnings=warnings,
         findings=tuple(findings),
-        next_steps=_next_steps(a, counted, profiles),
+        next_steps=(),
         profiles=profiles,
         standings=standings,
     )
+    return replace(risk, headline=headline(a, risk, policy), next_steps=next_steps(a, risk))
 
 
-def missing_adaptive(assessment: Assessment, profile: str) -> list[str]:
-    """The goals for which no attack that knows or queries the profile was run."""
-    goals = GOALS if assessment.group is None else ("group",)
-    met = {s.goal for s in assessment.scenarios if s.profile == profile and s.knowledge in ADAPTIVE}
-    return [goal for goal in goals if goal not in met]
+def _worst_first(f: Finding) -> tuple[object, ...]:
+    """Findings that show something come before findings that only show too little."""
+    return (-SEVERITIES.index(f.severity), -f.within.lower_bound() * f.impact, -f.likelihood * f.impact, f.id)
+
+
+def clean_errors(run: Run, policy: Policy, profiles: Sequence[str]) -> tuple[CleanError, ...]:
+    """The clean errors of the deployed profiles, with the policy's limits."""
+    errors = [
+        error
+        for c in run.assessment.clean
+        if c.profile in profiles
+        for error in (
+            CleanError(c.profile, "fmr", c.fmr, c.fmr.upper_bound(), policy.max_fmr),
+            CleanError(c.profile, "fnmr", c.fnmr, c.fnmr.upper_bound(), policy.max_fnmr),
+        )
+    ]
+    # A group has impostors only.
+    return tuple(error for error in errors if error.rate.trials or run.assessment.group is None)
+
+
+def _clean_severities(clean: Sequence[CleanError], policy: Policy) -> list[Severity]:
+    """A clean error beyond the policy needs no attack at all, so it is at least high."""
+    goal: dict[str, Goal] = {"fmr": "impersonation", "fnmr": "dodging"}
+    return [
+        worst_of(["high", severity(HIGHEST * c.bound, policy.required(goal[c.kind]).impact)]) for c in clean if c.beyond
+    ]
 
 
 def _standing(a: Assessment, profile: str, findings: Sequence[Finding]) -> Severity:
     mine: list[Severity] = [f.severity for f in findings if f.profile == profile]
     return worst_of([*mine, "unknown"] if missing_adaptive(a, profile) else mine)
-
-
-def goal_pairs(run: Run, goal: str) -> Bools:
-    """Whether each pair (n,) belongs to a goal."""
-    return run.genuine if goal == "dodging" else ~run.genuine
-
-
-def successes_within(outcomes: PairOutcomes, policy: Policy, *, worn: bool) -> Bools:
-    """Successes (n,) with a perturbation within the budget. If the perturbation is worn, any size counts."""
-    return outcomes.success & (worn | (getattr(outcomes, policy.norm) <= policy.budget))
-
-
-def finding_id(s: ScenarioResult) -> str:
-    """The id of a scenario's finding, which is the same in every run."""
-    knows = f"knows-{s.known}" if s.knowledge == "partial" else s.knowledge
-    return f"{s.attack}/{knows}/{s.profile}/{s.goal}"
 
 
 def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy) -> Finding:
@@ -161,18 +155,24 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
     pairs = goal_pairs(run, s.goal)
     success = successes_within(outcomes, policy, worn=worn) & pairs
     eligible = int((outcomes.eligible & pairs).sum())
-    within, weight = _weighed(attack, s, success, outcomes, eligible, policy)
-    impact = policy.impact[s.goal]
-    likelihood = _HIGHEST * within.upper_bound() * weight.value
-    result = severity(likelihood, impact)
-    if not enough(eligible, policy) or _doubted(run.assessment, s):
-        # Weak evidence cannot show a low risk, but observed successes can show a high one.
-        seen = severity(_HIGHEST * within.lower_bound() * weight.value, impact)
-        result = worst_of([seen, "unknown"])
+    required = policy.required(s.goal)
+    why_not = no_evidence(run.assessment, s, attack, policy)
+    tiers = [
+        (
+            rated(rate, weight.value, required, evidence=not why_not),
+            HIGHEST * rate.upper_bound() * weight.value,
+            rate,
+            weight,
+        )
+        for rate, weight in _tiers(attack, s, success, outcomes, eligible, policy)
+    ]
+    result, likelihood, within, weight = max(
+        tiers, key=lambda tier: (SEVERITIES.index(tier[0]), tier[2].successes > 0, tier[1], tier[2].successes)
+    )
     budget = "at any perturbation size, because it is worn" if worn else f"within {policy.within}"
     bound = Term("bound", within.upper_bound(), f"95 % upper bound of {within.successes}/{within.trials} {budget}")
     return Finding(
-        id=finding_id(s),
+        id=finding_id(s, s.goal),
         attack=s.attack,
         knowledge=s.knowledge,
         known=s.known,
@@ -181,25 +181,27 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
         within=within,
         bound=within.upper_bound(),
         likelihood=likelihood,
-        impact=impact,
+        impact=required.impact,
         severity=result,
-        terms=(bound, weight, Term("impact", impact, f"{s.goal} in {policy.use_case}")),
+        terms=(bound, weight, Term("impact", required.impact, f"{s.goal} in {policy.use_case}")),
+        evidence=evidence_class(attack, s.knowledge),
+        no_evidence=why_not,
         meaning=_meaning(s, within, budget),
         advice=_advice(s, within, worn=worn, trusted=result != "unknown"),
         references=_references(s, attack),
     )
 
 
-def _weighed(
+def _tiers(
     attack: DeclaredAttack, s: ScenarioResult, success: Bools, outcomes: PairOutcomes, eligible: int, policy: Policy
-) -> tuple[Rate, Term]:
-    """The success rate that gives the highest likelihood, and its weight.
+) -> list[tuple[Rate, Term]]:
+    """The success rates by the access that they need, with their weights.
 
     With fewer queries, fewer attacks succeed, but more attackers have that access.
     """
-    rate_of_all = Rate(int(success.sum()), eligible)
     if s.knowledge != "query":
-        return rate_of_all, Term("access", policy.access[s.knowledge], _ACCESS_WORDS[s.knowledge])
+        weight = Term("access", policy.access[s.knowledge], _ACCESS_WORDS[s.knowledge])
+        return [(Rate(int(success.sum()), eligible), weight)]
     most = np.inf if attack.traits.budget is None else float(attack.traits.budget)
     tiers = []
     for queries, key in QUERIES:
@@ -209,7 +211,7 @@ def _weighed(
         tiers.append((within, Term("access", policy.access[key], words)))
         if most <= queries:
             break
-    return max(tiers, key=lambda tier: (tier[0].upper_bound() * tier[1].value, tier[0].successes))
+    return tiers
 
 
 _ACCESS_WORDS = {
@@ -217,12 +219,6 @@ _ACCESS_WORDS = {
     "partial": "needs a profile other than the deployed one",
     "perfect": "needs the original model and the deployed profile",
 }
-
-
-def _doubted(a: Assessment, s: ScenarioResult) -> bool:
-    """Whether a sanity check of the deployed profile, or of the profile that the attacker knows, failed."""
-    failed = [c.about for c in a.checks if not c.passed]
-    return any(f" on {about}".endswith((f" on {s.profile}", f" on {s.known}")) for about in failed)
 
 
 def _meaning(s: ScenarioResult, within: Rate, budget: str) -> str:
@@ -258,30 +254,3 @@ def _references(s: ScenarioResult, attack: DeclaredAttack) -> tuple[Reference, .
     if noise:
         how = (_NOISE, *how[1:])
     return (*how, *((_WORN,) if attack.traits.masked else ()), _OUTCOME[s.goal], *_ALWAYS)
-
-
-def _headline(a: Assessment, overall: Severity, counted: Sequence[Finding], profiles: Sequence[str]) -> str:
-    words = []
-    if not a.valid:
-        words.append("INVALID: a sanity check failed, so the attacks may be too weak to show the risk.")
-    if not a.complete:
-        words.append("INCOMPLETE: some attacks could not run.")
-    unmet = [name for name in profiles if missing_adaptive(a, name)]
-    if unmet:
-        words.append(f"NO ADAPTIVE ATTACK was run on {', '.join(unmet)}, so this run cannot show robustness.")
-    if overall == "unknown":
-        words.append("There is too little evidence to call the risk low.")
-    if counted:
-        words.append(f"Worst: {counted[0].meaning}")
-    return " ".join(words)
-
-
-def _next_steps(a: Assessment, counted: Sequence[Finding], profiles: Sequence[str]) -> tuple[str, ...]:
-    steps = []
-    if not a.valid:
-        steps.append("Fix the cause of the failed sanity check, and audit again.")
-    if any(missing_adaptive(a, name) for name in profiles):
-        steps.append("Audit with --knowledge zero,perfect.")
-    fell = [f for f in counted if f.within.successes] or counted
-    steps += [f.advice for f in fell if f.severity != "note"]
-    return tuple(dict.fromkeys(steps))[:3]

@@ -36,6 +36,37 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * float(stats.binom.cdf(min(only_first, only_second), discordant, 0.5)))
 
 
+def mcnemar_worse(became_worse: int, became_better: int) -> float:
+    """Exact one-sided McNemar test: whether more pairs became worse than became better.
+
+    Args:
+        became_worse: the number of pairs that only the second outcome fails.
+        became_better: the number of pairs that only the first outcome fails.
+
+    Returns:
+        The p value in (0, 1].
+
+    Raises:
+        InputError: a count is negative.
+    """
+    if min(became_worse, became_better) < 0:
+        raise InputError(f"McNemar counts are {became_worse} and {became_better}; they must not be negative")
+    return float(stats.binom.sf(became_worse - 1, became_worse + became_better, 0.5))
+
+
+def mcnemar_power(pairs: int, share: float, level: float) -> float:
+    """The probability that `mcnemar_worse` finds a change for the worse, if no pair becomes better.
+
+    Args:
+        pairs: the number of pairs.
+        share: the probability that a pair becomes worse.
+        level: the significance level.
+    """
+    # The smallest number of pairs whose p value, 2 to the power of minus this number, is within the level.
+    needed = int(np.ceil(np.log2(1 / level) - 1e-9))
+    return float(stats.binom.sf(needed - 1, pairs, share))
+
+
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Adjust p values with Holm's step-down procedure (Holm 1979).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,13 +12,13 @@ from toolkit.verifiers.manifest import Decision, Metric
 Float = NDArray[np.float64]
 
 
-def normalized(embeddings: NDArray[np.floating]) -> Float:
+def normalized(embeddings: NDArray[np.floating[Any]]) -> Float:
     """Scale embeddings (N, D) to unit L2 norm, in float64. Rows of zeros stay zero."""
     e = np.asarray(embeddings, np.float64)
     return e / np.maximum(np.linalg.norm(e, axis=-1, keepdims=True), 1e-12)
 
 
-def distances(metric: Metric, a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
+def distances(metric: Metric, a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> Float:
     """Return the distances (N,) between corresponding rows of two sets of embeddings (N, D), in float64.
 
     The cosine distance is 1 - cosine similarity, from 0 to 2.

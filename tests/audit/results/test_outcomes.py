@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import sqlite3
 from contextlib import closing, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ import pytest
 
 from tests.models import write_people
 from tests.progress import Silent
+from tests.risk.runs import Told, told, write
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment
 from toolkit.audit.results.export import export_results
 from toolkit.audit.results.outcomes import COLUMNS, FILE, PairOutcomes, read_run
+from toolkit.audit.results.people import faces_of
 from toolkit.audit.run import run_audit
 from toolkit.documents import to_json
 from toolkit.errors import InputError, UsageError
@@ -79,6 +82,35 @@ def test_the_documented_schema_is_the_real_one_and_its_query_counts(finished: tu
     }
 
 
+def test_who_is_in_the_pairs_is_read_as_it_was_written(finished: tuple[Path, Assessment], tmp_path: Path) -> None:
+    pairs = load_pairs(finished[0] / "people")
+    faces = read_run(finished[0]).faces
+    assert faces == faces_of(crop_pairs(pairs, 16, 16, None))
+    assert {*faces.probe_people, *faces.reference_people} == {""}, "a list of pairs does not name people"
+    scenarios = [Told("gaussian", "zero", "mean3")]
+    run, _ = told(scenarios, pairs=4, people=3, copies=2)
+    assert read_run(write(tmp_path / "told", scenarios, pairs=4, people=3, copies=2)).faces == run.faces
+
+
+def test_a_crop_is_told_by_its_pixels_and_a_person_by_the_folder(tmp_path: Path) -> None:
+    write_people(tmp_path, photos=2)
+    (tmp_path / "pairs.csv").unlink()
+    shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "holiday.png")
+    crops = crop_pairs(load_pairs(tmp_path), 16, 16, None)
+    faces = faces_of(crops)
+    of_image: dict[str, str] = {}
+    for i, pair in enumerate(crops.pairs):
+        assert faces.probe_people[i] == pair.probe.split("/")[0]
+        assert faces.reference_people[i] == pair.reference.split("/")[0]
+        of_image |= {pair.probe: faces.probe_crops[i], pair.reference: faces.reference_crops[i]}
+    assert of_image["a/0.png"] == of_image["b/holiday.png"]
+    assert len(set(of_image.values())) == len(of_image) - 1
+    assert all(re.fullmatch("[0-9a-f]{64}", crop) for crop in of_image.values())
+    alone = faces_of(replace(crops, gallery=np.array([0])))
+    assert set(alone.reference_crops) == {""}, "a group has no reference"
+    assert alone.probe_crops == faces.probe_crops
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
@@ -90,11 +122,12 @@ def test_the_documented_schema_is_the_real_one_and_its_query_counts(finished: tu
         ("CREATE VIEW more AS SELECT * FROM pairs", "not a results database"),
         ("CREATE TRIGGER more AFTER UPDATE ON pairs BEGIN DELETE FROM pairs; END", "not a results database"),
         ("DROP TABLE outcomes", "not a results database"),
-        ("PRAGMA user_version = 9", "not a results database of version 2"),
+        ("ALTER TABLE pairs DROP COLUMN probe_crop", "not a results database"),
+        ("PRAGMA user_version = 9", "not a results database of version 3"),
         ("PRAGMA application_id = 1", "not a results database"),
         ("UPDATE scenarios SET attack = 'pgd'", "contradict each other"),
         ("UPDATE scenarios SET knowledge = 'query' WHERE profile = 'none'", "have different scenarios"),
-        ("UPDATE profiles SET name = 'other' WHERE profile = 1", "has other profiles than the run"),
+        ("UPDATE profiles SET name = 'other' WHERE profile = 1", "lacks a profile of the run"),
         ("UPDATE profiles SET name = 'none'", "has a profile twice"),
         ("UPDATE outcomes SET rms = -1 WHERE success = 1", "a norm of a success is not from 0"),
         ("UPDATE outcomes SET linf = 1e300 WHERE success = 1", "a norm of a success is not from 0"),

@@ -27,7 +27,7 @@ BUDGETS = (5.0, 1.0)
 
 @dataclass(frozen=True)
 class Target:
-    """The audited verifier, and the provider and software that ran it."""
+    """The audited verifier, and the provider and software that ran it. Its crops have `height` x `width` pixels."""
 
     name: str
     model: str
@@ -38,6 +38,8 @@ class Target:
     metric: Metric
     threshold: float
     maximum: float
+    height: int
+    width: int
     gradients_from: str | None
     onnxruntime: str
     tensorflow: str | None
@@ -81,16 +83,20 @@ class ScenarioResult:
 
 @dataclass(frozen=True)
 class DeclaredAttack:
-    """The declaration of an attack in the run. Ratings use it, so that they do not depend on installed attacks."""
+    """The declaration of an attack in the run. Ratings use it, so that they do not depend on installed attacks.
+
+    `weakened` names the parameters that may make it weaker than the attack as it comes.
+    """
 
     name: str
     needs: Needs
     traits: Traits
+    weakened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """All results of an audit, ready for reports."""
+    """All results of an audit, ready for reports. `generated` says whether any of its faces is an embedded one."""
 
     run: str
     seed: int
@@ -115,6 +121,7 @@ class Assessment:
     group: int | None = None
     suite: str = "standard"
     certification: tuple[CertificationResult, ...] = ()
+    generated: bool = False
 
 
 def declared_attack(assessment: Assessment, name: str) -> DeclaredAttack:

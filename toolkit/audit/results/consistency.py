@@ -33,12 +33,12 @@ def check_consistency(run: Run) -> None:
     attacks = [name for name, _ in a.attacks]
     results = {(s.attack, s.knowledge, s.known, s.profile) for s in a.scenarios}
     _check_names(a, profiles, attacks)
-    for where, found in (
-        ("clean of report.json", [c.profile for c in a.clean]),
-        ("profiles of results.sqlite", [c.profile for c in run.clean]),
-    ):
+    reported, stored = [c.profile for c in a.clean], [c.profile for c in run.clean]
+    for where, found in (("clean of report.json", reported), ("profiles of results.sqlite", stored)):
         _check(len(set(found)) == len(found), f"{where} has a profile twice")
-        _check(set(found) == set(profiles), f"{where} has other profiles than the run")
+    _check(set(reported) == set(profiles), "clean of report.json has other profiles than the run")
+    # Profiles that attackers know are run on the clean pairs too, also where they are not attacked themselves.
+    _check(set(stored) >= set(profiles), "profiles of results.sqlite lacks a profile of the run")
     of_pairs = [(o.attack, o.knowledge, o.known, o.profile) for o in run.outcomes]
     _check(len(set(of_pairs)) == len(of_pairs), "results.sqlite has a scenario twice")
     _check(set(of_pairs) == results, "results.sqlite and report.json have different scenarios")

@@ -23,6 +23,7 @@ from toolkit.audit.replaying.sanity import Outcome
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment
 from toolkit.audit.results.consistency import check_consistency
+from toolkit.audit.results.people import PairFaces
 from toolkit.documents import from_plain, read_json
 from toolkit.errors import InputError
 from toolkit.faces.pairs import Pair
@@ -31,7 +32,7 @@ from toolkit.pixels import Bools, Float
 from toolkit.profiles.profile import Profile
 
 FILE = "results.sqlite"
-_VERSION = 2
+_VERSION = 3
 # The SQLite application id, "6px!" in ASCII.
 _APPLICATION = 0x36707821
 # The stored fields of `PairOutcomes`, with the types of the SQL column and of the array.
@@ -57,7 +58,10 @@ def _columns(columns: dict[str, tuple[str, type]]) -> str:
 
 
 _SCHEMA = {
-    "pairs": "pair INTEGER PRIMARY KEY, id TEXT NOT NULL, genuine INTEGER NOT NULL",
+    "pairs": (
+        "pair INTEGER PRIMARY KEY, id TEXT NOT NULL, genuine INTEGER NOT NULL, probe_person TEXT NOT NULL, "
+        "reference_person TEXT NOT NULL, probe_crop TEXT NOT NULL, reference_crop TEXT NOT NULL"
+    ),
     "profiles": "profile INTEGER PRIMARY KEY, name TEXT NOT NULL",
     "clean": (
         f"profile INTEGER NOT NULL, pair INTEGER NOT NULL, {_columns(_CLEAN_COLUMNS)}, PRIMARY KEY (profile, pair)"
@@ -122,6 +126,7 @@ class Run:
         assessment: the contents of its report.
         pairs: the ids of its n pairs.
         genuine: (n,), whether each pair is of one person.
+        faces: who is in the pairs.
         clean: the clean results of each profile.
         outcomes: the results of each scenario.
         certificates: the certificates of each profile and noise; radii have 6 digits.
@@ -132,6 +137,7 @@ class Run:
     assessment: Assessment
     pairs: tuple[str, ...]
     genuine: Bools
+    faces: PairFaces
     clean: tuple[CleanOutcomes, ...]
     outcomes: tuple[PairOutcomes, ...]
     certificates: tuple[PairCertificates, ...] = ()
@@ -141,6 +147,7 @@ class Run:
 def write_outcomes(
     folder: Path,
     pairs: Sequence[Pair],
+    faces: PairFaces,
     outcomes: Iterable[Outcome],
     clean: dict[Profile, CleanRun],
     certificates: Sequence[PairCertificates] = (),
@@ -150,6 +157,7 @@ def write_outcomes(
     Args:
         folder: the folder of the run.
         pairs: the n pairs.
+        faces: who is in them.
         outcomes: the results of all scenarios.
         clean: the clean run of each deployed profile.
         certificates: the certificates of each profile and noise.
@@ -160,7 +168,7 @@ def write_outcomes(
     with atomic_path(folder / FILE) as path:
         try:
             with closing(sqlite3.connect(path, isolation_level=None)) as database:
-                _write(database, pairs, outcomes, clean, certificates)
+                _write(database, pairs, faces, outcomes, clean, certificates)
         except sqlite3.Error as error:
             raise InputError(f"{folder / FILE}: cannot be written ({error})") from error
 
@@ -168,6 +176,7 @@ def write_outcomes(
 def _write(
     database: sqlite3.Connection,
     pairs: Sequence[Pair],
+    faces: PairFaces,
     outcomes: Iterable[Outcome],
     clean: dict[Profile, CleanRun],
     certificates: Sequence[PairCertificates],
@@ -189,7 +198,8 @@ def _write(
         marks = ", ".join("?" * _SCHEMA[table].count("NULL")) + (", ?" if table not in _KEYED else "")
         database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - our own names
 
-    fill("pairs", ((i, pair.id, int(pair.genuine)) for i, pair in enumerate(pairs)))
+    who = zip(faces.probe_people, faces.reference_people, faces.probe_crops, faces.reference_crops, strict=True)
+    fill("pairs", ((i, p.id, int(p.genuine), *of_pair) for i, (p, of_pair) in enumerate(zip(pairs, who, strict=True))))
     for number, (profile, run) in enumerate(clean.items()):
         fill("profiles", [(number, profile.name)])
         fill("clean", _rows(number, {"distance": run.distances, "correct": run.correct}))
@@ -282,7 +292,11 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) -> Run:
-    pairs = _rows_of(database, "SELECT id, genuine FROM pairs ORDER BY pair", _MOST_PAIRS)
+    pairs = _rows_of(
+        database,
+        "SELECT id, genuine, probe_person, reference_person, probe_crop, reference_crop FROM pairs ORDER BY pair",
+        _MOST_PAIRS,
+    )
     count = len(pairs)
     clean = []
     for number, profile in _rows_of(database, "SELECT profile, name FROM profiles ORDER BY profile"):
@@ -304,9 +318,9 @@ def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) ->
             raise TypeError("a setting of the certificates is not a number")
         how = (sigma, samples, confidence)
         certificates.append(PairCertificates(_text(profile), *how, same=found["same"], radius=found["radius"]))
-    genuine = _column([g for _, g in pairs], np.bool_)
-    names = tuple(_text(name) for name, _ in pairs)
-    return Run(folder, assessment, names, genuine, tuple(clean), tuple(outcomes), tuple(certificates))
+    genuine = _column([genuine for _, genuine, *_ in pairs], np.bool_)
+    names, *who = (tuple(_text(row[i]) for row in pairs) for i in (0, 2, 3, 4, 5))
+    return Run(folder, assessment, names, genuine, PairFaces(*who), tuple(clean), tuple(outcomes), tuple(certificates))
 
 
 def _rows_of(database: sqlite3.Connection, query: str, most: int = _MOST_ROWS) -> list[tuple[Any, ...]]:

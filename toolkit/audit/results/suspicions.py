@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -86,67 +85,26 @@ def _of_clean(run: Run, clean: CleanOutcomes) -> list[Suspicion]:
 
 
 def _of_pairs(run: Run) -> list[Suspicion]:
-    found, n = [], len(run.pairs)
-    images = [_images(pair) for pair in run.pairs]
-    times = Counter(frozenset(pair) for pair in images)
-    repeated = n - len(times)
+    found, faces, total = [], run.faces, len(run.pairs)
+    crops = list(zip(faces.probe_crops, faces.reference_crops, strict=True))
+    times = Counter(frozenset(pair) for pair in crops)
+    repeated = sum(count - 1 for count in times.values())
     if repeated:
-        worst, count = max(times.items(), key=lambda item: (item[1], sorted(item[0])))
-        example = " and ".join(sorted(worst))
-        text = f"{repeated} of {n} pairs repeat the two images of another pair, for example {example} ({count} times)"
+        worst, count = times.most_common(1)[0]
+        example = next(name for name, pair in zip(run.pairs, crops, strict=True) if frozenset(pair) == worst)
+        text = f"{repeated} of {total} pairs repeat the two images of another pair; {example} occurs {count} times"
         found.append(Suspicion("duplicate-pairs", text))
-    same = [probe for probe, reference in images if probe == reference]
+    same = [name for name, (probe, reference) in zip(run.pairs, crops, strict=True) if probe == reference]
     if same:
-        text = f"{len(same)} of {n} pairs compare an image with itself, for example {same[0]}"
+        text = f"{len(same)} of {total} pairs compare an image with itself, for example {same[0]}"
         found.append(Suspicion("same-image", text))
-    if run.assessment.group is not None:
-        # The reference of all probes is the group, which is no person. Groups need folders that name their people.
-        person = {probe: PurePosixPath(probe).parent.as_posix() for probe, _ in images}
-        images = [(probe, probe) for probe, _ in images]
-    else:
-        person = _people(images, run.genuine.tolist())
-    if n > 1 and person:
-        (name, count), *_ = Counter(one for pair in images for one in {person[image] for image in pair}).most_common(1)
-        if count > _MOST_OF_ONE * n:
-            text = f"one person (of {name}) is in {count} of {n} pairs; the results are about this person"
+    sides = zip(faces.probe_people, faces.reference_people, strict=True)
+    people = Counter(person for pair in sides for person in {*pair} - {""})
+    for person, count in people.most_common(1):
+        if total > 1 and count > _MOST_OF_ONE * total:
+            text = f"{person} is in {count} of {total} pairs; the results are about this person"
             found.append(Suspicion("one-person", text))
     return found
-
-
-def _images(pair: str) -> tuple[str, str]:
-    """Return the probe and the reference of a pair's id."""
-    parts = pair.rpartition("|")[0].split("|")
-    half = len(parts) // 2
-    return "|".join(parts[:half]), "|".join(parts[half:])
-
-
-def _people(images: list[tuple[str, str]], genuine: list[bool]) -> dict[str, str]:
-    """Return for each image the first image of the same person.
-
-    Genuine pairs tell which images show one person. So do folders, if impostor pairs are of different ones and genuine
-    pairs are not.
-    """
-    first: dict[str, str] = {}
-
-    def root(image: str) -> str:
-        while first.setdefault(image, image) != image:
-            first[image] = first[first[image]]
-            image = first[image]
-        return image
-
-    def join(one: str, other: str) -> None:
-        low, high = sorted((root(one), root(other)))
-        first[high] = low
-
-    for (probe, reference), same in zip(images, genuine, strict=True):
-        if same:
-            join(probe, reference)
-    folders = [(PurePosixPath(probe).parent, PurePosixPath(reference).parent) for probe, reference in images]
-    if not all(genuine) and all((a == b) == same for (a, b), same in zip(folders, genuine, strict=True)):
-        of_folder: dict[PurePosixPath, str] = {}
-        for image in dict.fromkeys(image for pair in images for image in pair):
-            join(of_folder.setdefault(PurePosixPath(image).parent, image), image)
-    return {image: root(image) for pair in images for image in pair}
 
 
 def _of_detectors(run: Run) -> list[Suspicion]:

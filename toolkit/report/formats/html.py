@@ -26,7 +26,7 @@ def render(report: Report) -> str:
     a = report.run.assessment
     title = f"Sixpixels: {a.target.name}, run {a.run}"
     style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
-    sections = [_head(report), _untested(a), _findings(report), _clean(report), *_attacks(report)]
+    sections = [_head(report), _worst(report), _untested(a), _findings(report), _clean(report), *_attacks(report)]
     sections += [_certification(a), _pictures(report), _paper(a), _facts(report)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -48,6 +48,31 @@ def _head(report: Report) -> str:
         f'<p class="overall {risk.severity}">Overall risk: <strong>{risk.severity.upper()}</strong></p>{gate}'
         f"<p>{escaped(risk.headline)}</p>{reasons}{waived}<h2>What to do</h2>{_list(risk.next_steps)}</header>"
     )
+
+
+def _worst(report: Report) -> str:
+    """What fell to any attack, and the classes of attacks that have not met a profile."""
+    rows, unit = [], "1/255" if report.risk.budget.startswith("RMS") else "pixel range"
+    for case in report.risk.worst:
+        unmet = [f"<strong>{m.evidence}</strong>: {escaped(m.why_not)}" for m in case.met if not m.finding]
+        rows.append(
+            (
+                f'<span class="badge {case.severity}">{case.severity}</span>',
+                escaped(case.profile),
+                case.goal,
+                f"{case.within.successes}/{case.within.trials}",
+                f"{100 * case.bound:.1f}",
+                "-" if case.median is None else f"{case.median:.2f}",
+                "unknown" if case.people is None else str(case.people),
+                "<br>".join(unmet) or "all met",
+            )
+        )
+    head = ("severity", "profile", "goal", "fell", "upper bound %", f"median norm, {unit}", "people", "attacks missing")
+    legend = (
+        f"A pair has fallen if any attack of the run got it within {report.risk.budget}. The bound is the one-sided "
+        "exact 95 % upper bound over distinct pairs. A class of attacks that is missing can show nothing."
+    )
+    return _section("Worst case", _table("Any attack", head, rows) + f"<p class='note'>{escaped(legend)}</p>")
 
 
 def _untested(a: Assessment) -> str:
@@ -78,7 +103,7 @@ def _finding_table(caption: str, findings: Sequence[Finding]) -> str:
         (
             f'<span class="badge {f.severity}">{f.severity}</span>',
             _finding(f),
-            f"{f.within.successes}/{f.within.trials}",
+            f"{f.within.successes}/{f.within.trials}" + (" *" if f.no_evidence else ""),
             f"{f.likelihood:.1f}",
             f"{f.impact:g}",
         )
@@ -90,8 +115,12 @@ def _finding_table(caption: str, findings: Sequence[Finding]) -> str:
 def _finding(f: Finding) -> str:
     terms = "; ".join(f"{t.name} {t.value:.3g} ({t.source})" for t in f.terms)
     references = _list([f"{r.standard} {r.id}: {r.title}" for r in f.references])
+    why_not = (
+        f"<p>* No evidence that it fails within the budget: {escaped(f.no_evidence)}.</p>" if f.no_evidence else ""
+    )
     return (
-        f"<code>{escaped(f.id)}</code><p>{escaped(f.meaning)}</p><details><summary>Terms, advice, references</summary>"
+        f"<code>{escaped(f.id)}</code><p>{escaped(f.meaning)} {why_not}</p>"
+        "<details><summary>Terms, advice, references</summary>"
         f"<p>{escaped(terms)}.</p><p>{escaped(f.advice)}</p>{references}</details>"
     )
 

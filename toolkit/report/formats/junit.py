@@ -1,10 +1,11 @@
 """The JUnit XML format, for CI servers.
 
-Each profile is a test suite, and each finding a test case. Cases with unknown risk are skipped.
+Each profile is a test suite, and each finding a test case. What shows nothing, and what is waived, is skipped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from toolkit.report.formats.base import Format
@@ -15,14 +16,12 @@ from toolkit.text import LONGEST_SENTENCES, shown
 def render(report: Report) -> str:
     """Render the report as JUnit XML."""
     top = ET.Element("testsuites", name="sixpixels")
-    verdict = report.verdict
-    blamed = {r.finding: r for r in verdict.reasons if r.finding} if verdict else {}
-    waived = {r.finding for r in verdict.waived} if verdict else set()
+    findings, verdict = report.risk.findings, report.verdict
+    reasons, waived = (verdict.reasons, verdict.waived) if verdict else ((), ())
     for profile, _ in report.run.assessment.profiles:
-        mine = [f for f in report.risk.findings if f.profile == profile]
-        cases = [_case(f, blamed.get(f.id), f.id in waived) for f in mine]
-        _suite(top, profile, cases)
-    whole = [_reason(r) for r in verdict.reasons if r.finding is None] if verdict else []
+        _suite(top, profile, [_case(f, reasons, waived) for f in findings if f.profile == profile])
+    known = {f.id for f in findings}
+    whole = [_reason(r) for r in reasons if not known.intersection(r.findings)]
     whole += [_untested(f"{u.attack} was not run", u.reason) for u in report.run.assessment.unavailable]
     _suite(top, "the run as a whole", whole)
     ET.indent(top)
@@ -40,16 +39,19 @@ def _suite(top: ET.Element, name: str, cases: list[ET.Element]) -> None:
     suite.extend(cases)
 
 
-def _case(finding: Finding, reason: Reason | None, waived: bool) -> ET.Element:  # noqa: FBT001
+def _case(finding: Finding, reasons: Sequence[Reason], waived: Sequence[Reason]) -> ET.Element:
     case = ET.Element("testcase", classname=_text(finding.profile), name=_text(finding.id))
     words = f"{finding.severity}: {finding.meaning}"
-    if waived:
-        ET.SubElement(case, "skipped", message=_text(f"waived: {words}"))
-    elif reason is not None and reason.status == "fail":
-        failure = ET.SubElement(case, "failure", message=_text(reason.text), type=reason.code)
+    mine = [reason for reason in reasons if finding.id in reason.findings]
+    told = [f"waived: {reason.text}" for reason in waived if finding.id in reason.findings]
+    told += [reason.text for reason in mine]
+    failed = next((reason for reason in mine if reason.status == "fail"), None)
+    if failed is not None:
+        failure = ET.SubElement(case, "failure", message=_text("; ".join(told)), type=failed.code)
         failure.text = _text(finding.advice)
-    elif reason is not None or finding.severity == "unknown":
-        ET.SubElement(case, "skipped", message=_text(words))
+    elif told or finding.severity == "unknown" or finding.no_evidence:
+        why = [f"No evidence: {finding.no_evidence}."] if finding.no_evidence else []
+        ET.SubElement(case, "skipped", message=_text(" ".join([*told, words, *why])))
     ET.SubElement(case, "system-out").text = _text(f"{words} {finding.advice}")
     return case
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from toolkit.report.formats.base import Format
 from toolkit.report.terminal import percent
-from toolkit.risk.findings import Finding, Report
+from toolkit.risk.findings import Finding, Report, WorstCase
 from toolkit.text import LONGEST_SENTENCES, shown
 
 _SHOWN = 10
@@ -22,6 +22,7 @@ def render(report: Report) -> str:
         lines += [f"- {reason.status}: {_text(reason.text)}" for reason in report.verdict.reasons]
         lines += [f"- waived: {_text(reason.text)}" for reason in report.verdict.waived] + [""]
     lines += [_text(risk.headline), "", f"Policy {_text(risk.policy)} ({_text(risk.use_case)}), {risk.budget}.", ""]
+    lines += _table(("worst case", "severity", "fell", "upper bound", "not met by"), map(_worst, risk.worst))
     findings = [_row(f) for f in risk.findings]
     head = ("severity", "finding", "within budget", "likelihood", "impact")
     lines += _table(head, findings[:_SHOWN])
@@ -36,8 +37,14 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _worst(case: WorstCase) -> tuple[str, ...]:
+    unmet = ", ".join(met.evidence for met in case.met if not met.finding)
+    fell = f"{case.within.successes}/{case.within.trials}"
+    return _text(f"{case.profile}, {case.goal}"), case.severity, fell, f"{100 * case.bound:.1f} %", unmet or "-"
+
+
 def _row(f: Finding) -> tuple[str, ...]:
-    within = f"{f.within.successes}/{f.within.trials}"
+    within = f"{f.within.successes}/{f.within.trials}" + (f" ({_text(f.no_evidence)})" if f.no_evidence else "")
     return f.severity, f"<code>{_text(f.id)}</code>", within, f"{f.likelihood:.1f}", f"{f.impact:g}"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from toolkit import __version__
 from toolkit.report.formats.base import Format
 from toolkit.risk.findings import Finding, Report, Severity
+from toolkit.risk.headline import worst_in_words
 from toolkit.text import LONGEST_SENTENCES, shown
 
 _LEVELS: dict[Severity, str] = {
@@ -27,7 +28,7 @@ _SCORES: dict[Severity, str] = {
 def render(report: Report) -> str:
     """Render the report as SARIF."""
     a, findings = report.run.assessment, report.risk.findings
-    waived = set() if report.verdict is None else {r.finding for r in report.verdict.waived}
+    waived = set() if report.verdict is None else {name for r in report.verdict.waived for name in r.findings}
     rules: dict[str, dict[str, Any]] = {}
     for finding in findings:
         rules.setdefault(_rule_id(finding), _rule(finding))
@@ -36,7 +37,8 @@ def render(report: Report) -> str:
     notes += [("error", f"check failed: {c.name}, {c.about}: {c.detail}") for c in a.checks if not c.passed]
     notes += [("note", caveat) for caveat in a.caveats]
     if report.verdict is not None:
-        notes += [("error", f"{r.code}: {r.text}") for r in report.verdict.reasons if r.code != "risk"]
+        notes += [("error", f"{r.code}: {r.text}") for r in report.verdict.reasons]
+        notes += [("warning", f"waived: {r.text}") for r in report.verdict.waived]
     run = {
         "tool": {"driver": {"name": "Sixpixels", "version": __version__, "rules": list(rules.values())}},
         "invocations": [
@@ -51,6 +53,7 @@ def render(report: Report) -> str:
             "policy": report.risk.policy,
             "severity": report.risk.severity,
             "headline": report.risk.headline,
+            "worst": [worst_in_words(case, report.risk.budget) for case in report.risk.worst],
             "verdict": None if report.verdict is None else report.verdict.status,
         },
     }
@@ -97,6 +100,7 @@ def _result(finding: Finding, rule: int, model: str, waived: bool) -> dict[str, 
             "eligible": finding.within.trials,
             "profile": finding.profile,
             "knowledge": finding.knowledge,
+            "noEvidence": finding.no_evidence,
         },
     }
     return result | ({"suppressions": [{"kind": "external", "status": "accepted"}]} if waived else {})
