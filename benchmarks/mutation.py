@@ -55,7 +55,7 @@ TARGETS = {
     ),
     "attacks": Target(
         ("toolkit/attacks/base.py", "toolkit/attacks/ladder.py"),
-        ("tests/attacks/test_attacks.py", "tests/attacks/test_ladder.py"),
+        ("tests/attacks/test_base.py", "tests/attacks/test_ladder.py", "tests/attacks/test_attacks.py"),
     ),
     "audit": Target(
         (
@@ -64,8 +64,15 @@ TARGETS = {
             "toolkit/audit/replaying/detection.py",
             "toolkit/audit/results/assessment.py",
         ),
-        ("tests/audit/replaying", "tests/audit/test_audit.py"),
         (
+            "tests/audit/replaying/test_certify.py",
+            "tests/audit/replaying/test_detection.py",
+            "tests/audit/replaying/test_sanity.py",
+            "tests/audit/results/test_assessment.py",
+        ),
+        (
+            "tests/audit/replaying/test_sanity.py::test_gradients_of_another_model_are_noticed",
+            "tests/audit/replaying/test_sanity.py::test_masked_gradients_are_noticed",
             "tests/audit/replaying/test_sanity.py::test_sound_attacks_on_a_sound_model_pass",
             "tests/audit/replaying/test_sanity.py::test_an_attack_that_ended_too_early_is_noticed",
             "tests/audit/replaying/test_sanity.py::test_a_gradient_that_is_not_a_number_takes_nothing_else_along",

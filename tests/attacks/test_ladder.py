@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,8 +86,43 @@ def test_batches_grow_from_the_first() -> None:
         sizes_of_batches.append(len(rows))
         return pairs.probes[rows]
 
-    first_success(MODEL, pairs, np.array([0]), np.arange(12)[None], 4, make, first=1)
-    assert sizes_of_batches == [1, 2, 4, 4, 1]
+    first_success(MODEL, pairs, np.array([0]), np.arange(30)[None], 8, make, first=1)
+    assert sizes_of_batches == [1, 2, 4, 8, 8, 7]
+
+
+def test_a_ladder_goes_on_after_a_batch_of_nothing_but_skipped_rungs() -> None:
+    pairs = task([100])
+    make, tried = script(pairs, np.arange(RUNGS)[None] == 5)
+    climb = first_success(MODEL, pairs, np.array([0]), np.array([[-1, -1, 5]]), 2, make)
+    assert (climb.rung.tolist(), climb.runs.tolist(), tried) == ([5], [1], [(0, 5)])
+    assert climb.runs.dtype == np.int64, "runs are counted in whole numbers"
+
+
+def test_of_rungs_as_near_as_each_other_the_first_is_the_nearest() -> None:
+    pairs = task([100])
+    climb = first_success(MODEL, pairs, np.array([0]), np.arange(6)[None], 2, lambda rows, rungs: pairs.probes[rows])
+    assert climb.nearest.tolist() == [0]
+
+
+def test_the_coarse_search_is_followed_by_one_batch_of_the_rungs_below() -> None:
+    pairs = task([100])
+    make, tried = script(pairs, np.arange(RUNGS)[None] >= 20)
+    rungs, runs = smallest_success(MODEL, pairs, np.array([0]), RUNGS, 6, make, 4)
+    # Batches of 1, 2 and 4 rungs; the rungs of a batch are run together.
+    coarse, fine = [0, 6, 12, 18, 24, 30, 36], [19, 20, 21, 22, 23]
+    assert tried == [(0, rung) for rung in coarse + fine]
+    assert (rungs.tolist(), runs.tolist()) == ([20], [12])
+
+
+def test_the_strongest_rung_is_always_tried() -> None:
+    pairs = task([100])
+
+    def make(rows: np.ndarray, rungs: np.ndarray) -> np.ndarray:
+        # Nearest to the goal at the bottom, and beyond it at the top alone.
+        size = np.where(rungs == RUNGS - 1, 0.2, 0.05 - 0.001 * rungs)
+        return (pairs.probes[rows] + size[:, None, None, None]).astype(np.float32)
+
+    assert smallest_success(MODEL, pairs, np.array([0]), RUNGS, 6, make)[0].tolist() == [RUNGS - 1]
 
 
 @pytest.mark.parametrize("dodging", [True, False])
@@ -113,6 +150,46 @@ def test_what_is_bound_to_a_ball_stays_in_it() -> None:
     assert (crafted.evaluations > [3, 4]).all(), "the way to 8 bits is counted too"
 
 
+def test_a_ball_without_an_8bit_success_has_none() -> None:
+    """Rounded within the ball, 25.6 levels are 25, and the goal is 25.5 away."""
+    pairs = task([100])
+    probes = pairs.probes + np.float32(25.6 / 255)
+    for ball in (Ball("linf", 25.6 / 255), None):
+        crafted = finish(MODEL, pairs, probes, np.array([True]), np.array([0]), ball)
+        assert crafted.success[0]
+        assert crafted.success8[0] == (ball is None)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_what_leaves_the_range_takes_up_nothing_of_the_ball(side: int) -> None:
+    """A part near the end of the range can change by 10 levels, so that the rest has to change by 41, of 45 possible.
+
+    If the change were put into the ball before it is clipped, each part would have 33 levels of it.
+    """
+    pairs = task([100])
+    pairs.probes[0, :2] = (245 if side > 0 else 10) / 255
+    pairs = replace(pairs, references=MODEL.embed(pairs.probes))
+    ball = Ball("l2", 230 / 255)
+    probes8, success8, _ = carry_to_8bit(
+        MODEL, pairs, pairs.probes + np.float32(side * 10 / 255), np.array([True]), ball
+    )
+    assert success8[0]
+    assert sizes("l2", to_unit(probes8) - pairs.probes)[0] <= ball.epsilon * 1.0001
+
+
+def test_one_scale_at_a_time_in_a_ball_and_several_without_one() -> None:
+    """Runs are counted for the attacker's budget, and a probe in a ball mostly needs the first few."""
+    pairs = task([100, 100])
+    goal = np.array([True, False])
+    # Of 22 levels the fourth scale makes 26.7. Tried: 0 and 6, then the five rungs between.
+    _, success8, runs = carry_to_8bit(MODEL, pairs, pairs.probes + np.float32(22 / 255), goal, Ball("linf", 40 / 255))
+    assert (success8.tolist(), runs.tolist()) == ([True, False], [2 + 5, 0])
+    # Of 12 levels the sixteenth makes 26.2. Tried: 0, then 6 and 12, then 18 to 36, then the five rungs below 18.
+    _, success8, runs = carry_to_8bit(MODEL, pairs, pairs.probes + np.float32(12 / 255), goal)
+    assert (success8.tolist(), runs.tolist()) == ([True, False], [1 + 2 + 4 + 5, 0])
+    assert runs.dtype == np.int64
+
+
 def test_failures_are_clean_probes() -> None:
     pairs = task([100])
     crafted = finish(MODEL, pairs, pairs.probes + 0.5, np.array([False]), np.array([9]))
@@ -122,8 +199,6 @@ def test_failures_are_clean_probes() -> None:
 
 
 def test_other_libraries_stop_at_floats() -> None:
-    from dataclasses import replace
-
     pairs = replace(task([100]), eight_bits=False)
     crafted = finish(MODEL, pairs, pairs.probes + np.float32(0.2), np.array([True]), np.array([1]))
     assert (crafted.success[0], crafted.success8[0]) == (True, False)

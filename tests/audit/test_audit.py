@@ -66,6 +66,13 @@ def test_probes_are_named_by_what_they_depend_on(request_: Request, tmp_path: Pa
     base = names(request_)
     assert not base & names(dataclasses.replace(request_, seed=4))
     assert not base & names(dataclasses.replace(request_, attacks=(Gaussian(levels=9, draws=2),)))
+    manifest = request_.manifest
+    for other in (
+        dataclasses.replace(manifest, input=dataclasses.replace(manifest.input, std=(0.5, 0.5, 0.5))),
+        dataclasses.replace(manifest, output=dataclasses.replace(manifest.output, normalize=True)),
+        dataclasses.replace(manifest, decision=dataclasses.replace(manifest.decision, threshold=0.1)),
+    ):
+        assert not base & names(dataclasses.replace(request_, manifest=other)), "another reading of the same file"
     only_zero = names(dataclasses.replace(request_, knowledge=("zero",)))
     assert only_zero < base, "probes against the bare verifier are the same, whoever replays them"
 

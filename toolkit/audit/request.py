@@ -121,6 +121,7 @@ def run_name(request: Request) -> str:
     manifest, crops = request.manifest, request.crops
     content = [
         model_sha256(manifest.model),
+        manifest.reading,
         asdict(manifest.decision),
         [[attack.name, attack_parameters(attack)] for attack in request.attacks],
         [profile.sha256 for profile in request.profiles],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,6 +120,15 @@ class Manifest:
     def alarm(self) -> float:
         """The attack score above which an image is flagged; infinity without a detector."""
         return np.inf if self.detector is None else self.detector.threshold
+
+    @property
+    def reading(self) -> str:
+        """SHA-256 of how the model's file is read: the format of its input and of its output, and the alarm.
+
+        The embeddings and the attack scores of a crop depend on the file and on this.
+        """
+        content = [asdict(self.input), asdict(self.output), self.alarm]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def with_threshold(manifest: Manifest, threshold: float) -> Manifest:

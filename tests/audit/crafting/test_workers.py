@@ -123,6 +123,19 @@ def test_a_packed_job_is_the_same_job(jobs: tuple[Bench, list[Job]]) -> None:
     assert same, "another artifact"
 
 
+def test_a_worker_crafts_for_the_threshold_of_the_audit_and_not_for_that_of_the_file(
+    jobs: tuple[Bench, list[Job]],
+) -> None:
+    bench, (job, *_) = jobs
+    decision = replace(job.task.decision, threshold=1.3 * job.task.decision.threshold)
+    bench.manifest = replace(bench.manifest, decision=decision)
+    stricter = replace(job, task=replace(job.task, decision=decision))
+    here, there = run_job(stricter, bench), Workbench().run(pack_job(stricter, bench))
+    same = here == there
+    assert same, "another artifact"
+    assert here != run_job(fresh(jobs)[0], bench), "the threshold must matter here"
+
+
 def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
     manifest, known, attack = find_manifest("facenet-mini"), find_profile("none"), Pgd(steps=3)
     assert manifest.alignment is not None
@@ -157,6 +170,14 @@ def test_workers_refuse_what_is_not_what_the_audit_saw(
             pool.submit(job)()
     finally:
         model.write_bytes(content)
+    described = asked.manifest.path
+    text = described.read_text()
+    try:
+        described.write_text(text.replace("std = 1.0", "std = 0.5"))
+        with pytest.raises(InputError, match="a different manifest than the audit"):
+            Workbench().run(packed)
+    finally:
+        described.write_text(text)
     with monkeypatch.context() as patched:
         patched.setattr("toolkit.audit.crafting.jobs.defense_code", lambda defense: "of another version")
         with pytest.raises(InputError, match="different code of its defenses"):

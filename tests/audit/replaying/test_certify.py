@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,20 @@ from tests.models import write_linear
 from toolkit.attacks.base import Task, ascent
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
-from toolkit.audit.replaying.certify import PairCertificates, Smoothing, certification_results, certify
+from toolkit.audit.crafting.craft import pair_generator
+from toolkit.audit.replaying.certify import (
+    CertificationResult,
+    PairCertificates,
+    Smoothing,
+    _key,
+    certification_results,
+    certify,
+)
 from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import Pair, embedded_pairs, load_pairs
 from toolkit.pixels import to_unit
-from toolkit.profiles.profile import find_profile
+from toolkit.profiles.profile import Profile, find_profile
 from toolkit.statistics.certification import certified_radius
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import find_manifest, read_manifest
@@ -87,8 +96,10 @@ def test_votes_are_found_again_and_damaged_ones_made_anew(tmp_path: Path) -> Non
 
 
 def test_noise_and_draws_that_can_say_nothing_are_refused() -> None:
-    with pytest.raises(UsageError, match="above 0"):
-        Smoothing(0.0)
+    for sigma in (0.0, 10.5):
+        with pytest.raises(UsageError, match="above 0 and at most 10"):
+            Smoothing(sigma)
+    assert Smoothing(10.0).draws == 1100
     with pytest.raises(UsageError, match="cannot certify"):
         Smoothing(0.1, 5, 0.999)
 
@@ -99,10 +110,23 @@ def test_rates_are_over_all_pairs() -> None:
         "p", 0.1, 1000, 0.999, np.array([1, 1, 0, -1, 0, 1]), np.array([0.3, 0.05, 0.2, 0, 0.6, 0.6])
     )
     dodging, impersonation = certification_results(made, genuine)
-    assert (dodging.correct, dodging.abstained) == (Rate(2, 4), Rate(1, 4))
     # A large radius around a wrong decision certifies nothing.
-    assert dict(dodging.at_radius) == {0.1: Rate(1, 4), 0.25: Rate(1, 4), 0.5: Rate(0, 4), 1.0: Rate(0, 4)}
+    at_radius = ((0.1, Rate(1, 4)), (0.25, Rate(1, 4)), (0.5, Rate(0, 4)), (1.0, Rate(0, 4)))
+    median = pytest.approx((0.3 + 0.05) / 2)
+    assert dodging == CertificationResult(
+        "p", 0.1, 1000, 0.999, "dodging", Rate(2, 4), Rate(1, 4), at_radius, median
+    )  # fmt: skip
     assert dict(impersonation.at_radius)[0.5] == Rate(1, 2)
+    assert (impersonation.goal, impersonation.abstained, impersonation.median_radius) == (
+        "impersonation", Rate(0, 2), 0.6
+    )  # fmt: skip
+    # A radius counts at itself; where nothing is decided correctly, there is no median.
+    wrong = replace(made, same=np.array([1, 1, 1, 1, 1, 1]), radius=np.full(6, 0.5))
+    dodging, impersonation = certification_results(wrong, genuine)
+    assert dict(dodging.at_radius)[0.5] == Rate(4, 4)
+    assert impersonation.median_radius is None
+    (only,) = certification_results(made, np.ones(6, np.bool_))
+    assert only.goal == "dodging", "a goal without pairs has no result"
 
 
 def test_no_attack_within_the_radius_changes_the_vote_on_real_faces(tmp_path: Path) -> None:
@@ -137,20 +161,28 @@ def test_no_attack_within_the_radius_changes_the_vote_on_real_faces(tmp_path: Pa
 class Scripted:
     """A deployed verifier that accepts the draws it is told to, and keeps what it was given."""
 
-    def __init__(self, accepts: np.ndarray) -> None:
-        self.accepts, self.seen = accepts, []
+    def __init__(self, accepts: np.ndarray, near: float = 0.0, far: float = 9.0, score: float = 0.0) -> None:
+        self.accepts, self.near, self.far, self.score, self.seen = accepts, near, far, score, []
 
     def embed_and_score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         start = sum(map(len, self.seen))
         self.seen.append(images)
         same = self.accepts[start : start + len(images)]
-        return np.where(same, 0.0, 9.0)[:, None].astype(np.float32), np.zeros(len(images), np.float32)
+        scores = np.full(len(images), self.score, np.float32)
+        return np.where(same, self.near, self.far)[:, None].astype(np.float32), scores
 
 
-def certified_by(scripted: Scripted, folder: Path, level: int = 128) -> PairCertificates:
+def certified_by(
+    scripted: Scripted, folder: Path, level: int = 128, metric: str = "euclidean", alarm: float = np.inf
+) -> PairCertificates:
+    folder.mkdir(exist_ok=True)
     bench, crops, _ = linear_pairs(folder)
     none = find_profile("none")
-    clean = replace(run_clean(bench.deployed(none), crops, bench.manifest.decision), embeddings=np.zeros((10, 1)))
+    clean = replace(
+        run_clean(bench.deployed(none), crops, bench.manifest.decision), embeddings=np.zeros((10, 1)), alarm=alarm
+    )
+    decision = replace(bench.manifest.decision, metric=metric)
+    bench.manifest = replace(bench.manifest, decision=decision)
     one = replace(crops, images=np.full_like(crops.images, level), pairs=crops.pairs[:1], index=crops.index[:1])
     bench.deployed = lambda profile: scripted  # type: ignore[assignment]
     return certify(bench, none, Smoothing(0.5, 200, 0.99), one, clean, folder, lambda done: None)
@@ -168,6 +200,88 @@ def test_the_radius_counts_the_other_draws_alone(tmp_path: Path) -> None:
     found = certified_by(Scripted(np.concatenate([chosen, others])), tmp_path)
     assert found.same[0] == 1
     assert found.radius[0] == pytest.approx(0.5 * stats.norm.ppf(0.01 ** (1 / 200)))
+
+
+@pytest.mark.parametrize("chosen", [0, 40, 50])
+def test_what_half_of_the_first_draws_accept_at_most_is_rejected(tmp_path: Path, chosen: int) -> None:
+    found = certified_by(Scripted(np.arange(300) < chosen), tmp_path)
+    assert (found.profile, found.sigma, found.samples, found.confidence) == ("none", 0.5, 200, 0.99)
+    assert found.same.tolist() == [0]
+    assert found.radius[0] == pytest.approx(0.5 * stats.norm.ppf(0.01 ** (1 / 200)))
+
+
+def test_a_draw_is_judged_by_the_metric_and_the_detector_of_the_verifier(tmp_path: Path) -> None:
+    accepted = np.ones(300, np.bool_)
+    # 0.2 from the reference, and 0.04 squared, at a threshold of 0.1.
+    for metric, same in (("euclidean", 0), ("squared-euclidean", 1)):
+        found = certified_by(Scripted(accepted, near=0.2), tmp_path / metric, metric=metric)
+        assert found.same.tolist() == [same]
+    for score, same in ((0.5, 1), (0.75, 0)):
+        found = certified_by(Scripted(accepted, score=score), tmp_path / str(score), alarm=0.5)
+        assert found.same.tolist() == [same], "an image at the alarm is not flagged, one above it is"
+
+
+def test_the_noise_is_that_of_the_pair(tmp_path: Path) -> None:
+    """A certificate therefore depends neither on the batch nor on the order of the pairs."""
+    scripted = Scripted(np.ones(300, np.bool_))
+    certified_by(scripted, tmp_path)
+    generator = pair_generator(0, "certify 0.5", linear_pairs(tmp_path)[1].pairs[0].id)
+    for seen, count in zip(scripted.seen, [64, 64, 64, 64, 44], strict=True):
+        noise = generator.standard_normal((count, SIDE, SIDE, 3), dtype=np.float32)
+        np.testing.assert_array_equal(seen, np.clip(np.float32(128 / 255) + np.float32(0.5) * noise, 0, 1))
+
+
+def test_chunks_change_no_certificate_and_are_told_when_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, crops, _ = linear_pairs(tmp_path)
+    none, how = find_profile("none"), Smoothing(0.1, 50, 0.99)
+    clean = run_clean(bench.deployed(none), crops, bench.manifest.decision)
+    done: list[int] = []
+    whole = certify(bench, none, how, crops, clean, tmp_path / "whole", done.append)
+    assert done == [10]
+    monkeypatch.setattr("toolkit.audit.replaying.certify.CHUNK", 4)
+    parts = certify(bench, none, how, crops, clean, tmp_path / "parts", done.append)
+    assert done == [10, 4, 4, 2]
+    np.testing.assert_array_equal(parts.same, whole.same)
+    np.testing.assert_array_equal(parts.radius, whole.radius)
+    assert 0 < (whole.same == 1).sum() < 10
+
+
+def test_votes_are_named_by_what_they_depend_on(tmp_path: Path) -> None:
+    bench, crops, _ = linear_pairs(tmp_path)
+    none, how, row = find_profile("none"), Smoothing(0.1, 50, 0.99), np.array([2])
+
+    def name(bench: Bench = bench, how: Smoothing = how, crops: CropSet = crops, profile: Profile = none) -> str:
+        return _key(bench, profile, how, crops, row)
+
+    def drawn(image: int) -> CropSet:
+        images = crops.images.copy()
+        images[image] += 1
+        return replace(crops, images=images)
+
+    def read(**changes: Any) -> Bench:
+        return Bench(replace(bench.manifest, **changes), bench.execution, 0)
+
+    other_model = write_linear(tmp_path, weights=np.ones((SIDE * SIDE * 3, 1)), side=SIDE, name="other")
+    gallery = replace(crops, gallery=np.array([5, 6]))
+    pairs = (*crops.pairs[:2], replace(crops.pairs[2], probe="another"), *crops.pairs[3:])
+    names = [
+        name(),
+        name(Bench(bench.manifest, bench.execution, 1)),
+        name(read(model=other_model)),
+        name(read(decision=replace(bench.manifest.decision, threshold=0.2))),
+        name(read(output=replace(bench.manifest.output, normalize=True))),
+        name(how=Smoothing(0.2, 50, 0.99)),
+        name(how=Smoothing(0.1, 60, 0.99)),
+        name(profile=find_profile("mean3")),
+        name(crops=replace(crops, pairs=pairs)),
+        name(crops=drawn(2)),
+        name(crops=drawn(0)),
+        name(crops=gallery),
+        name(crops=replace(drawn(6), gallery=gallery.gallery)),
+    ]
+    assert len(set(names)) == len(names)
+    assert name(crops=drawn(7)) == names[0], "the photographs of other pairs do not matter"
+    assert name(crops=replace(drawn(0), gallery=gallery.gallery)) == name(crops=gallery), "nor does it in a group"
 
 
 @pytest.mark.parametrize("level", [0, 255])

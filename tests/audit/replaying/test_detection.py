@@ -4,36 +4,50 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.models import write_people
 from tests.progress import Silent
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
-from toolkit.audit.clean.result import clean_result
-from toolkit.audit.clean.run import CleanRun
+from toolkit.audit.clean.result import clean_result, crop_members
+from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.plan import Scenario
-from toolkit.audit.replaying.detection import calibrate_detector, detection_results, score_threshold
+from toolkit.audit.replaying.detection import (
+    DetectionPoint,
+    DetectionResult,
+    DetectorCalibration,
+    calibrate_detector,
+    calibrate_profile,
+    detection_results,
+    score_threshold,
+)
 from toolkit.audit.replaying.replay import Replay
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import scenario_results
 from toolkit.audit.run import run_audit
 from toolkit.defenses.median import Median
 from toolkit.documents import to_json
-from toolkit.errors import InputError, InsufficientError
+from toolkit.errors import InputError, InsufficientError, UsageError
+from toolkit.faces.pairs import load_pairs
 from toolkit.profiles.detector import Detector
-from toolkit.profiles.harden import write_hardened
-from toolkit.profiles.profile import Profile, find_profile
+from toolkit.profiles.harden import deploy, write_hardened
+from toolkit.profiles.profile import Profile, find_profile, read_profile
 from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
-from toolkit.statistics.bounded import Members
+from toolkit.statistics.bounded import Members, bound_at, bounded_threshold
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.runtime import read_model
 
 WATCHED = Profile("watched", "", (), "", detector=Detector((Median(3),), 0.5, 0.05))
 
@@ -60,6 +74,38 @@ def test_the_upper_bound_of_a_detectors_false_alarms_is_held() -> None:
     assert repeated.false_alarm.successes < held
 
 
+# Of resamples of 12 crops, 3 of them flagged, 94.56 % have at most 5 flagged: so near to it, their seed decides.
+NEAR = 0.9456
+
+
+def test_a_point_estimate_comes_with_its_bound() -> None:
+    scores, members = np.arange(1.0, 13), Members("images", (np.arange(12),))
+    found = [
+        calibrate_detector(scores, 0.25, NEAR, members, point_estimate=True, seed=seed, draws=200) for seed in range(6)
+    ]
+    for seed, result in enumerate(found):
+        assert result.threshold == 9.5
+        assert result.bound == bound_at(-scores, members, -9.5, 0.25, NEAR, seed=seed, draws=200)
+    assert {result.bound.bootstrap for result in found} == {5 / 12, 6 / 12}
+    usual = [calibrate_detector(scores, 0.25, NEAR, members, point_estimate=True, **seed) for seed in ({}, {"seed": 0})]
+    assert usual[0] == usual[1]
+
+
+def test_a_bounded_threshold_is_that_of_the_draws_asked_for() -> None:
+    scores, members = np.arange(1.0, 13), Members("images", (np.arange(12),))
+    bounds = []
+    for seed in range(5):
+        result = calibrate_detector(scores, 0.5, 0.8, members, seed=seed, draws=200)
+        least, bound = bounded_threshold(-scores, members, 0.5, 0.8, seed=seed, draws=200)
+        assert (result.threshold, result.bound) == (-least, bound)
+        bounds.append(bound.bootstrap)
+    assert set(bounds) == {5 / 12, 6 / 12}, "the draws must matter here"
+
+
+def test_where_none_may_be_flagged_the_threshold_is_the_largest_score() -> None:
+    assert score_threshold(np.array([0.0, 2.0, 1.0]), 0.1) == 2
+
+
 def test_a_detectors_threshold_is_rounded_to_fewer_alarms() -> None:
     scores = 1 + np.arange(100) * 1e-8
     for point_estimate in (False, True):
@@ -76,10 +122,15 @@ def test_scores_of_zero_give_no_threshold() -> None:
 def test_what_the_crops_cannot_show_is_refused() -> None:
     with pytest.raises(InsufficientError, match=r"needs at least 60 clean crops .* there are 59"):
         calibrate_detector(np.ones(59), 0.05, point_estimate=True)
-    with pytest.raises(InsufficientError, match=r"needs at least 59 clean crops, but there are 58"):
+    with pytest.raises(
+        InsufficientError, match=r"^a false alarm rate of .* needs at least 59 clean crops, but there are 58"
+    ):
         calibrate_detector(np.ones(58), 0.05)
-    with pytest.raises(InputError, match="between 0 and 1"):
-        calibrate_detector(np.zeros(59), 0.0)
+    for rate in (0.0, 1.0, 1.5):
+        with pytest.raises(InputError, match=f"the false alarm rate is {rate:g}; it must be between 0 and 1"):
+            calibrate_detector(np.ones(59), rate)
+    with pytest.raises(InsufficientError, match="there are 0"):
+        calibrate_detector(np.zeros(0), 0.05)
 
 
 def known_case() -> tuple[Scenario, Replay, CleanRun]:
@@ -121,6 +172,87 @@ def test_detection_is_of_the_probes_that_would_succeed_without_it() -> None:
     assert impersonation.deployed == Rate(0, 0)
     bare = replace(clean, alarm=np.inf)
     assert not detection_results([(scenario, replay)], {WATCHED: bare}, genuine)
+
+
+def test_a_hundred_crops_show_one_in_a_hundred() -> None:
+    scenario, replay, clean = known_case()
+    hundred = replace(clean, scores=np.arange(100) / 100)
+    (dodging, _) = detection_results([(scenario, replay)], {WATCHED: hundred}, np.ones(5, np.bool_))
+    assert dodging == DetectionResult(
+        "gaussian", "zero", "watched", "watched", "dodging", Rate(2, 3),
+        (
+            DetectionPoint(0.01, pytest.approx(0.985), Rate(0, 3)),
+            DetectionPoint(0.05, pytest.approx(0.945), Rate(0, 3)),
+        ),
+    )  # fmt: skip
+
+
+def test_a_scenario_without_a_detector_does_not_end_the_list() -> None:
+    scenario, replay, clean = known_case()
+    bare = Profile("bare", "", (), "")
+    outcomes = [(replace(scenario, profile=bare), replay), (scenario, replay)]
+    runs = {bare: replace(clean, alarm=np.inf), WATCHED: clean}
+    found = detection_results(outcomes, runs, np.ones(5, np.bool_))
+    assert [(d.profile, d.goal) for d in found] == [("watched", "dodging"), ("watched", "impersonation")]
+
+
+PROFILE = """\
+schema = 1
+name = "mine"
+[[defense]]
+name = "noise"
+sigma = 0.05
+[detector]
+threshold = 1.0
+false_alarm = 0.5
+[[detector.squeezer]]
+name = "median"
+"""
+
+
+def test_a_profile_is_calibrated_in_its_file_on_the_draws_of_a_seed(tmp_path: Path) -> None:
+    model, profile = write_people(tmp_path, photos=4), tmp_path / "mine.toml"
+
+    class Counted(Silent):
+        def counter(self, name: str) -> Callable[[int, int | None], None]:
+            return lambda done, total: counted.append((done, total))
+
+    def calibrated(rate: float = 0.5, **changes: Any) -> DetectorCalibration:
+        profile.write_text(PROFILE)
+        return calibrate_profile(profile, model, rate, tmp_path, **changes)
+
+    counted: list[tuple[int, int | None]] = []
+    result = calibrated(0.25, seed=1, progress=Counted(), point_estimate=True)
+    assert counted[-1] == (12, 12), "every face is aligned once"
+    assert (result.target, result.rule, result.false_alarm) == (0.25, "point estimate", Rate(3, 12))
+    assert result.threshold == result.point_estimate
+    said = "calibrated for linear on 12 crops, point estimate, not conservative"
+    assert f"threshold = {result.threshold} # {said}\nfalse_alarm = 0.25\n" in profile.read_text()
+    # The scores are those of the noise of this seed, and of no other verifier; the photographs are those of the pairs.
+    chosen, manifest = read_profile(profile), read_manifest(model)
+    crops = crop_for(manifest, load_pairs(tmp_path))
+
+    def scores_of(seed: int) -> np.ndarray:
+        return run_clean(deploy(read_model(manifest), manifest, chosen, seed=seed), crops, manifest.decision).scores
+
+    scores = scores_of(1)
+    members = crop_members(crops)
+    assert calibrate_detector(scores, 0.25, members=members, point_estimate=True, seed=1) == result
+    bounded = calibrated(seed=1, confidence=0.8)
+    assert "linear on 12 crops, at a confidence of 80 %\nfalse_alarm = 0.5\n" in profile.read_text()
+    assert bounded == calibrate_detector(scores, 0.5, 0.8, members, seed=1)
+    assert (bounded.rule, bounded.bound.confidence, bounded.bound.unit) == ("upper bound", 0.8, "images")
+    assert bounded.bound.upper <= 0.5
+    assert calibrated(seed=0) == calibrated() != calibrated(seed=1), "another seed draws other noise"
+    assert calibrated().bound.confidence == 0.95
+    for seed in (1, 2):
+        near = calibrated(0.25, seed=seed, confidence=NEAR, point_estimate=True)
+        assert near == calibrate_detector(scores_of(seed), 0.25, NEAR, members, point_estimate=True, seed=seed)
+    with pytest.raises(InsufficientError, match=r"rate of 0\.05 .* needs at least 59"):
+        calibrate_profile(profile, model, pairs=tmp_path)
+    profile.write_text('schema = 1\nname = "mine"\n')
+    with pytest.raises(UsageError, match=r"has no \[detector\]"):
+        calibrate_profile(profile, model, 0.25, tmp_path)
 
 
 def test_an_audit_of_a_detector_is_reported_and_validates(request_: Request, tmp_path: Path) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
 
+from tests.models import Linear
 from toolkit.attacks.base import Crafted, Needs, Task, Traits
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
@@ -21,9 +22,10 @@ from toolkit.attacks.glasses import Glasses
 from toolkit.attacks.pgd import Pgd
 from toolkit.attacks.universal import Universal
 from toolkit.audit.clean.run import CleanRun, run_clean
+from toolkit.audit.crafting.craft import pair_generator
 from toolkit.audit.plan import Knowledge, Scenario
 from toolkit.audit.replaying.replay import Replay
-from toolkit.audit.replaying.sanity import Check, Subject, check_attacks, check_outcomes, check_profile
+from toolkit.audit.replaying.sanity import Check, Subject, _gain, check_attacks, check_outcomes, check_profile
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
 from toolkit.documents import to_json
@@ -33,7 +35,7 @@ from toolkit.pixels import to_8bit, to_unit
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.report.schemas import report_schema
-from toolkit.verifiers.manifest import find_manifest
+from toolkit.verifiers.manifest import Decision, find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
 from toolkit.verifiers.white_box import WhiteBox
@@ -42,7 +44,9 @@ NONE = Profile("none", "", (), "")
 MANIFEST = find_manifest("facenet-mini")
 
 
-def outcome(success: list[bool], attack: Any, knowledge: Knowledge = "perfect", linf: float = 0.1):  # type: ignore[no-untyped-def]
+def outcome(
+    success: list[bool], attack: Any, knowledge: Knowledge = "perfect", linf: float = 0.1, profile: Profile = NONE
+):  # type: ignore[no-untyped-def]
     n = len(success)
     replayed = Replay(
         crafted=np.array(success), success=np.array(success), at_goal=np.array(success), scores=np.zeros(n),
@@ -50,7 +54,7 @@ def outcome(success: list[bool], attack: Any, knowledge: Knowledge = "perfect", 
         linf=np.full(n, linf), rms=np.ones(n), l2_float=np.ones(n), l2_defended=np.ones(n),
         evaluations=np.ones(n, np.int64),
     )  # fmt: skip
-    return Scenario(attack, knowledge, NONE, NONE), replayed
+    return Scenario(attack, knowledge, profile, profile), replayed
 
 
 def checked(*outcomes: Any) -> dict[str, Check]:
@@ -78,6 +82,55 @@ def test_who_knows_more_must_not_do_worse() -> None:
     some, all_ = [True] * 4 + [False] * 6, [True] * 10
     assert not checked(outcome(all_, Gaussian(), "zero"), outcome(some, Gaussian()))["adaptive"].passed
     assert checked(outcome(some, Gaussian(), "zero"), outcome(all_, Gaussian()))["adaptive"].passed
+
+
+def test_checks_of_outcomes_are_those_of_every_profile_in_words_and_numbers() -> None:
+    """Of ten pairs the last is not eligible: what happens to it counts for nothing."""
+    other = Profile("other", "", (), "")
+    some, most = [True] * 2 + [False] * 8, [False] * 2 + [True] * 8
+    eligible = np.arange(10) < 9
+    clean = CleanRun(np.zeros((0, 1), np.float32), np.zeros(10), eligible, np.zeros(10), np.inf, eligible)
+    blind, blind_replay = outcome(most, Gaussian(), "zero", profile=other)
+    found = check_outcomes(
+        [
+            outcome(some, Fgsm()), outcome(most, DeepFool()), outcome(some, Pgd(epsilon=1.0)),
+            outcome(most, Gaussian()), outcome(most, Fgsm(), profile=other), outcome(some, DeepFool(), profile=other),
+            (replace(blind, known=NONE), blind_replay), outcome(some, Gaussian(), profile=other),
+            outcome(most, Gaussian(), "query", profile=other),
+        ],
+        {NONE: clean, other: clean},
+    )  # fmt: skip
+    only = "only fgsm succeeds on {} pairs, only deepfool{} on {} pairs"
+    assert found == [
+        Check("iterative", "none", True, only.format(0, ", pgd", 7)),
+        # 7 against 2 may be chance.
+        Check("iterative", "other", True, only.format(7, "", 2)),
+        Check("adaptive", "gaussian on other", True,
+              "only knowledge of none succeeds on 7 pairs, only perfect knowledge on 2 pairs"),
+        Check("adaptive", "gaussian on other", True,
+              "only knowledge of none succeeds on 0 pairs, only query knowledge on 0 pairs"),
+    ]  # fmt: skip
+
+
+def test_what_a_bound_allows_is_measured_in_its_norm() -> None:
+    weak, strong = [False] * 10, [True] * 10
+    # The changes of `outcome` have an L2 norm of 1.
+    assert checked(outcome(strong, Fgsm()), outcome(weak, Pgd(norm="l2", epsilon=0.5)))["iterative"].passed
+    assert not checked(outcome(strong, Fgsm()), outcome(weak, Pgd(norm="l2", epsilon=1.0)))["iterative"].passed
+    # A change at the bound is within it, though its norm has rounding errors; so is one within either of two bounds.
+    at = 0.05 * (1 + 5e-6)
+    assert not checked(outcome(strong, Fgsm(), linf=at), outcome(weak, Pgd(epsilon=0.05)))["iterative"].passed
+    bounds = outcome(weak, Pgd(epsilon=0.05)), outcome(weak, Pgd(norm="l2", epsilon=2.0))
+    assert not checked(outcome(strong, Fgsm()), *bounds)["iterative"].passed
+    # Asked is only what the one step did within the bound, pair by pair.
+    assert checked(outcome(weak, Fgsm(), linf=0.04), outcome(weak, Pgd(epsilon=0.05)))["iterative"].passed
+    scenario, replayed = outcome(strong, Fgsm())
+    mixed = replace(replayed, linf=np.array([0.04] + [0.1] * 9))
+    check = checked((scenario, mixed), outcome(weak, Pgd(epsilon=0.05)))["iterative"]
+    assert check == Check("iterative", "none", True, "only fgsm succeeds on 1 pairs, only pgd on 0 pairs")
+    # An attack without a bound is asked for every pair.
+    unbounded = outcome(weak, Pgd(epsilon=0.05)), outcome(weak, DeepFool())
+    assert not checked(outcome(strong, Fgsm()), *unbounded)["iterative"].passed
 
 
 @pytest.fixture(scope="module")
@@ -190,50 +243,309 @@ class Scripted:
     epsilon: float | None = None
     steps: int = 0
     name: str = "scripted"
-    needs: ClassVar[Needs] = "gradient"
+    needs: Needs = "gradient"
+    seen: list[tuple[Scripted, Task, Any]] = field(default_factory=list, compare=False)
 
     @property
     def traits(self) -> Traits:
         return Traits(norm=None if self.epsilon is None else "linf", epsilon=self.epsilon, steps=self.steps)
 
     def craft(self, model: Any, task: Task) -> Crafted:
+        self.seen.append((self, task, model))
         count, levels = self.script(self)
         success = np.arange(len(task)) < count
         probes8 = to_8bit(task.probes) + (levels * success).astype(np.uint8)[:, None, None, None]
         return Crafted(to_unit(probes8), success, probes8, success, np.ones(len(task), np.int64))
 
 
+def gray(levels: list[int], genuine: bool = True) -> CropSet:
+    """Pairs of a gray probe, and a reference that is 5 levels darker; 60 levels if impostors."""
+    n = len(levels)
+    shades = [*levels, *(level - (5 if genuine else 60) for level in levels)]
+    images = np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in shades])
+    pairs = tuple(Pair(f"p{i}", f"r{i}", genuine) for i in range(n))
+    return CropSet(images, tuple(map(str, range(2 * n))), pairs, np.stack([np.arange(n), n + np.arange(n)], axis=1), ())
+
+
+def clean_of(crops: CropSet, eligible: np.ndarray | None = None, alarm: float = np.inf) -> CleanRun:
+    """The embedding of the crop in place i is i; every pair is eligible, or some are."""
+    n, m = len(crops.pairs), len(crops.images)
+    eligible = np.ones(n, np.bool_) if eligible is None else eligible
+    places = np.arange(m, dtype=np.float32)[:, None]
+    return CleanRun(places, np.zeros(n), eligible, np.zeros(m), alarm, eligible)
+
+
+def subject_with(clean: CleanRun) -> Subject:
+    return Subject(NONE, SimpleNamespace(), clean)  # type: ignore[arg-type]
+
+
 def rerun(attack: Scripted, crafted: int, levels: int) -> dict[str, Check]:
     """The checks of an attack that solved the first `crafted` of eight pairs, by a change of so many levels."""
-    every = np.ones(8, np.bool_)
-    pairs = tuple(Pair(f"p{i}", f"r{i}", genuine=True) for i in range(8))
-    index = np.stack([np.arange(8), np.arange(8)], axis=1)
-    images = np.full((8, 4, 4, 3), 100, np.uint8)
-    crops = CropSet(images, tuple(f"p{i}" for i in range(8)), pairs, index, ())
-    clean = CleanRun(np.zeros((8, 1), np.float32), np.zeros(8), every, np.zeros(8), np.inf, every)
+    crops = gray([100] * 8)
     scenario, replayed = outcome([i < crafted for i in range(8)], attack)
     replayed = replace(replayed, l2=np.full(8, levels / 255 * np.sqrt(48)))
-    subject = Subject(NONE, SimpleNamespace(), clean)  # type: ignore[arg-type]
+    subject = subject_with(clean_of(crops))
     return {c.name: c for c in check_attacks(subject, [(scenario, replayed)], crops, MANIFEST.decision, 0)}
 
 
-@pytest.mark.parametrize(("levels", "passes"), [(10, True), (4, False)])
+@pytest.mark.parametrize(("levels", "passes"), [(100, True), (91, True), (89, False)])
 def test_norms_that_more_steps_shrink_were_not_the_smallest(levels: int, passes: bool) -> None:
     attack = Scripted(lambda a: (8, levels), steps=10)
-    assert rerun(attack, 8, 10)["converged"].passed is passes
+    assert rerun(attack, 8, 100)["converged"] == Check(
+        "converged", "scripted on none", passes,
+        f"with twice the steps, it succeeds on 8 instead of 8 of 8 pairs, at {levels / 100:.2f} times the norm",
+    )  # fmt: skip
+    ((longer, *_),) = attack.seen
+    assert longer.steps == 20
 
 
-@pytest.mark.parametrize(("half", "double", "passes"), [(2, 8, True), (8, 8, False), (2, 0, False)])
+@pytest.mark.parametrize(("before", "after", "passes"), [(4, 5, True), (4, 6, False), (4, 0, True), (0, 0, True)])
+def test_more_steps_must_not_solve_many_more_pairs(
+    before: int, after: int, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.audit.replaying.sanity._UNBOUNDED", Scripted(lambda a: (8, 10)))
+    check = rerun(Scripted(lambda a: (after, 10), steps=10), before, 10)["converged"]
+    assert check.passed is passes
+    assert check.detail.startswith(
+        f"with twice the steps, it succeeds on {after} instead of {before} of 8 pairs, at 1.00"
+    )
+
+
+def test_norms_in_a_ball_may_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attack in a ball does not look for the smallest change."""
+    monkeypatch.setattr("toolkit.audit.replaying.sanity._UNBOUNDED", Scripted(lambda a: (8, 10)))
+    assert rerun(Scripted(lambda a: (8, 1), epsilon=0.1, steps=10), 8, 10)["converged"].passed
+
+
+@pytest.mark.parametrize(
+    ("half", "double", "passes"),
+    [(2, 8, True), (5, 3, True), (6, 8, False), (2, 2, False), (8, 8, False), (2, 0, False)],
+)
 def test_success_must_grow_with_the_bound(
     half: int, double: int, passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One pair may be chance."""
     monkeypatch.setattr("toolkit.audit.replaying.sanity._UNBOUNDED", Scripted(lambda a: (8, 10)))
     attack = Scripted(lambda a: (half if a.epsilon < 0.1 else double, 10), epsilon=0.1)
-    assert rerun(attack, 4, 10)["budget"].passed is passes
+    assert rerun(attack, 4, 10)["budget"] == Check(
+        "budget", "scripted on none", passes,
+        f"with half, once and twice the bound, it succeeds on {half}, 4 and {double} of 8 pairs",
+    )  # fmt: skip
+    assert [made.epsilon for made, *_ in attack.seen] == [0.05, 0.2]
 
 
 @pytest.mark.parametrize(("solved", "passes"), [(8, True), (7, False), (4, False)])
 def test_without_a_bound_every_pair_must_fall(solved: int, passes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.audit.replaying.sanity._UNBOUNDED", Scripted(lambda a: (solved, 10)))
-    check = rerun(Scripted(lambda a: (0, 0)), 0, 10)["unbounded"]
-    assert check.passed is passes, check
+    assert rerun(Scripted(lambda a: (0, 0)), 0, 10)["unbounded"] == Check(
+        "unbounded", "none", passes,
+        f"on 8 pairs no gradient attack succeeds; without a bound, one succeeds on {solved} of 8 of them",
+    )  # fmt: skip
+    assert rerun(Scripted(lambda a: (0, 0)), 8, 10)["unbounded"] == Check(
+        "unbounded", "none", True, "gradient attacks succeed on every eligible pair"
+    )
+
+
+def test_what_no_attack_solved_is_attacked_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 30 pairs one attack solves 0 to 4, another 5 to 9, and 25 to 29 are not eligible: 15 are left, 8 are tried."""
+    free = Scripted(lambda a: (8, 10), name="free")
+    monkeypatch.setattr("toolkit.audit.replaying.sanity._UNBOUNDED", free)
+    crops = gray([100 + i for i in range(30)])
+    clean = clean_of(crops, np.arange(30) < 25, alarm=0.25)
+    outcomes = [outcome([at <= i < at + 5 for i in range(30)], Scripted(lambda a: (0, 0))) for at in (0, 5)]
+
+    def tried(seed: int) -> list[int]:
+        subject = subject_with(clean)
+        (check,) = check_attacks(subject, outcomes, crops, MANIFEST.decision, seed)
+        assert check.detail.startswith(
+            "on 15 pairs no gradient attack succeeds; without a bound, one succeeds on 8 of 8"
+        )
+        _, task, model = free.seen.pop()
+        assert model is subject.model
+        rows = (to_8bit(task.probes)[:, 0, 0, 0].astype(int) - 100).tolist()
+        # Each with its own reference and random numbers, and with the detector.
+        assert task.references[:, 0].tolist() == [30 + row for row in rows]
+        drawn = [generator.random() for generator in task.generators]
+        assert drawn == [pair_generator(seed, "free", crops.pairs[row].id).random() for row in rows]
+        assert task.alarm == 0.25
+        assert task.decision == MANIFEST.decision
+        return rows
+
+    rows = tried(0)
+    assert rows == sorted(rows)
+    assert set(rows) < set(range(10, 25))
+    assert tried(0) == rows, "the same pairs whenever the audit is given again"
+    assert tried(1) != rows
+
+
+def test_attacks_run_again_with_their_own_random_numbers() -> None:
+    attack = Scripted(lambda a: (8, 10), epsilon=0.1, steps=5)
+    rerun(attack, 8, 10)
+    assert [(made.epsilon, made.steps) for made, *_ in attack.seen] == [(0.05, 5), (0.2, 5), (0.1, 10)]
+    first = pair_generator(0, "scripted", gray([100] * 8).pairs[0].id).random()
+    assert [task.generators[0].random() for _, task, _ in attack.seen] == [first] * 3
+
+
+def test_pairs_that_are_run_again_are_compared_with_themselves() -> None:
+    """Of 20 pairs, 8 are run again; their own successes and norms are those before."""
+    crops = gray([100 + i for i in range(20)])
+    attack = Scripted(lambda a: (8, 10), steps=10)
+    unsolved = Scripted(lambda a: (0, 0), name="other")
+    run = check_attacks(subject_with(clean_of(crops)), [outcome([True] * 20, attack)], crops, MANIFEST.decision, 0)
+    rows = to_8bit(attack.seen[0][1].probes)[:, 0, 0, 0].astype(int) - 100
+    assert [check.name for check in run] == ["unbounded", "converged"]
+    solved = np.isin(np.arange(20), rows[:3])
+    scenario, replayed = outcome(solved.tolist(), attack)
+    # The norms of these three become 1/2, 1 and 3 times as large; others play no part.
+    after = 10 / 255 * np.sqrt(48)
+    norms = np.full(20, 99.0)
+    norms[rows[:3]] = after / np.array([0.5, 1, 3])
+    everything = outcome([True] * 20, unsolved)
+    found = check_attacks(
+        subject_with(clean_of(crops)),
+        [(scenario, replace(replayed, l2=norms)), everything],
+        crops,
+        MANIFEST.decision,
+        0,
+    )
+    assert found[-1].detail == "with twice the steps, it succeeds on 8 instead of 3 of 8 pairs, at 1.00 times the norm"
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        outcome([True] * 8, Scripted(lambda a: (8, 10), needs="runtime")),
+        outcome([True] * 8, Scripted(lambda a: (8, 10)), profile=Profile("other", "", (), "")),
+        outcome([True] * 8, Universal()),
+        (
+            Scenario(Scripted(lambda a: (8, 10)), "partial", NONE, Profile("other", "", (), "")),
+            outcome([True] * 8, Gaussian())[1],
+        ),
+    ],
+    ids=["no gradients", "another profile", "trained", "other knowledge"],
+)
+def test_only_gradient_attacks_that_know_the_profile_are_run_again(left_out: Any) -> None:
+    crops = gray([100] * 8)
+    assert check_attacks(subject_with(clean_of(crops)), [left_out], crops, MANIFEST.decision, 0) == []
+
+
+BRIGHTNESS = Decision("euclidean", 0.1, 1.0)
+
+
+class Turned(Linear):
+    """Sees the brightness. Its gradients for probes brighter than 200 point the wrong way, or nowhere."""
+
+    factor = -1.0
+
+    def distances_and_gradients(self, crops: np.ndarray, references: np.ndarray) -> Any:
+        d, gradients = super().distances_and_gradients(crops, references)
+        return d, np.where(crops.mean(axis=(1, 2, 3), keepdims=True) > 200 / 255, self.factor * gradients, gradients)
+
+
+class Still(Turned):
+    factor = 0.0
+
+
+def seen_by(original: type[Turned], crops: CropSet) -> Subject:
+    weights = np.full((48, 1), 1 / 48)
+    runtime = Linear(weights, BRIGHTNESS)
+    clean = clean_of(crops)
+    clean = replace(clean, embeddings=runtime.embed(to_unit(crops.images)))
+    return Subject(NONE, WhiteBox(runtime, original(weights, BRIGHTNESS)), clean)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("genuine", [True, False])
+@pytest.mark.parametrize(("original", "zeros"), [(Turned, ""), (Still, "; {} gradients are zero")])
+def test_four_of_five_gradients_must_lead_to_the_goal(genuine: bool, original: type[Turned], zeros: str) -> None:
+    for wrong, passes in ((0, True), (2, True), (3, False)):
+        crops = gray([210 + i for i in range(wrong)] + [100 + i for i in range(10 - wrong)], genuine)
+        _, check = check_profile(seen_by(original, crops), crops, BRIGHTNESS, 0)
+        assert check == Check(
+            "gradient", "none", passes,
+            f"for {10 - wrong} of 10 pairs, a step along the gradient comes nearer to the goal than a random step"
+            + (zeros.format(wrong) if wrong else ""),
+        )  # fmt: skip
+
+
+def test_gradients_are_looked_at_on_sixteen_pairs() -> None:
+    crops = gray([100 + i for i in range(20)])
+    _, check = check_profile(seen_by(Turned, crops), crops, BRIGHTNESS, 0)
+    assert check.detail.startswith("for 16 of 16 pairs")
+    subject = seen_by(Turned, crops)
+    given: list[list[int]] = []
+
+    def looked(crops: np.ndarray, references: np.ndarray) -> Any:
+        given.append(to_8bit(crops)[:, 0, 0, 0].tolist())
+        return subject.model.distances_and_gradients(crops, references)
+
+    original = SimpleNamespace(embed=subject.model.original.embed, distances_and_gradients=looked)
+    watched = replace(subject, model=WhiteBox(subject.model.runtime, original))  # type: ignore[arg-type]
+    for seed in (0, 0, 1):
+        check_profile(watched, crops, BRIGHTNESS, seed)
+    assert given[0] == given[1] != given[2], "the same pairs whenever the audit is given again"
+    nothing = replace(subject, clean=replace(subject.clean, eligible=np.zeros(20, np.bool_)))
+    assert [check.name for check in check_profile(nothing, crops, BRIGHTNESS, 0)] == ["parity"]
+
+
+def test_a_gradient_must_gain_more_than_a_random_step() -> None:
+    """On a model that jumps at any change, every direction is as good."""
+    crops = gray([100 + i for i in range(10)])
+    subject = seen_by(Turned, crops)
+
+    def jumping(images: np.ndarray) -> np.ndarray:
+        levels = 255 * images.reshape(len(images), -1)
+        changed = np.abs(levels - np.rint(levels)).max(axis=1) > 1e-3
+        return np.where(changed, 2.0, images.mean(axis=(1, 2, 3)))[:, None].astype(np.float32)
+
+    jumps = replace(subject, model=WhiteBox(SimpleNamespace(embed=jumping), subject.model.original))  # type: ignore[arg-type]
+    check = check_profile(jumps, crops, BRIGHTNESS, 0)[1]
+    assert check.detail.startswith("for 0 of 10 pairs")
+    assert not check.passed
+
+
+@pytest.mark.parametrize(
+    ("pairs", "changed", "passes"), [(64, 0, True), (64, 1, True), (64, 2, False), (50, 1, True), (49, 1, False)]
+)
+def test_one_decision_of_fifty_may_differ_between_the_models(pairs: int, changed: int, passes: bool) -> None:
+    """Pairs after the 64th are not compared."""
+    crops = gray([200] * changed + [100] * (pairs - changed) + [200] * (6 if pairs == 64 else 0))
+    subject = seen_by(Turned, crops)
+
+    def elsewhere(images: np.ndarray) -> np.ndarray:
+        embeddings = subject.model.runtime.embed(images)
+        return embeddings + np.float32(2) * (np.abs(embeddings - 200 / 255) < 1e-6)
+
+    model = WhiteBox(subject.model.runtime, SimpleNamespace(embed=elsewhere))  # type: ignore[arg-type]
+    clean = replace(subject.clean, eligible=np.zeros(len(crops.pairs), np.bool_))
+    (check,) = check_profile(replace(subject, model=model, clean=clean), crops, BRIGHTNESS, 0)
+    assert check == Check(
+        "parity", "none", passes,
+        f"{changed} of {pairs} clean decisions differ between the gradient model and the deployed model, and "
+        f"embeddings differ by up to {2.0 if changed else 0.0:.1e}",
+    )  # fmt: skip
+
+
+def task_on(level: float, dodging: bool = True) -> Task:
+    """One gray pair, and a reference that is black."""
+    probes = np.full((1, 4, 4, 3), level / 255, np.float32)
+    return Task(probes, np.zeros((1, 1), np.float32), np.array([dodging]), BRIGHTNESS, (np.random.default_rng(0),))
+
+
+def test_a_gain_is_that_of_the_best_step_of_three() -> None:
+    """Steps change each value by 1/4, 1 or 4 levels; only their direction counts."""
+    linear: Any = Linear(np.full((48, 1), 1 / 48), BRIGHTNESS)
+    up = np.ones((1, 4, 4, 3), np.float32)
+    for scale in (1e-3, 1, 1e3):
+        np.testing.assert_allclose(255 * _gain(linear, task_on(100), np.float32(scale) * up), [4], rtol=1e-3)
+        np.testing.assert_allclose(255 * _gain(linear, task_on(100, dodging=False), -scale * up), 4, rtol=1e-3)
+    # The shortest of steps in the wrong direction loses least; a step out of the range is none.
+    np.testing.assert_allclose(255 * _gain(linear, task_on(100), -up), [-0.25], rtol=1e-3)
+    np.testing.assert_allclose(_gain(linear, task_on(255), up), 0, atol=1e-6)
+    np.testing.assert_allclose(_gain(linear, task_on(0, dodging=False), -up), 0, atol=1e-6)
+    np.testing.assert_array_equal(_gain(linear, task_on(100), 0 * up), [0])
+
+    def peak(images: np.ndarray) -> np.ndarray:
+        return (1 - np.abs(images.mean(axis=(1, 2, 3)) - 101 / 255))[:, None].astype(np.float32)
+
+    peaked: Any = SimpleNamespace(embed=peak)
+    np.testing.assert_allclose(255 * _gain(peaked, task_on(100), up), 1, rtol=1e-3)

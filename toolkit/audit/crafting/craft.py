@@ -191,8 +191,8 @@ def make_task(
 
 
 def attacked_model(manifest: Manifest, attack: Attack) -> str:
-    """SHA-256 of the model file, preceded by that of the checkpoint if the attack uses its gradients."""
-    deployed = model_sha256(manifest.model)
+    """SHA-256 of the model file and of how it is read, preceded by that of a checkpoint whose gradients are used."""
+    deployed = f"{model_sha256(manifest.model)}+{manifest.reading}"
     if attack.needs == "gradient" and manifest.checkpoint is not None and manifest.checkpoint.path.exists():
         return f"{sha256_of(manifest.checkpoint.path)}+{deployed}"
     return deployed

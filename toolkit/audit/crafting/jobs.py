@@ -11,7 +11,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
@@ -31,7 +31,7 @@ from toolkit.files import check_sha256, write_bytes
 from toolkit.pixels import Images, to_8bit, to_unit
 from toolkit.profiles.profile import Profile, read_profile
 from toolkit.registry import choose, discover
-from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.manifest import Decision, read_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
 
@@ -196,7 +196,8 @@ def pack_job(job: Job, bench: Bench) -> bytes:
         "attack": [job.attack.name, attack_parameters(job.attack)],
         "code": attack_code(job.attack),
         "known": [job.known.source, job.known.sha256, _code(job.known)],
-        "model": [str(manifest.path.resolve()), str(manifest.model.resolve()), bench.model_sha256],
+        "model": [str(manifest.path.resolve()), str(manifest.model.resolve()), bench.model_sha256, manifest.reading],
+        "decision": asdict(task.decision),
         "execution": [getattr(bench.execution, field.name) for field in fields(Execution)],
         "seed": bench.seed,
         "ids": job.ids,
@@ -234,7 +235,7 @@ class Workbench:
             to_unit(arrays["probes"]),
             arrays["references"],
             arrays["dodging"],
-            bench.manifest.decision,
+            Decision(**header["decision"]),
             tuple(pair_generator(bench.seed, attack.name, one) for one in ids),
             None if start is None else to_unit(start),
             np.inf if header["alarm"] is None else header["alarm"],
@@ -246,10 +247,12 @@ class Workbench:
     def _bench(self, header: dict[str, Any]) -> Bench:
         key = json.dumps([header["model"], header["execution"], header["seed"]])
         if key not in self._benches:
-            described, model, digest = header["model"]
+            described, model, digest, reading = header["model"]
             manifest = replace(read_manifest(Path(described)), model=Path(model))
             if model_sha256(manifest.model) != digest:
                 raise InputError(f"{manifest.model}: this worker has a different file than the audit; copy it here")
+            if manifest.reading != reading:
+                raise InputError(f"{manifest.path}: this worker has a different manifest than the audit; copy it here")
             self._benches[key] = Bench(manifest, Execution(*header["execution"]), header["seed"])
         return self._benches[key]
 

@@ -182,7 +182,7 @@ def _key(bench: Bench, profile: Profile, smoothing: Smoothing, crops: CropSet, r
     content = {
         "votes": [asdict(smoothing), _SELECTION, _BATCH],
         "profile": profile.sha256,
-        "model": bench.model_sha256,
+        "model": [bench.model_sha256, bench.manifest.reading],
         "decision": asdict(bench.manifest.decision),
         "seed": bench.seed,
         "pairs": [crops.pairs[row].id for row in rows],

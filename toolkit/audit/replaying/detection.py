@@ -138,7 +138,7 @@ def score_threshold(clean: NDArray[np.float64], false_alarm: float) -> float:
     The threshold is in the middle between the two nearest scores. It is a point estimate: the true rate is above the
     target about as often as below.
     """
-    ordered = np.sort(np.asarray(clean, np.float64))
+    ordered = np.sort(clean)
     # The tolerance is for rounding errors of products such as 0.05 * 60, which must give 3.
     above = math.floor(false_alarm * len(ordered) + 1e-9)
     return float(ordered[len(ordered) - 1 - above] + ordered[min(len(ordered) - above, len(ordered) - 1)]) / 2
