@@ -205,6 +205,22 @@ def test_one_copy_of_a_generated_face_is_found_under_another_name(people: Path, 
     assert has_generated_faces(load_pairs(people))
 
 
+def test_a_list_may_name_its_people(people: Path) -> None:
+    head = "probe,reference,label,fold,probe_person,reference_person\n"
+    (people / "pairs.csv").write_text(
+        f"{head}ann/0.png,ann/1.png,same,,Ann,Ann\nann/0.png,bob/0.png,different,2,Ann,Bob\n"
+    )
+    found = load_pairs(people).pairs
+    assert [(p.fold, p.probe_identity, p.reference_identity) for p in found] == [
+        (None, "Ann", "Ann"),
+        (2, "Ann", "Bob"),
+    ]
+    for people_of, label in (("Ann,Bob", "same"), ("Ann,Ann", "different")):
+        (people / "pairs.csv").write_text(f"{head}ann/0.png,ann/1.png,{label},1,{people_of}\n")
+        with pytest.raises(InputError, match=r":2: 'Ann' and '(Ann|Bob)' do not fit the label"):
+            load_pairs(people)
+
+
 @pytest.mark.parametrize("codec", ["utf-16", "utf-32", "latin-1"])
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.txt", "landmarks.csv"])
 def test_a_list_in_another_encoding_is_refused_by_name(people: Path, codec: str, name: str) -> None:

@@ -77,7 +77,7 @@ class CarliniWagner:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(steps=self.steps, restarts=1)
+        return Traits(minimizes="l2", steps=self.steps, restarts=1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs leave a search when it converges. Pairs without a gradient fail."""

@@ -85,7 +85,7 @@ class DeepFool:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(steps=self.steps, restarts=1)
+        return Traits(minimizes="l2", steps=self.steps, restarts=1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_deepfool`."""

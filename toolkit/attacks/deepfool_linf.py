@@ -40,7 +40,7 @@ class DeepFoolLinf:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(steps=self.steps, restarts=1)
+        return Traits(minimizes="linf", steps=self.steps, restarts=1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """See `craft_deepfool`."""

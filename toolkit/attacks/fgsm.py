@@ -32,7 +32,7 @@ class Fgsm:
 
     name: ClassVar[str] = "fgsm"
     needs: ClassVar[Needs] = "gradient"
-    traits: ClassVar[Traits] = Traits()
+    traits: ClassVar[Traits] = Traits(minimizes="linf")
     levels: int = number(100, 2, 10_000)
     smallest: float = number(0.0005, 1e-6, 0.01)
     largest: float = number(0.25, 0.01, 1)

@@ -40,7 +40,7 @@ class Fmn:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(steps=self.steps, restarts=1)
+        return Traits(minimizes="l2", steps=self.steps, restarts=1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair, and keep the smallest success. Pairs without a gradient leave the batch."""

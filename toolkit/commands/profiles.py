@@ -152,13 +152,11 @@ def profiles_select(
     ] = None,
     max_fmr: Annotated[float | None, typer.Option(min=0, max=1, help="Largest acceptable clean FMR.")] = None,
     max_latency_ratio: Annotated[
-        float | None,
-        typer.Option(min=0, help="Largest acceptable ratio of latency to the bare verifier's, for example 2."),
+        float | None, typer.Option(min=0, help="Largest acceptable ratio of latency to the bare verifier's.")
     ] = None,
     budget: Annotated[float, typer.Option(min=1e-6, help="Largest RMS of a success that counts, in 1/255.")] = 2.15,
     costs: Annotated[
-        Path | None,
-        typer.Option(help="A file of latencies from `profiles bench --json`. Default: measure them now."),
+        Path | None, typer.Option(help="A file of latencies from `profiles bench --json`. Default: measure them now.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The verifier to measure. Default: the shipped one that the run names.")

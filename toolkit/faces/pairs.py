@@ -16,7 +16,9 @@ from toolkit.faces.lists import read_csv, read_text
 from toolkit.files import bundled, checked_path, inside, sha256
 
 _LONGEST_NUMBER = 6
-_HEADERS = (["probe", "reference", "label"], ["probe", "reference", "label", "fold"])
+_COLUMNS = ("probe", "reference", "label", "fold", "probe_person", "reference_person")
+# The numbers of columns that a list may have.
+_WIDTHS = (3, 4, 6)
 _LABELS = {
     **dict.fromkeys(("same", "genuine", "1", "true", "match"), True),
     **dict.fromkeys(("different", "impostor", "0", "false", "mismatch"), False),
@@ -86,8 +88,9 @@ def load_pairs(
 
     Args:
         path: one of: a folder with LFW's `pairs.txt`; a CSV file, or a folder with `pairs.csv`, with the columns
-            probe, reference, label and optionally fold; a folder with one folder of images per person. From folders
-            of people, at most 10 genuine pairs per person and an equal number of impostor pairs are drawn.
+            probe, reference, label, optionally fold, and optionally probe_person and reference_person; a folder with
+            one folder of images per person. From folders of people, at most 10 genuine pairs per person and an equal
+            number of impostor pairs are drawn.
         limit: draw at most this many pairs; half genuine and half impostor, as far as there are enough.
         seed: the seed of every random choice.
         folds: keep only the pairs of these folds, counted from 1.
@@ -234,26 +237,35 @@ def _lfw_images(folder: Path) -> Path:
 def _read_csv(path: Path, root: Path) -> list[Pair]:
     pairs: list[Pair] = []
     for number, fields in read_csv(path):
-        if number == 1 and [field.lower() for field in fields] in _HEADERS:
+        if number == 1 and [field.lower() for field in fields] == list(_COLUMNS[: len(fields)]):
             continue
-        if len(fields) not in (3, 4):
+        if len(fields) not in _WIDTHS:
             raise InputError(
-                f"{path}:{number}: has {len(fields)} fields; must be probe, reference, label and optionally fold"
+                f"{path}:{number}: has {len(fields)} fields; must be probe, reference, label, optionally fold, and "
+                "optionally probe_person and reference_person after it"
             )
-        if fields[2].lower() not in _LABELS:
-            raise InputError(f"{path}:{number}: {fields[2]!r} is not a label; write same or different (or 1 or 0)")
-        if len(fields) == 4 and not (_is_number(fields[3]) and int(fields[3]) > 0):
-            raise InputError(f"{path}:{number}: fold must be an integer of at least 1, not {fields[3][:20]!r}")
-        if fields[0] == fields[1]:
-            raise InputError(f"{path}:{number}: probe and reference are the same image, {fields[0]!r}")
-        for name in fields[:2]:
+        probe, reference, label, fold, *people = [*fields, "", "", ""][: len(_COLUMNS)]
+        if label.lower() not in _LABELS:
+            raise InputError(f"{path}:{number}: {label!r} is not a label; write same or different (or 1 or 0)")
+        # Where people are named, the fold may be left empty.
+        if len(fields) == _WIDTHS[1] or fold:
+            _check_fold(fold, f"{path}:{number}")
+        if probe == reference:
+            raise InputError(f"{path}:{number}: probe and reference are the same image, {probe!r}")
+        for name in (probe, reference):
             if not name:
                 raise InputError(f"{path}:{number}: an image path is empty")
             inside(root, name, f"{path}:{number}")
-        pairs.append(
-            Pair(fields[0], fields[1], _LABELS[fields[2].lower()], int(fields[3]) if len(fields) == 4 else None)
-        )
+        genuine, (one, other) = _LABELS[label.lower()], people
+        if one and other and (one == other) != genuine:
+            raise InputError(f"{path}:{number}: {one!r} and {other!r} do not fit the label {label!r}")
+        pairs.append(Pair(probe, reference, genuine, int(fold) if fold else None, one or None, other or None))
     return pairs
+
+
+def _check_fold(text: str, where: str) -> None:
+    if not (_is_number(text) and int(text) > 0):
+        raise InputError(f"{where}: fold must be an integer of at least 1, not {text[:20]!r}")
 
 
 def _people_pairs(folder: Path, rng: np.random.Generator) -> list[Pair]:

@@ -16,10 +16,10 @@ _SLACK = 1e-6
 def evidence_class(attack: DeclaredAttack, knowledge: str) -> EvidenceClass:
     """The class of evidence that a scenario belongs to, from what its attack declares and its attacker knows."""
     traits = attack.traits
-    if traits.masked:
-        return "worn"
     if knowledge in ("zero", "partial"):
         return "transfer"
+    if traits.masked:
+        return "worn"
     if traits.budget is not None:
         return "query"
     if attack.needs == "runtime":
@@ -91,8 +91,12 @@ def _reach(attack: DeclaredAttack, kind: EvidenceClass, target: Target, policy: 
 
 
 def _reach_without_ball(attack: DeclaredAttack, kind: EvidenceClass, target: Target, policy: Policy) -> str:
+    if kind == "transfer" and attack.traits.masked:
+        return "what it changes is worn, and has no budget to spend"
     if kind == "transfer":
         return "its probes lie on the boundary of what the attacker knows, and do not spend the budget"
+    if kind == "minimal":
+        return _other_norm(attack, policy)
     if kind != "noise":
         return ""
     finest = attack.traits.finest
@@ -100,6 +104,19 @@ def _reach_without_ball(attack: DeclaredAttack, kind: EvidenceClass, target: Tar
         return "it does not declare how weak its weakest noise is"
     size = 255 * finest if policy.norm == "rms" else finest * (3 * target.height * target.width) ** 0.5
     return f"its weakest noise, {_in_words(policy, size)}, is beyond {policy.within}" if size > policy.budget else ""
+
+
+def _other_norm(attack: DeclaredAttack, policy: Policy) -> str:
+    """Why the smallest perturbation that the attack looks for says nothing of the budget's norm."""
+    wanted = "linf" if policy.norm == "linf" else "l2"
+    found = attack.traits.minimizes
+    if found == wanted:
+        return ""
+    return (
+        f"it looks for the smallest {found.capitalize()}, not {wanted.capitalize()}"
+        if found
+        else "it minimizes nothing"
+    )
 
 
 def _in_words(policy: Policy, size: float) -> str:
