@@ -93,7 +93,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(folder: Path) -> None:
     running = subprocess.Popen(command(folder, *alone), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(4)
     running.send_signal(signal.SIGINT)
-    output, errors = running.communicate(timeout=20)
+    output, errors = running.communicate(timeout=120)
     assert running.returncode == 0, errors
     assert "give the command again" in errors
     first = rows(output)["nothing"]

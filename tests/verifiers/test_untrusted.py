@@ -105,8 +105,8 @@ def with_member(target: Path, name: str, content: bytes, *, flags: int = 0) -> P
         ("../config.json", b"{}", 0, "has '../config.json' inside"),
         ("assets/words.txt", b"{}", 0, "has 'assets/words.txt' inside"),
         ("model.weights.npz", b"{}", 0, "has 'model.weights.npz' inside"),
-        ("config.json", b"[" * 100_000, 0, "not a Keras model"),
-        ("config.json", b'{"a": ' + b"9" * 10_000 + b"}", 0, "not a Keras model"),
+        ("config.json", b"[" * 100_000, 0, "not JSON"),
+        ("config.json", b'{"a": ' + b"9" * 10_000 + b"}", 0, "not JSON"),
     ],
 )
 def test_archives_that_are_no_plain_models_are_refused(
