@@ -20,7 +20,7 @@ from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.artifacts import decode_probes, encode_probes
 from toolkit.audit.crafting.craft import make_task
-from toolkit.audit.suites import choose_attacks
+from toolkit.audit.suites import BUDGET, balls, choose_attacks
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.pixels import to_8bit
@@ -40,7 +40,7 @@ def main() -> None:
     bench = Bench(manifest, Execution("cpu", threads=1), 0)
     clean, rows = run_clean(bench.deployed(none), crops, manifest.decision), np.arange(len(crops.pairs))
     print(f"{'attack':12} {'arrays':>10} {'artifact':>10}  float successes changed")
-    for attack in choose_attacks("standard", asked.attacks.split(","), []):
+    for attack in choose_attacks("standard", asked.attacks.split(","), [], balls(BUDGET, 3 * 160 * 160)):
         references = clean.embeddings[crops.index[:, 1]]
         task = make_task(attack.name, crops, rows, references, manifest.decision, 0, clean.alarm)
         crafted = attack.craft(bench.side(attack, none), task)  # type: ignore[arg-type]

@@ -10,9 +10,21 @@ import pytest
 from tests.attacks.linear import bordering, check_batches, check_count, check_probes, found, smallest
 from tests.attacks.test_attacks import linear_task
 from tests.models import Linear
-from toolkit.attacks import apgd, carlini_wagner, deepfool, deepfool_linf, fmn, momentum, pgd, pgd_l2
+from toolkit.attacks import (
+    apgd,
+    apgd_far,
+    apgd_l2,
+    carlini_wagner,
+    ddn,
+    deepfool,
+    deepfool_linf,
+    fmn,
+    momentum,
+    pgd,
+    pgd_l2,
+)
 from toolkit.attacks.apgd import checkpoints
-from toolkit.attacks.base import Attack
+from toolkit.attacks.base import Attack, margins
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.norms import Norm, sizes
 from toolkit.attacks.resampling import apply
@@ -25,8 +37,9 @@ MINIMAL = (
     (carlini_wagner.ATTACK, "l2", 1.05),
     (carlini_wagner.CarliniWagner(steps=200), "l2", 1.025),
     (fmn.ATTACK, "l2", 1.001),
+    (ddn.ATTACK, "l2", 1.03),
 )
-BOUNDED = (pgd.ATTACK, pgd_l2.ATTACK, apgd.ATTACK, replace(apgd.ATTACK, name="apgd-l2", norm="l2", epsilon=0.5))
+BOUNDED = (pgd.ATTACK, pgd_l2.ATTACK, apgd.ATTACK, replace(apgd_l2.ATTACK, epsilon=0.5), apgd_far.ATTACK)
 EVERY = (*(a for a, _, _ in MINIMAL), *BOUNDED, momentum.ATTACK)
 
 
@@ -70,6 +83,21 @@ def test_both_probes_stay_in_the_ball(attack: pgd.Pgd) -> None:
         crafted = check_probes(replace(attack, epsilon=bound), model, task)
         assert (found(task, crafted, norm) <= bound * (1 + 1e-4)).all()
         assert (sizes(norm, to_unit(crafted.probes8) - task.probes) <= bound * (1 + 1e-4)).all()
+
+
+def test_an_attacker_who_does_not_know_the_profile_spends_the_budget() -> None:
+    """On a linear verifier the largest margin in a ball is its closed form; the first success lies much nearer."""
+    model, task = linear_task()
+    epsilon = 3 * float(smallest(model, task, "linf").max())
+    far, near = (replace(a, epsilon=epsilon, steps=50) for a in (apgd_far.ATTACK, apgd.ATTACK))
+    rows = np.arange(len(task))
+    reached = {a.name: margins(model, task, rows, a.craft(model, task).probes) for a in (far, near)}
+    gradient = model.distances_and_gradients(task.probes, task.references)[1]
+    corner = task.probes + np.float32(epsilon) * np.where(task.dodging, 1, -1)[:, None, None, None] * np.sign(gradient)
+    best = margins(model, task, rows, np.clip(corner, 0, 1).astype(np.float32))
+    assert (reached["apgd-far"] > 0.97 * best).all()
+    assert (reached["apgd-far"] >= reached["apgd"] - 1e-6).all()
+    assert far.craft(model, task).success.all()
 
 
 @pytest.mark.parametrize("attack", EVERY, ids=named)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests.models import write_linear
 from tests.progress import Silent
+from toolkit.attacks.apgd_far import ATTACK as APGD_FAR
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.square import Square
 from toolkit.audit.clean.result import clean_result
@@ -120,6 +121,16 @@ def test_partial_knowledge_is_of_every_other_defended_profile() -> None:
     assert len(plan.crafts) == 4, "what perfect knowledge crafts is replayed"
     with pytest.raises(UsageError, match="at least two profiles with a defense"):
         make_plan([Gaussian()], profiles[:2], ["partial"], None)
+
+
+def test_an_attack_for_those_who_do_not_know_the_profile_attacks_none_that_it_knows() -> None:
+    profiles = [find_profile(name) for name in ("none", "mean3", "median3")]
+    plan = make_plan([APGD_FAR], profiles, ["zero", "partial", "perfect"], None)
+    found = {(s.knowledge, s.known.name, s.profile.name) for s in plan.scenarios}
+    assert found == {
+        ("perfect", "none", "none"), ("zero", "none", "mean3"), ("zero", "none", "median3"),
+        ("partial", "mean3", "median3"), ("partial", "median3", "mean3"),
+    }  # fmt: skip
 
 
 def test_asking_within_a_budget_is_called_query_and_has_a_curve(request_: Request, tmp_path: Path) -> None:

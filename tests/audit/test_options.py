@@ -12,7 +12,7 @@ import pytest
 
 from toolkit.attacks.settings import apply_settings, is_file
 from toolkit.audit.options import AuditOptions, config_schema, declared_options, read_config, resolve, write_config
-from toolkit.audit.suites import choose_attacks
+from toolkit.audit.suites import BUDGET, balls, choose_attacks
 from toolkit.errors import InputError, UsageError
 from toolkit.registry import discover
 
@@ -97,7 +97,7 @@ def test_paths_in_a_file_are_relative_to_it_and_names_are_not(tmp_path: Path) ->
 )
 def test_settings_may_be_a_list_or_a_table(tmp_path: Path, text: str) -> None:
     settings = read_config(write(tmp_path, text))["settings"]
-    pgd, simba = apply_settings(choose_attacks("standard", ["pgd", "simba"], []), settings)
+    pgd, simba = apply_settings(choose_attacks("standard", ["pgd", "simba"], [], balls(BUDGET, 192)), settings)
     assert (pgd.epsilon, pgd.steps, simba.basis) == (4 / 255, 7, "pixel")  # type: ignore[attr-defined]
 
 

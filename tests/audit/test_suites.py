@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.settings import weakened
 from toolkit.attacks.uniform import Uniform
-from toolkit.audit.suites import SUITES, paper_pairs, which_pairs
+from toolkit.audit.results.assessment import DeclaredAttack, Target
+from toolkit.audit.suites import BUDGET, SUITES, balls, paper_pairs, which_pairs
+from toolkit.errors import UsageError
+from toolkit.risk.evidence import evidence_class, largest
+from toolkit.risk.policy import find_policy
 
 
 @pytest.fixture
@@ -39,11 +44,38 @@ def test_other_pairs_are_never_called_the_papers(lfw_of_6000: Path) -> None:
 
 
 def test_paper_noise_applies_epsilon_twice() -> None:
-    attacks = {attack.name: attack for attack in SUITES["paper"]()}
-    assert set(attacks) == {attack.name for attack in SUITES["standard"]()}
+    attacks = {attack.name: attack for attack in SUITES["paper"](balls(BUDGET, 1))}
+    assert set(attacks) == {"deepfool", "fgsm", "gaussian", "uniform"}
     for kind in (Gaussian, Uniform):
         attack = attacks[kind.name]
         assert isinstance(attack, kind)
         assert attack.squared
         # At epsilon 1, Foolbox's uniform noise reaches 1 to each side, which is a deviation of 1 / sqrt(3).
         assert attack.largest == pytest.approx(1 / np.sqrt(3))
+
+
+@pytest.mark.parametrize("rms", [0.0, -1.0, 256.0, float("nan")])
+def test_a_budget_that_is_none_is_refused(rms: float) -> None:
+    with pytest.raises(UsageError, match="--budget"):
+        balls(rms, 192)
+
+
+TARGET = Target("m", "m.onnx", "0" * 64, None, "CPU", "auto", "cosine", 0.5, 2.0, 160, 160, None, "1", None)
+
+
+@pytest.mark.parametrize("suite", ["strong", "thorough"])
+def test_a_suite_meets_the_shipped_policies(suite: str) -> None:
+    """What the suites' attacks fail at is evidence: a verdict does not need settings that nobody knows."""
+    policy = find_policy("access-control")
+    assert policy.budget == BUDGET
+    attacks = SUITES[suite](balls(BUDGET, 3 * 160 * 160))
+    declared = [DeclaredAttack(a.name, a.needs, a.traits, weakened(a)) for a in attacks]
+    assert not [a.name for a in declared if a.weakened]
+    sizes = [largest(a, TARGET, "rms") for a in declared]
+    assert [size for size in sizes if size is not None] == pytest.approx([BUDGET] * sum(s is not None for s in sizes))
+    knowing = {evidence_class(a, "query" if a.traits.budget else "perfect") for a in declared if not a.traits.far}
+    unknowing = {evidence_class(a, "zero") for a in declared if a.traits.far}
+    assert {kind for r in policy.goals.values() for kind in r.evidence} <= knowing | unknowing
+    for a in declared:
+        assert a.traits.steps == 0 or a.traits.steps >= policy.strength.steps
+        assert a.traits.budget is None or a.traits.budget >= policy.strength.queries

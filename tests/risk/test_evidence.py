@@ -75,8 +75,8 @@ def test_a_perturbation_in_the_corner_of_a_ball_has_the_largest_norms() -> None:
 
 # The class where the attacker knows the deployed profile, or queries it.
 CLASSES = {
-    "minimal": ["carlini-wagner", "deepfool", "deepfool-linf", "fgsm", "fmn"],
-    "budgeted": ["apgd", "momentum", "pgd", "pgd-l2", "universal"],
+    "minimal": ["carlini-wagner", "ddn", "deepfool", "deepfool-linf", "fgsm", "fmn"],
+    "budgeted": ["apgd", "apgd-far", "apgd-l2", "momentum", "pgd", "pgd-l2", "universal"],
     "query": ["boundary", "evolutionary", "hop-skip-jump", "nes", "simba", "square"],
     "noise": ["blended", "contrast", "gaussian", "salt-pepper", "uniform"],
     "worn": ["glasses"],

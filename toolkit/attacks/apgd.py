@@ -74,7 +74,8 @@ class Apgd:
     """Takes gradient steps with momentum in a ball, and halves the step size at checkpoints without progress.
 
     The step size starts at twice `epsilon`. The loss is the margin of the distance. A pair is done after its first
-    success. The first start is the clean probe. Further starts are drawn uniformly from the ball.
+    success, unless `far` asks for the largest margin of all steps. The first start is the clean probe. Further starts
+    are drawn uniformly from the ball.
 
     Attributes:
         name: the name of the attack.
@@ -83,7 +84,9 @@ class Apgd:
         steps: the number of steps per start.
         momentum: the share of the new step, as opposed to the previous direction (alpha).
         rho: the share of steps between two checkpoints that must increase the margin.
-        restarts: the number of starts.
+        restarts: the number of starts, until the first success.
+        far: whether a pair goes on after its first success, to the largest margin. A probe on the boundary of one
+            verifier falls to any change; this one spends the budget.
     """
 
     needs: ClassVar[Needs] = "gradient"
@@ -94,11 +97,12 @@ class Apgd:
     momentum: float = number(0.75, 0, 1)
     rho: float = number(0.75, 0, 1)
     restarts: int = number(1, 1, 1000)
+    far: bool = False
 
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps, restarts=self.restarts)
+        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps, restarts=self.restarts, far=self.far)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair from `restarts` starts. Solved pairs leave the batch."""
@@ -136,7 +140,9 @@ class Apgd:
             margin, s.gradient[open_] = ascent(model, task, open_, s.x[open_])
             evaluations[open_] += 1
             there = reached(task, open_, margin)
-            success[open_[there]], probes[open_[there]] = True, s.x[open_[there]]
+            success[open_[there]] = True
+            if not self.far:
+                probes[open_[there]] = s.x[open_[there]]
             s.rises[open_] += (margin > s.margin[open_]) & (k > 0)
             s.margin[open_] = margin
             better = open_[margin > s.highest[open_]]
@@ -145,7 +151,9 @@ class Apgd:
                 s.x[better],
                 s.gradient[better],
             )
-            open_ = open_[~there & s.gradient[open_].any(axis=(1, 2, 3))]
+            if self.far:
+                probes[better] = s.best[better]
+            open_ = open_[(self.far | ~there) & s.gradient[open_].any(axis=(1, 2, 3))]
             if not len(open_):
                 return
             if k == 0:

@@ -123,6 +123,8 @@ class Traits:
         epsilon: the radius of this ball, in units of the pixel range; None without a ball.
         steps: the largest number of iterations of an iterative attack; 0 for other attacks.
         restarts: the largest number of starts of an iterative attack; 0 for other attacks.
+        far: whether successes lie as far beyond the boundary as the ball allows, for attackers who do not know the
+            deployed profile. Such an attack does not attack a profile that it knows.
         draws: the largest number of noisy images per pair; 0 for attacks that are not noise.
         finest: the smallest standard deviation of the noise, in units of the pixel range; None for other attacks.
         masked: whether the attack changes only something that a person can wear or print, by any amount. No norm
@@ -135,6 +137,7 @@ class Traits:
     epsilon: float | None = None
     steps: int = 0
     restarts: int = 0
+    far: bool = False
     draws: int = 0
     finest: float | None = None
     masked: bool = False

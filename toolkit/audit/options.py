@@ -73,8 +73,8 @@ class AuditOptions:
     seed: int = option(0, "Seed of every random choice.", lowest=0)
     suite: str = option(
         "standard",
-        "Set of attacks: standard, or paper. Given all of LFW, paper uses the paper's own pairs. Its report adds the "
-        "paper's tables and figures.",
+        "Set of attacks: standard; quick (by gradients, at the budget), strong (what the shipped policies ask for), "
+        "thorough (for a release); or paper, with the paper's tables, figures and, of all of LFW, its own pairs.",
     )
     attacks: tuple[str, ...] | None = option(
         None, "Attacks, separated by commas; see `attacks`.", complete="attacks", shown="the suite's attacks"
@@ -87,6 +87,9 @@ class AuditOptions:
     )
     settings: tuple[str, ...] = option(
         (), "Set a parameter of an attack, for example pgd.epsilon=8/255. May be repeated.", key="set"
+    )
+    budget: float | None = option(
+        None, "Budget of the suite's attacks that have one: an RMS in 1/255.", shown="that of the policy, or 2.15"
     )
     knowledge: tuple[str, ...] = option(
         ("zero", "perfect"), "What the attacker knows of the profile: zero, partial, perfect."

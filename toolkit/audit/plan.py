@@ -79,26 +79,34 @@ def make_plan(
     names = [profile.name for profile in profiles]
     if len(set(names)) < len(names):
         raise UsageError(f"two profiles are called {max(names, key=names.count)}; rename one")
-    bare = next((p for p in profiles if p.empty), Profile("none", "", (), ""))
-    defended = [profile for profile in profiles if not profile.empty]
-    if "partial" in knowledge and len(defended) < 2:
+    if "partial" in knowledge and sum(not profile.empty for profile in profiles) < 2:
         raise UsageError("partial knowledge needs at least two profiles with a defense; add one to --profiles")
-    scenarios, unavailable = [], []
+    scenarios: list[Scenario] = []
+    unavailable = []
     for attack in attacks:
         if attack.needs == "gradient" and no_gradients is not None:
             unavailable.append(Unavailable(attack.name, no_gradients))
             continue
-        full: Knowledge = "perfect" if attack.traits.budget is None else "query"
-        for profile, level in itertools.product(profiles, knowledge):
-            if profile.empty:
-                scenarios += [Scenario(attack, full, profile, profile)] if level == knowledge[0] else []
-            elif level == "zero":
-                scenarios.append(Scenario(attack, level, profile, bare))
-            elif level == "partial":
-                scenarios += [Scenario(attack, level, profile, other) for other in defended if other != profile]
-            else:
-                scenarios.append(Scenario(attack, full, profile, profile))
+        scenarios += _scenarios(attack, profiles, knowledge)
     if not scenarios:
         reasons = "; ".join(f"{u.attack}: {u.reason}" for u in unavailable)
         raise UsageError(f"nothing to run: no attack, profile or level of knowledge is left ({reasons})")
     return Plan(tuple(scenarios), tuple(unavailable))
+
+
+def _scenarios(attack: Attack, profiles: Sequence[Profile], knowledge: Sequence[Knowledge]) -> list[Scenario]:
+    """All scenarios of one attack."""
+    bare = next((p for p in profiles if p.empty), Profile("none", "", (), ""))
+    defended = [profile for profile in profiles if not profile.empty]
+    full: Knowledge = "perfect" if attack.traits.budget is None else "query"
+    found = []
+    for profile, level in itertools.product(profiles, knowledge):
+        if profile.empty:
+            found += [Scenario(attack, full, profile, profile)] if level == knowledge[0] else []
+        elif level == "zero":
+            found.append(Scenario(attack, level, profile, bare))
+        elif level == "partial":
+            found += [Scenario(attack, level, profile, other) for other in defended if other != profile]
+        elif not attack.traits.far:
+            found.append(Scenario(attack, full, profile, profile))
+    return found

@@ -15,7 +15,7 @@ from toolkit.audit.crafting.workers import chosen_workers
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan
 from toolkit.audit.replaying.certify import Smoothing
-from toolkit.audit.suites import choose_attacks, paper_pairs
+from toolkit.audit.suites import BUDGET, balls, choose_attacks, paper_pairs
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, has_generated_faces, load_pairs
@@ -70,7 +70,6 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
     if o.group is not None and o.suite == "paper":
         raise UsageError("--group and --suite paper exclude each other; leave one out")
     chosen_workers(o)
-    attacks = choose_attacks(o.suite, o.attacks, o.settings)
     profiles = [find_profile(name) for name in dict.fromkeys(o.profiles)]
     if not profiles:
         raise UsageError("no profile chosen; name at least one ('none' is the bare verifier)")
@@ -78,6 +77,8 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
     manifest, execution = find_manifest(o.model), Execution(o.provider, o.require_provider, o.threads)
     if o.threshold is not None:
         manifest = with_threshold(manifest, o.threshold)
+    at = balls(BUDGET if o.budget is None else o.budget, 3 * manifest.input.height * manifest.input.width)
+    attacks = choose_attacks(o.suite, o.attacks, o.settings, at)
     RuntimeVerifier(manifest, execution=execution)  # fail on an unusable model before the slow search for faces
     pair_set = _pairs(o)
     crops = _crops(o, manifest, pair_set, progress, sample=sample)

@@ -3,29 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from toolkit.attacks.apgd import Apgd
+from toolkit.attacks.apgd_far import ATTACK as APGD_FAR
+from toolkit.attacks.apgd_l2 import ATTACK as APGD_L2
 from toolkit.attacks.base import Attack
+from toolkit.attacks.carlini_wagner import CarliniWagner
+from toolkit.attacks.ddn import Ddn
+from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.hop_skip_jump import HopSkipJump
 from toolkit.attacks.settings import apply_settings
+from toolkit.attacks.square import Square
 from toolkit.attacks.uniform import Uniform
+from toolkit.errors import UsageError
 from toolkit.faces.pairs import PairSet, load_pairs
 from toolkit.registry import choose, discover
 
-STANDARD = ("deepfool", "fgsm", "gaussian", "uniform")
+_OF_PAPER = ("deepfool", "fgsm", "gaussian", "uniform")
+# The budget of the shipped policies: an RMS in 1/255.
+BUDGET = 2.15
 _OFFICIAL_PAIRS, _DRAWN, _USED = 6000, 100, 50
 # Marks the source of the paper's own pairs.
 _OWN = f"(the paper's {_USED} of {_OFFICIAL_PAIRS})"
 
 
-def _standard() -> tuple[Attack, ...]:
-    return tuple(choose("attack", STANDARD, discover("attack")))
+@dataclass(frozen=True)
+class Balls:
+    """The radii of balls that spend a budget, in units of the pixel range."""
+
+    linf: float
+    l2: float
 
 
-def _paper() -> tuple[Attack, ...]:
-    """The standard attacks, with noise as Foolbox 1 and 2 add it.
+def balls(rms: float, values: int) -> Balls:
+    """The largest balls whose perturbations stay within a budget.
+
+    Args:
+        rms: the budget, an RMS in 1/255.
+        values: the number of values of a crop.
+
+    Raises:
+        UsageError: the budget is not from 0 (excluded) to 255.
+    """
+    if not 0 < rms <= 255:
+        raise UsageError(f"--budget {rms:g}: must be above 0, and at most 255")
+    return Balls(rms / 255, rms / 255 * float(np.sqrt(values)))
+
+
+def _by_gradients(at: Balls, restarts: int = 1) -> tuple[Attack, ...]:
+    """The nearest success, the budget in both norms, and the budget of an attacker who does not know the profile.
+
+    FMN is the best of `benchmarks/reach.py` in L2, and loses nothing that matters with half of its steps.
+    """
+    return (
+        Fmn(steps=50),
+        Apgd(epsilon=at.linf, restarts=restarts),
+        replace(APGD_L2, epsilon=at.l2, restarts=restarts),
+        replace(APGD_FAR, epsilon=at.linf),
+    )
+
+
+def _by_queries(at: Balls, queries: int) -> tuple[Attack, ...]:
+    """An attack by scores, within the budget, and one by decisions."""
+    return Square(epsilon=at.linf, budget=queries), HopSkipJump(budget=queries)
+
+
+def _quick(at: Balls) -> tuple[Attack, ...]:
+    return (*_by_gradients(at), Gaussian())
+
+
+def _standard(at: Balls) -> tuple[Attack, ...]:  # noqa: ARG001 - its attacks have no ball
+    return tuple(choose("attack", _OF_PAPER, discover("attack")))
+
+
+def _strong(at: Balls) -> tuple[Attack, ...]:
+    return (*_by_gradients(at), *_by_queries(at, 1000), Gaussian())
+
+
+def _thorough(at: Balls) -> tuple[Attack, ...]:
+    return (*_by_gradients(at, 5), CarliniWagner(), Ddn(), *_by_queries(at, 5000), Gaussian(), Uniform())
+
+
+def _paper(at: Balls) -> tuple[Attack, ...]:
+    """The paper's attacks, with noise as Foolbox 1 and 2 add it.
 
     Foolbox applies epsilon twice: the half-width of uniform noise and sqrt(3) standard deviations of Gaussian noise
     equal epsilon squared, with one new draw for each epsilon. Here epsilon takes 100 equal steps up to 1.
@@ -38,24 +103,31 @@ def _paper() -> tuple[Attack, ...]:
             Uniform(levels=100, largest=largest, draws=1, squared=True),
         )
     }
-    return tuple(as_in_foolbox.get(attack.name, attack) for attack in _standard())
+    return tuple(as_in_foolbox.get(attack.name, attack) for attack in _standard(at))
 
 
-SUITES: dict[str, Callable[[], tuple[Attack, ...]]] = {"standard": _standard, "paper": _paper}
+SUITES: dict[str, Callable[[Balls], tuple[Attack, ...]]] = {
+    "quick": _quick,
+    "standard": _standard,
+    "strong": _strong,
+    "thorough": _thorough,
+    "paper": _paper,
+}
 
 
-def choose_attacks(suite: str, names: Sequence[str] | None, settings: Sequence[str]) -> tuple[Attack, ...]:
+def choose_attacks(suite: str, names: Sequence[str] | None, settings: Sequence[str], at: Balls) -> tuple[Attack, ...]:
     """Choose attacks and set their parameters.
 
     Args:
         suite: name of the suite.
         names: attacks to run instead of all of the suite's, or None. An attack of the suite keeps its parameters.
         settings: see `apply_settings`.
+        at: the balls of the suite's attacks.
 
     Raises:
         UsageError: a suite, an attack or a setting does not exist.
     """
-    of_suite: tuple[Attack, ...] = choose("suite", [suite], SUITES)[0]()
+    of_suite: tuple[Attack, ...] = choose("suite", [suite], SUITES)[0](at)
     known = {**discover("attack"), **{attack.name: attack for attack in of_suite}}
     return apply_settings(of_suite if names is None else choose("attack", names, known), settings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,8 @@ def audit(
 
     options = resolve(given, config).options
     policy = find_policy(options.policy)
+    if options.budget is None and policy.norm == "rms":
+        options = replace(options, budget=policy.budget)
     choose_formats(options.format)  # fail on an unknown name before the long run, not after it
     if save is not None and not dry_run:
         raise UsageError("--save works only with --dry-run; add --dry-run")

@@ -27,10 +27,10 @@ def attacks_list() -> None:
     """
     import inspect
 
-    from toolkit.audit.suites import SUITES
+    from toolkit.audit.suites import BUDGET, SUITES, balls
     from toolkit.registry import find_entries
 
-    suites = {name: {attack.name for attack in make()} for name, make in SUITES.items()}
+    suites = {name: {attack.name for attack in make(balls(BUDGET, 1))} for name, make in SUITES.items()}
     found = find_entries("attack")
     for name, attack in found.entries.items():
         summary = (inspect.getdoc(type(attack)) or "").splitlines()[0]
