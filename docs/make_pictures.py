@@ -12,7 +12,7 @@ from rich.console import Console
 
 from toolkit import AuditOptions, Run, audit_verifier, judge_run, write_reports
 from toolkit.report.assessment import print_assessment
-from toolkit.report.risk import print_overall
+from toolkit.report.risk import print_overall, print_worst
 
 FOLDER = Path(__file__).parent / "pictures"
 _SIZE = "1000,1500"
@@ -34,7 +34,9 @@ def main() -> None:
 def draw_terminal(run: Run, path: Path) -> None:
     """The page as a terminal of 80 columns shows it."""
     console = Console(width=80, record=True, highlight=False, markup=False, quiet=False, force_terminal=True)
-    print_overall(judge_run(run).risk, console)
+    risk = judge_run(run).risk
+    print_overall(risk, console)
+    print_worst(risk, console)
     print_assessment(run.assessment, console, [Path("runs/1a2b3c4d/report.json")])
     # Without fonts from elsewhere: a picture needs no network.
     drawn = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="sixpixels audit"), flags=re.DOTALL)
