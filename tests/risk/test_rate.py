@@ -581,7 +581,7 @@ def test_what_to_do_next_is_short_and_about_what_is_deployed() -> None:
     oblivious = rate(told_run(everything[:1]), POLICY)
     assert oblivious.next_steps[0] not in {f.advice for f in oblivious.findings}
     assert oblivious.next_steps[1] == oblivious.findings[0].advice
-    assert oblivious.next_steps[2].startswith("Run the attacks that the policy asks for")
+    assert oblivious.next_steps[2].startswith("Audit with --suite strong")
     assert "no such attack was run" in oblivious.next_steps[2]
     bare = rate(told_run([Told("glasses", "perfect", "none", dodged=30), *everything[2:3]]), POLICY)
     assert bare.next_steps[:1] == (next(f.advice for f in bare.findings if f.attack == "deepfool"),)

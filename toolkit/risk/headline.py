@@ -111,9 +111,9 @@ def next_steps(a: Assessment, risk: Risk) -> tuple[str, ...]:
     if any(missing_adaptive(a, name) for name in risk.profiles):
         steps.append("Audit with --knowledge zero,perfect.")
     steps += _advice([f for f in risk.findings if f.profile in risk.profiles])
-    why_not = [met.why_not for case in risk.worst for met in case.met if not met.finding]
-    if why_not:
-        steps.append(f"Run the attacks that the policy asks for within its budget ({why_not[0]}).")
+    missing = dict.fromkeys(met.evidence for case in risk.worst for met in case.met if not met.finding)
+    if missing:
+        steps.append(f"Audit with --suite strong, which spends the budget: {', '.join(missing)} attacks are missing.")
     return tuple(dict.fromkeys(steps))[:_STEPS]
 
 
