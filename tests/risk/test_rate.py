@@ -577,17 +577,17 @@ def test_what_to_do_next_is_short_and_about_what_is_deployed() -> None:
     assert invalid.next_steps[1:] == risk.next_steps[:2]
     assert invalid.next_steps[0] not in {f.advice for f in invalid.findings}
     assert all(isinstance(step, str) for step in invalid.next_steps)
-    # Last of all, the attacks that are missing, and why the first of these is.
+    # Last of all, the attacks that are missing.
     oblivious = rate(told_run(everything[:1]), POLICY)
     assert oblivious.next_steps[0] not in {f.advice for f in oblivious.findings}
     assert oblivious.next_steps[1] == oblivious.findings[0].advice
     assert oblivious.next_steps[2].startswith("Audit with --suite strong")
-    assert "no such attack was run" in oblivious.next_steps[2]
+    assert "minimal, budgeted, query attacks are missing" in oblivious.next_steps[2]
     bare = rate(told_run([Told("glasses", "perfect", "none", dodged=30), *everything[2:3]]), POLICY)
     assert bare.next_steps[:1] == (next(f.advice for f in bare.findings if f.attack == "deepfool"),)
     assert len(bare.next_steps) == 2
     larger = rate(told_run(fell(GOOD[0], dodged=9), attacks=with_attack("apgd", epsilon=8 / 255)), POLICY)
-    assert "apgd: its ball reaches RMS 8/255, beyond" in larger.next_steps[1]
+    assert "budgeted, transfer attacks are missing" in larger.next_steps[1]
 
 
 def test_what_is_harmless_needs_nothing_done() -> None:
