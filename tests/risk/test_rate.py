@@ -462,6 +462,9 @@ def test_the_headline_names_the_union_of_attacks_and_at_most_three_of_them() -> 
     names = "fmn/perfect 9, carlini-wagner/perfect 8, deepfool/perfect 7, and 2 more."
     assert f"9 of 30 pairs evade recognition within {POLICY.within} (upper bound 46.5 %): {names}" in told
 
+    three = rate(told_run([*scenarios[:3], *GOOD[2:]]), POLICY).headline
+    assert "fmn/perfect 9, carlini-wagner/perfect 8, deepfool/perfect 7." in three, "and nothing more"
+
 
 EVERYTHING_WRONG = (
     "mean3 ACCEPTS STRANGERS without any attack: 100 of 100 impostor pairs (the policy allows 5 %).",
