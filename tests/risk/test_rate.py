@@ -758,3 +758,17 @@ def test_the_shipped_weights_are_from_the_easiest_access_to_the_hardest() -> Non
     for name in ("access-control", "watchlist"):
         assert find_policy(name).access == weights
     assert set(weights) == set(ACCESS)
+
+
+def test_the_headline_says_that_nothing_fell_only_where_this_was_tested() -> None:
+    nothing = "Nothing fell within the budget"
+    sound = rate(told_run(GOOD, pairs=100), POLICY).headline
+    assert f"0 of 100 pairs evade recognition within {POLICY.within} (upper bound 3.0 %)" in sound
+    assert nothing not in rate(told_run(fell(GOOD[0], dodged=1), pairs=100), POLICY).headline
+    assert nothing not in rate(told_run(GOOD, eligible=0), POLICY).headline
+
+
+def test_attackers_who_adapt_are_asked_for_where_there_are_none() -> None:
+    adapt = "Audit with --knowledge zero,perfect."
+    assert adapt in rate(told_run([Told("apgd", "zero", "mean3")]), POLICY).next_steps
+    assert adapt not in rate(told_run(GOOD), POLICY).next_steps
