@@ -772,3 +772,10 @@ def test_attackers_who_adapt_are_asked_for_where_there_are_none() -> None:
     adapt = "Audit with --knowledge zero,perfect."
     assert adapt in rate(told_run([Told("apgd", "zero", "mean3")]), POLICY).next_steps
     assert adapt not in rate(told_run(GOOD), POLICY).next_steps
+
+
+@pytest.mark.parametrize(
+    ("policy", "wrong"), [("access-control", range(100, 200)), ("watchlist", range(100))], ids=["accepts", "refuses"]
+)
+def test_errors_without_any_attack_are_as_severe_as_the_goal_that_they_reach(policy: str, wrong: range) -> None:
+    assert rate(told_run(GOOD, pairs=100, wrong=wrong), find_policy(policy)).severity == "critical"
