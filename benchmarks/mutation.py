@@ -1,7 +1,7 @@
 """How many faults that are put into the code the tests notice: mutation testing with mutmut.
 
 pip install mutmut
-python benchmarks/mutation.py statistics risk
+python benchmarks/mutation.py statistics risk attacks audit
 
 Every target has its own files, and tests that are fast enough to run for each of hundreds of mutants. Left out of the
 score is what changes nothing: another wording, and the mutants that `mutation_survivors.toml` calls "same", each with
@@ -48,9 +48,18 @@ TARGETS = {
         ("toolkit/risk/*.py",),
         ("tests/risk",),
         (
+            "tests/risk/test_gate.py::test_more_successes_never_help",
             "tests/risk/test_gate.py::test_testing_less_never_helps",
             "tests/risk/test_gate.py::test_the_command_passes_a_whole_run_alone",
             "tests/risk/test_gate.py::test_the_command_reads_policies_waivers_and_baselines",
+            "tests/risk/test_rate.py::test_all_pairs_fallen_is_at_least_high_under_every_policy",
+            "tests/risk/test_rate.py::test_fewer_queries_are_never_less_severe",
+            "tests/risk/test_rate.py::test_more_successes_are_never_less_severe",
+            "tests/risk/test_rate.py::test_the_same_successes_with_less_access_are_never_less_severe",
+            "tests/risk/test_rate.py::test_the_scale_never_falls_with_more_successes_or_easier_access",
+            "tests/risk/test_rate.py::test_too_little_evidence_is_never_low",
+            "tests/risk/test_real_gate.py",
+            "tests/risk/test_regressions.py::test_the_power_is_that_of_simulated_regressions",
         ),
     ),
     "attacks": Target(

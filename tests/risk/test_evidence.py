@@ -229,3 +229,15 @@ def test_doubts_are_about_the_profile_that_is_attacked_or_known() -> None:
             check = Check("gradient", about, passed, "")
             a = told_run([Told("apgd", "partial", "mean3", known="n2c")], checks=[check]).assessment
             assert doubted(a, a.scenarios[0]) == (doubt and not passed), about
+
+
+def test_the_limits_of_a_ball_and_of_noise_are_within_them() -> None:
+    """In numbers that have no rounding: a budget of 1/4 of which a ball must fill half."""
+    policy = replace(POLICY, norm="linf", budget=0.25, strength=replace(POLICY.strength, fill=0.5))
+    for epsilon, shows in ((0.125, True), (0.1249, False), (0.25 * (1 + 1e-6), True), (0.25 * (1 + 2e-6), False)):
+        assert (why_not("apgd", policy=policy, attacks=with_attack("apgd", epsilon=epsilon)) == "") == shows, epsilon
+    many = with_attack("gaussian", levels=100)
+    weakest = many["gaussian"].traits.finest
+    assert weakest is not None
+    assert why_not("gaussian", policy=replace(POLICY, budget=255 * weakest), attacks=many) == ""
+    assert "beyond" in why_not("gaussian", policy=replace(POLICY, budget=254.9 * weakest), attacks=many)

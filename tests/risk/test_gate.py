@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -389,3 +390,72 @@ def test_a_run_is_judged_in_one_call(tmp_path: Path) -> None:
     waivers.write_text(f'schema = 1\n[[waiver]]\nfinding = "{WAIVED}"\nowner = "me"\nreason = "r"\nexpires = {TODAY}\n')
     assert judge_run(bad, waivers=waivers, today=TODAY).exit_status == 0
     assert judge_run(bad, waivers=str(waivers), today=TODAY + dt.timedelta(days=1)).exit_status == 1
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has no time zone of a process")
+def test_the_day_of_a_waiver_is_that_of_utc_wherever_the_gate_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any hour it is another day 14 hours to the east, or 12 hours to the west."""
+    waivers, today = tmp_path / "waivers.toml", dt.datetime.now(tz=dt.UTC).date()
+    text = f'schema = 1\n[[waiver]]\nfinding = "{WAIVED}"\nowner = "me"\nreason = "r"\n'
+    for zone, last, status in (("EAST-14", today, 0), ("WEST+12", today - dt.timedelta(days=1), 1)):
+        waivers.write_text(f"{text}expires = {last}\n")
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", zone)
+            time.tzset()
+            found = judge_run(run_of(BAD), waivers=waivers).exit_status
+        time.tzset()
+        assert found == status, zone
+
+
+def test_what_is_just_enough_is_enough() -> None:
+    """Pairs, people, bounds, clean errors and waivers, each at its limit and one step beyond it."""
+    bound = Rate(0, PAIRS).upper_bound()
+    people = {"dodging": 100, "impersonation": 200, "group": 200}
+    goals = {g: replace(r, pairs=100, people=people[g], max_asr=bound) for g, r in POLICY.goals.items()}
+    just = replace(POLICY, goals=goals, max_fnmr=bound, max_fmr=bound, waivers=1)
+    assert verdict(run_of(GOOD), just) == Verdict("pass", (), ())
+    assert verdict(run_of(GOOD), just, waivers=[waiver()]).status == "pass"
+    for key, step, code in (("pairs", 1, "few-pairs"), ("people", 1, "few-people"), ("max_asr", -1e-9, "few-pairs")):
+        beyond = {g: replace(r, **{key: getattr(r, key) + step}) for g, r in goals.items()}
+        found = verdict(run_of(GOOD), replace(just, goals=beyond))
+        assert [(r.code, r.status) for r in found.reasons] == [(code, "insufficient")] * 2, key
+    for key in ("max_fnmr", "max_fmr"):
+        found = verdict(run_of(GOOD), replace(just, **{key: bound - 1e-9}))  # type: ignore[arg-type]
+        assert [(r.code, r.status) for r in found.reasons] == [("few-pairs", "insufficient")], key
+    assert "waiver-too-many" in codes(verdict(run_of(GOOD), replace(just, waivers=0), waivers=[waiver()]))
+
+
+def test_a_reason_says_what_it_is_about() -> None:
+    def texts(run: Run, **others: object) -> list[str]:
+        return [reason.text for reason in verdict(run, **others).reasons]  # type: ignore[arg-type]
+
+    (risk,) = texts(run_of(fell(MINIMAL, impersonated=20)))
+    assert risk == (
+        "medium: through mean3, 20 of 100 pairs are taken for somebody else within RMS <= 2.15/255 "
+        "(upper bound 27.7 %): deepfool/perfect 20; the policy allows an upper bound of 10 %"
+    )
+    near = verdict(run_of(fell(MINIMAL, dodged=7))).reasons
+    assert [(r.code, r.findings) for r in near] == [("few-pairs", ("deepfool/perfect/mean3/dodging",))]
+    (missing,) = texts(run_of([MINIMAL, BUDGETED, QUERY]))
+    assert missing == (
+        "mean3, impersonation and dodging: no transfer attack that is evidence within RMS <= 2.15/255 "
+        "(no such attack was run)"
+    )
+    assert texts(run_of(GOOD, wrong=range(100, 110))) == ["mean3: clean FMR 10/100 is above 5 %"]
+    assert texts(run_of(GOOD, wrong=range(100, 103))) == [
+        "mean3: clean FMR 3/100 has an upper bound of 7.6 %, which is above 5 %"
+    ]
+
+
+def test_a_waiver_of_what_is_not_in_the_run_names_what_was_meant() -> None:
+    for finding, hint in ((WAIVED[:-1], f"did you mean {WAIVED}?"), ("x", "remove the waiver")):
+        (reason,) = verdict(run_of(GOOD), waivers=[waiver(finding)]).reasons
+        assert reason.text.endswith(hint)
+        assert reason.findings == (finding,)
+    found = verdict(run_of(GOOD), waivers=[waiver(), waiver("x")])
+    assert [(r.code, r.findings) for r in found.waived] == [("risk", (WAIVED,))]
+    for days in (-1, 181):
+        (reason,) = verdict(run_of(GOOD), waivers=[waiver(days=days)]).reasons
+        assert reason.findings == (WAIVED,)

@@ -15,6 +15,7 @@ import pytest
 from tests.risk.policies import WHOLE, written
 from toolkit.errors import InputError, UsageError
 from toolkit.risk.policy import (
+    ACCESS,
     LEAST_IMPACT,
     Policy,
     Required,
@@ -227,6 +228,7 @@ def test_everything_else_must_be_said(tmp_path: Path, key: str) -> None:
         ("[goals.group]", "[goals.nobody]", False),
         ("[goals.group]", "[goals.group]\nseverity = 3", False),
         (WHOLE[WHOLE.index("[goals.group]") : WHOLE.index("[access]")], "", True),
+        (WHOLE[WHOLE.index("[goals.impersonation]") : WHOLE.index("[access]")], "", True),
         (WHOLE[WHOLE.index("[goals.dodging]") : WHOLE.index("[access]")], "", False),
         (WHOLE[WHOLE.index("[goals.dodging]") : WHOLE.index("[access]")], "[goals]\n", False),
         ("zero = 0.98", "zero = 1", True),
@@ -316,6 +318,18 @@ def test_the_schema_has_no_word_that_is_not_of_json_schema() -> None:
             check(inner)
 
     check(schema)
+
+
+def test_the_schema_says_what_every_key_means() -> None:
+    """A weight of the access has the name of the access, and needs no more words."""
+
+    def check(part: dict[str, Any]) -> None:
+        for key, inner in part.get("properties", {}).items():
+            words = inner.get("description", "")
+            assert words == "" if key in (*ACCESS, "value") else words.endswith(".") and " " in words, key
+            check(inner)
+
+    check(policy_schema())
 
 
 def waiver_text(finding: str = "a", owner: str = "me", reason: str = "r") -> str:

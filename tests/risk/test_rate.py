@@ -462,6 +462,9 @@ def test_the_headline_names_the_union_of_attacks_and_at_most_three_of_them() -> 
     names = "fmn/perfect 9, carlini-wagner/perfect 8, deepfool/perfect 7, and 2 more."
     assert f"9 of 30 pairs evade recognition within {POLICY.within} (upper bound 46.5 %): {names}" in told
 
+    three = rate(told_run([*scenarios[:3], *GOOD[2:]]), POLICY).headline
+    assert "fmn/perfect 9, carlini-wagner/perfect 8, deepfool/perfect 7." in three, "and nothing more"
+
 
 EVERYTHING_WRONG = (
     "mean3 ACCEPTS STRANGERS without any attack: 100 of 100 impostor pairs (the policy allows 5 %).",
@@ -755,3 +758,24 @@ def test_the_shipped_weights_are_from_the_easiest_access_to_the_hardest() -> Non
     for name in ("access-control", "watchlist"):
         assert find_policy(name).access == weights
     assert set(weights) == set(ACCESS)
+
+
+def test_the_headline_says_that_nothing_fell_only_where_this_was_tested() -> None:
+    nothing = "Nothing fell within the budget"
+    sound = rate(told_run(GOOD, pairs=100), POLICY).headline
+    assert f"0 of 100 pairs evade recognition within {POLICY.within} (upper bound 3.0 %)" in sound
+    assert nothing not in rate(told_run(fell(GOOD[0], dodged=1), pairs=100), POLICY).headline
+    assert nothing not in rate(told_run(GOOD, eligible=0), POLICY).headline
+
+
+def test_attackers_who_adapt_are_asked_for_where_there_are_none() -> None:
+    adapt = "Audit with --knowledge zero,perfect."
+    assert adapt in rate(told_run([Told("apgd", "zero", "mean3")]), POLICY).next_steps
+    assert adapt not in rate(told_run(GOOD), POLICY).next_steps
+
+
+@pytest.mark.parametrize(
+    ("policy", "wrong"), [("access-control", range(100, 200)), ("watchlist", range(100))], ids=["accepts", "refuses"]
+)
+def test_errors_without_any_attack_are_as_severe_as_the_goal_that_they_reach(policy: str, wrong: range) -> None:
+    assert rate(told_run(GOOD, pairs=100, wrong=wrong), find_policy(policy)).severity == "critical"

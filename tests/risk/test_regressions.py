@@ -10,12 +10,13 @@ import pytest
 from scipy import stats
 
 from tests.risk.runs import Told, told_run, without
-from tests.risk.test_gate import BUDGETED, GOOD, MINIMAL, fell
+from tests.risk.test_gate import BUDGETED, GOOD, MINIMAL, TRANSFER, fell
 from toolkit.audit.results.outcomes import Run
 from toolkit.risk.findings import Reason
 from toolkit.risk.policy import Policy, find_policy
 from toolkit.risk.rate import rate
 from toolkit.risk.regressions import regressions
+from toolkit.statistics.tests import LEVEL, mcnemar_power
 
 POLICY = find_policy("access-control")
 PAIRS = 100
@@ -184,3 +185,26 @@ def test_worn_and_louder_perturbations_count_as_in_the_worst_case() -> None:
     assert [r.code for r in found(run_of([*GOOD, loud]), run_of([*GOOD, replace(loud, dodged=20)]))] == ["regression"]
     beyond = fell(MINIMAL, dodged=20, rms=90.0)  # type: ignore[arg-type]
     assert found(run_of(), run_of(beyond)) == []
+
+
+def test_only_findings_of_both_runs_are_compared() -> None:
+    """What one attack got in one run alone is no change, and hides none."""
+    more = run_of(fell(TRANSFER, dodged=50))
+    assert found(without(run_of(), 3), more) == []
+    worse = found(more, without(run_of(fell(MINIMAL, dodged=20)), 3))
+    assert [r.text.split(" pairs")[0] for r in worse if r.code == "regression"] == ["mean3/dodging: 20 of 100"]
+
+
+def test_clean_errors_are_compared_pair_by_pair_wherever_the_pairs_are() -> None:
+    """Pairs 50 to 99 are the last of the one run and the first of the other. Each got its first ten wrong."""
+    before, after = run_of(wrong=range(10)), run_of(first=50, wrong=range(10))
+    worse = [r.text for r in found(before, after) if r.code == "regression"]
+    assert [text.split(" (p")[0] for text in worse] == [
+        "clean/mean3/fnmr: 10 of 50 pairs became worse than in the baseline, and 0 became better"
+    ]
+
+
+def test_a_power_just_as_large_as_asked_for_is_enough() -> None:
+    run, shown = run_of(), mcnemar_power(PAIRS, POLICY.regression, LEVEL / CHANGES)
+    assert found(run, run, replace(POLICY, power=shown)) == []
+    assert len(found(run, run, replace(POLICY, power=shown + 1e-9))) == CHANGES

@@ -295,7 +295,7 @@ def _object(description: str, optional: tuple[str, ...] = (), **properties: Any)
     }
 
 
-def _range(highest: float, lowest: float = 0, description: str = "") -> dict[str, Any]:
+def _range(highest: float, lowest: float, description: str = "") -> dict[str, Any]:
     return {"type": "number", "minimum": lowest, "maximum": highest, "description": description}
 
 
