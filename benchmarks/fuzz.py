@@ -436,6 +436,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     asked = parse(arguments)
+    # A shell starts what is in the background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     modules = discover(asked.folder.resolve())
     everything = {target.name: target for targets in modules.values() for target in targets}
     if asked.replay:

@@ -140,7 +140,7 @@ def test_evaluate(work: Path) -> None:
 
 def test_wrong_words_are_usage_errors_with_the_nearest_right_one(work: Path) -> None:
     setting = ("--attacks", "square", "--set", "square.bugdet=9")
-    refused(sixpixels("audit", work / "model.toml", *setting), "did you mean 'budget'", 4)
+    refused(sixpixels(*audit(work), *setting), "did you mean 'budget'", 4)
     refused(sixpixels(*audit(work), "--attacks", "gausian"), "did you mean 'gaussian'", 4)
     refused(sixpixels(*audit(work), "--profiles", "meen3"), "did you mean 'mean3'", 4)
     refused(sixpixels(*audit(work), "--knowledge", "some"), "unknown knowledge", 4)
