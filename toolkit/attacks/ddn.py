@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from toolkit.attacks.base import CLEARLY, Crafted, Gradients, Needs, Task, Traits, ascent, clearly_reached
-from toolkit.attacks.ladder import finish
+from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
+from toolkit.attacks.descent import Position, cosine, nearest_success, to_boundary
 from toolkit.attacks.norms import ascending, per_image, sizes
 from toolkit.parameters import number
+from toolkit.pixels import Images
 
 
 @dataclass(frozen=True)
@@ -38,33 +39,20 @@ class Ddn:
         return Traits(minimizes="l2", steps=self.steps, restarts=1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
-        """Attack every pair, and keep the smallest success. Pairs without a gradient leave the batch."""
-        best, nearest = task.probes.copy(), np.full(len(task), np.inf)
-        delta, radius, first = np.zeros_like(task.probes), np.zeros(len(task)), np.zeros(len(task))
-        evaluations = np.zeros(len(task), np.int64)
-        open_ = np.arange(len(task))
-        for k in range(self.steps + 1):
-            probes = task.probes[open_] + delta[open_]
-            margin, gradient = ascent(model, task, open_, probes)
-            evaluations[open_] += 1
-            there, norm = clearly_reached(task, open_, margin), sizes("l2", delta[open_])
-            better = there & (norm < nearest[open_])
-            nearest[open_[better]], best[open_[better]] = norm[better], probes[better]
-            going = gradient.any(axis=(1, 2, 3))
-            if k == self.steps or not going.any():
-                break
-            open_, gradient, there = open_[going], gradient[going], there[going]
-            if k == 0:
-                lacking = np.abs(margin[going]) + 2 * CLEARLY * task.decision.threshold
-                radius[open_] = first[open_] = lacking / sizes("l2", gradient)
+        """Attack every pair; see `nearest_success`."""
+        radius, first = np.zeros((2, len(task)))
+
+        def move(at: Position) -> Images:
+            if at.share == 0:
+                radius[at.rows] = first[at.rows] = to_boundary(task, at)
             else:
-                radius[open_] *= np.where(there, 1 - self.gamma, 1 + self.gamma)
+                radius[at.rows] *= np.where(at.there, 1 - self.gamma, 1 + self.gamma)
             # The length of steps decreases along half a cosine (section 3 of the paper).
-            length = self.step * first[open_] * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * k / self.steps)))
-            moved = delta[open_] + per_image(length) * ascending("l2", gradient)
-            moved *= per_image(radius[open_] / np.maximum(sizes("l2", moved), 1e-30))
-            delta[open_] = np.clip(task.probes[open_] + moved, 0, 1) - task.probes[open_]
-        return finish(model, task, best, np.isfinite(nearest), evaluations)
+            length = cosine(self.step, self.step / 100, at.share) * first[at.rows]
+            moved = at.delta + per_image(length) * ascending("l2", at.gradient)
+            return moved * per_image(radius[at.rows] / np.maximum(sizes("l2", moved), 1e-30))
+
+        return nearest_success(model, task, self.steps, move)
 
 
 ATTACK = Ddn()
