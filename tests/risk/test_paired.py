@@ -153,3 +153,11 @@ def test_pairs_fall_to_either_side() -> None:
         for run, side in zip((first, second), sides, strict=True)
     ]
     assert fell(between(*runs)["deepfool/perfect/mean3/dodging"]) == (30, 3, 1)
+
+
+def test_a_bare_verifier_of_another_name_is_the_same_attacker() -> None:
+    """The id of a finding does not name what the attacker knows of the bare verifier, so neither may the comparison."""
+    first = told_run([Told("apgd", "zero", "mean3", dodged=3)])
+    second = told_run([Told("apgd", "zero", "mean3", dodged=9, known="bare")])
+    (found,) = (d for d in differences(first, second, POLICY) if d.id == "apgd/zero/mean3/dodging")
+    assert (found.only_first, found.only_second) == (0, 6)

@@ -21,7 +21,6 @@ from toolkit.risk.worst import (
     finding_id,
     goal_pairs,
     goals_of,
-    successes_within,
     worst_cases,
 )
 from toolkit.statistics.intervals import Rate
@@ -83,9 +82,9 @@ def test_a_perturbation_counts_up_to_the_budget_in_its_norm(norm: str, budget: f
     others = {name: np.full(8, 1e6) for name in ("rms", "l2", "linf") if name != norm}
     outcomes = replace(run.outcomes[0], **{norm: sizes}, **others)
     policy = replace(POLICY, norm=norm, budget=budget)
-    found = successes_within(outcomes, policy, worn=False)
+    found = outcomes.within(policy.norm, policy.budget, worn=False)
     assert np.flatnonzero(found).tolist() == [0, 2]
-    assert np.flatnonzero(successes_within(outcomes, policy, worn=True)).tolist() == [0, 1, 2]
+    assert np.flatnonzero(outcomes.within(policy.norm, policy.budget, worn=True)).tolist() == [0, 1, 2]
     assert cases(replace(run, outcomes=(outcomes,)), policy)["dodging"].within == Rate(2, 4)
     assert cases(replace(run, outcomes=(outcomes,)), policy)["dodging"].median == 0.75 * budget
 

@@ -70,11 +70,12 @@ def judge(
         baseline: an earlier run; the verdict fails if this run is worse.
     """
     held = _in_force(waivers, policy, today)
-    worst = worst_cases(run, policy, risk.findings, risk.profiles, {waiver.finding for waiver in held})
+    waived = {waiver.finding for waiver in held}
+    worst = worst_cases(run, policy, risk.findings, risk.profiles, waived) if waived else risk.worst
     reasons = [*_missing(run.assessment, risk, policy), *_clean_errors(risk)]
     reasons += [_insufficient("no-evidence", text) for text in unmet_in_words(worst, policy.within)]
     for case in worst:
-        reasons += _judged(case, policy, {waiver.finding for waiver in held})
+        reasons += _judged(case, policy, waived)
     if baseline is not None:
         reasons += regressions(baseline, run, risk, policy)
     reasons += _faulty_waivers(risk, policy, waivers, today)
@@ -160,8 +161,12 @@ def _clean_errors(risk: Risk) -> list[Reason]:
 
 
 def _in_force(waivers: Sequence[Waiver], policy: Policy, today: dt.date) -> list[Waiver]:
-    held = [w for w in waivers if today <= w.expires <= _latest(policy, today)]
-    return held if len(held) <= policy.waivers else []
+    current = _current(waivers, policy, today)
+    return current if len(current) <= policy.waivers else []
+
+
+def _current(waivers: Sequence[Waiver], policy: Policy, today: dt.date) -> list[Waiver]:
+    return [w for w in waivers if today <= w.expires <= _latest(policy, today)]
 
 
 def _latest(policy: Policy, today: dt.date) -> dt.date:
@@ -184,7 +189,7 @@ def _waived(risk: Risk, held: Sequence[Waiver]) -> list[Reason]:
 def _faulty_waivers(risk: Risk, policy: Policy, waivers: Sequence[Waiver], today: dt.date) -> list[Reason]:
     known = {f.id for f in risk.findings}
     reasons = []
-    current = [w for w in waivers if today <= w.expires <= _latest(policy, today)]
+    current = _current(waivers, policy, today)
     if len(current) > policy.waivers:
         text = f"{len(current)} waivers at once; the policy allows {policy.waivers}, so none holds"
         reasons.append(Reason("waiver-too-many", text))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.audit.plan import Goal
-from toolkit.audit.results.assessment import ScenarioResult, declared_attack
-from toolkit.audit.results.outcomes import PairOutcomes, Run
+from toolkit.audit.results.outcomes import Run
 from toolkit.pixels import Bools
 from toolkit.risk.policy import Policy
-from toolkit.risk.worst import finding_id, goal_pairs, successes_within
+from toolkit.risk.worst import fallen, finding_id
 from toolkit.statistics.tests import holm, mcnemar
+
+Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,35 @@ class Difference:
     p_adjusted: float
 
 
+@dataclass(frozen=True)
+class Change:
+    """What is compared: its name and profile, the n common pairs that count, and which are bad in each run.
+
+    A pair is bad if it fell, or if the clean decision was wrong.
+    """
+
+    name: str
+    profile: str
+    both: Bools
+    first: Bools
+    second: Bools
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs that count."""
+        return int(self.both.sum())
+
+    @property
+    def only_first(self) -> int:
+        """Pairs that are bad in the first run alone."""
+        return int((self.both & self.first & ~self.second).sum())
+
+    @property
+    def only_second(self) -> int:
+        """Pairs that are bad in the second run alone."""
+        return int((self.both & self.second & ~self.first).sum())
+
+
 def differences(first: Run, second: Run, policy: Policy) -> tuple[Difference, ...]:
     """Compare the scenarios and clean errors that both runs have, in the order of the first run.
 
@@ -47,34 +77,19 @@ def differences(first: Run, second: Run, policy: Policy) -> tuple[Difference, ..
         second: the other run.
         policy: only successes within its budget count.
     """
+    runs, ids = (first, second), {finding_id(s, s.goal) for s in second.assessment.scenarios}
     rows = common_pairs(first, second)
-    found = []
-    for key, name, goal in _scenarios(first, second):
-        sides = [_side(run, key, goal, place, policy) for run, place in zip((first, second), rows, strict=True)]
-        both = sides[0][1] & sides[1][1]
-        found.append((name, key[2], both, sides[0][0], sides[1][0]))
-    found += _clean(first, second, rows)
-    counts = [(name, profile, int(both.sum()), *_discordant(both, a, b)) for name, profile, both, a, b in found]
-    p_values = [mcnemar(only_first, only_second) for *_, only_first, only_second in counts]
-    adjusted = holm(p_values)
-    return tuple(Difference(*c, p, float(q)) for c, p, q in zip(counts, p_values, adjusted, strict=True))
+    named = [(finding_id(s, s.goal), s) for s in first.assessment.scenarios]
+    changes = [attack_change(name, runs, rows, policy, s.profile, s.goal, {name}) for name, s in named if name in ids]
+    changes += clean_changes(runs, rows)
+    p_values = [mcnemar(change.only_first, change.only_second) for change in changes]
+    return tuple(
+        Difference(c.name, c.profile, c.pairs, c.only_first, c.only_second, p_value, float(adjusted))
+        for c, p_value, adjusted in zip(changes, p_values, holm(p_values), strict=True)
+    )
 
 
-Key = tuple[str, str, str]
-
-
-def _key(of: ScenarioResult | PairOutcomes) -> Key:
-    return of.attack, of.known, of.profile
-
-
-def _scenarios(first: Run, second: Run) -> list[tuple[Key, str, Goal]]:
-    ids = {finding_id(s, s.goal) for s in second.assessment.scenarios}
-    return [
-        (_key(s), finding_id(s, s.goal), s.goal) for s in first.assessment.scenarios if finding_id(s, s.goal) in ids
-    ]
-
-
-def common_pairs(first: Run, second: Run) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def common_pairs(first: Run, second: Run) -> Rows:
     """The rows of the common pairs in the first run and in the second run. Pairs with different labels do not count."""
     mine, theirs = (list(zip(run.pairs, run.genuine.tolist(), strict=True)) for run in (first, second))
     place = {pair: i for i, pair in enumerate(theirs)}
@@ -83,25 +98,35 @@ def common_pairs(first: Run, second: Run) -> tuple[NDArray[np.intp], NDArray[np.
     return table[:, 0], table[:, 1]
 
 
-def _side(run: Run, key: Key, goal: Goal, rows: NDArray[np.intp], policy: Policy) -> tuple[Bools, Bools]:
-    """For each common pair: whether the attack succeeded within the budget, and whether the pair is eligible."""
-    outcomes = next(o for o in run.outcomes if _key(o) == key)
-    attack = declared_attack(run.assessment, outcomes.attack)
-    success = successes_within(outcomes, policy, worn=attack.traits.masked)
-    return success[rows], (outcomes.eligible & goal_pairs(run, goal))[rows]
+def attack_change(
+    name: str, runs: tuple[Run, Run], rows: Rows, policy: Policy, profile: str, goal: Goal, findings: Collection[str]
+) -> Change:
+    """Compare what fell to any of some findings in two runs, on the pairs that are eligible in both.
+
+    Args:
+        name: the name of the change.
+        runs: the two runs.
+        rows: their common pairs.
+        policy: the policy, whose budget counts.
+        profile: the deployed profile.
+        goal: the attacker's goal.
+        findings: ids of findings that both runs have.
+    """
+    sides = [fallen(run, policy, profile, goal, findings)[:2] for run in runs]
+    (eligible, fell), (still, then) = ((e[of], f[of]) for (e, f), of in zip(sides, rows, strict=True))
+    return Change(name, profile, eligible & still, fell, then)
 
 
-def _clean(first: Run, second: Run, rows: Sequence[NDArray[np.intp]]) -> list[tuple[str, str, Bools, Bools, Bools]]:
-    """The clean errors of the profiles that both runs have: (id, profile, pairs, wrong in first, wrong in second)."""
-    kinds = {"fnmr": first.genuine[rows[0]], "fmr": ~first.genuine[rows[0]]}
+def clean_changes(runs: tuple[Run, Run], rows: Rows) -> list[Change]:
+    """Compare the clean errors of the profiles that two runs have, in the order of the first run."""
+    first, second = runs
+    genuine = first.genuine[rows[0]]
     others = {c.profile: c for c in second.clean}
     return [
-        (f"clean/{c.profile}/{kind}", c.profile, of_kind, ~c.correct[rows[0]], ~others[c.profile].correct[rows[1]])
+        Change(
+            f"clean/{c.profile}/{kind}", c.profile, of_kind, ~c.correct[rows[0]], ~others[c.profile].correct[rows[1]]
+        )
         for c in first.clean
         if c.profile in others
-        for kind, of_kind in kinds.items()
+        for kind, of_kind in (("fnmr", genuine), ("fmr", ~genuine))
     ]
-
-
-def _discordant(both: Bools, first: Bools, second: Bools) -> tuple[int, int]:
-    return int((both & first & ~second).sum()), int((both & second & ~first).sum())

@@ -22,7 +22,7 @@ from toolkit.risk.findings import SEVERITIES, CleanError, Finding, Reference, Ri
 from toolkit.risk.headline import headline, missing_adaptive, next_steps
 from toolkit.risk.policy import QUERIES, Policy
 from toolkit.risk.scale import HIGHEST, rated, severity, worst_of
-from toolkit.risk.worst import finding_id, goal_pairs, successes_within, worst_cases
+from toolkit.risk.worst import finding_id, goal_pairs, worst_cases
 from toolkit.statistics.intervals import Rate
 
 _ATLAS, _NIST = "MITRE ATLAS 5.6", "NIST AI 100-2e2025"
@@ -153,7 +153,7 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
     attack = declared_attack(run.assessment, s.attack)
     worn = attack.traits.masked
     pairs = goal_pairs(run, s.goal)
-    success = successes_within(outcomes, policy, worn=worn) & pairs
+    success = outcomes.within(policy.norm, policy.budget, worn=worn) & pairs
     eligible = int((outcomes.eligible & pairs).sum())
     required = policy.required(s.goal)
     why_not = no_evidence(run.assessment, s, attack, policy)

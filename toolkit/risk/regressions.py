@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-
 from toolkit.audit.results.outcomes import Run
-from toolkit.pixels import Bools
 from toolkit.risk.findings import Reason, Risk
-from toolkit.risk.paired import common_pairs
+from toolkit.risk.paired import Change, attack_change, clean_changes, common_pairs
 from toolkit.risk.policy import Policy
-from toolkit.risk.worst import fallen, finding_id, goals_of
+from toolkit.risk.worst import finding_id, goals_of
 from toolkit.statistics.tests import LEVEL, holm, mcnemar_power, mcnemar_worse
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What is compared: its name, its pairs, and which of these are bad in the baseline and in this run."""
-
-    name: str
-    both: Bools
-    before: Bools
-    after: Bools
-
-    @property
-    def pairs(self) -> int:
-        return int(self.both.sum())
-
-    @property
-    def worse(self) -> int:
-        return int((self.both & self.after & ~self.before).sum())
-
-    @property
-    def better(self) -> int:
-        return int((self.both & self.before & ~self.after).sum())
 
 
 def regressions(baseline: Run, run: Run, risk: Risk, policy: Policy) -> list[Reason]:
@@ -66,7 +37,7 @@ def regressions(baseline: Run, run: Run, risk: Risk, policy: Policy) -> list[Rea
         if not any(name.endswith(f"/{profile}/{goal}") for name in there)
     ]
     changes = _changes(baseline, run, risk, policy, (here & there) - other)
-    p_values = holm([mcnemar_worse(change.worse, change.better) for change in changes])
+    p_values = holm([mcnemar_worse(change.only_second, change.only_first) for change in changes])
     return missing + [
         reason
         for change, p_value in zip(changes, p_values, strict=True)
@@ -74,11 +45,11 @@ def regressions(baseline: Run, run: Run, risk: Risk, policy: Policy) -> list[Rea
     ]
 
 
-def _judged(change: _Change, p_value: float, changes: int, policy: Policy) -> list[Reason]:
+def _judged(change: Change, p_value: float, changes: int, policy: Policy) -> list[Reason]:
     if p_value < LEVEL:
         text = (
-            f"{change.name}: {change.worse} of {change.pairs} pairs became worse than in the baseline, and "
-            f"{change.better} became better (p = {p_value:.2g})"
+            f"{change.name}: {change.only_second} of {change.pairs} pairs became worse than in the baseline, and "
+            f"{change.only_first} became better (p = {p_value:.2g})"
         )
         return [Reason("regression", text)]
     power = mcnemar_power(change.pairs, policy.regression, LEVEL / changes)
@@ -86,35 +57,20 @@ def _judged(change: _Change, p_value: float, changes: int, policy: Policy) -> li
         text = (
             f"{change.name}: {change.pairs} pairs in common with the baseline would show a regression of "
             f"{100 * policy.regression:g} % with a probability of only {100 * power:.0f} % (the policy asks for "
-            f"{100 * policy.power:g} %); {change.worse} became worse"
+            f"{100 * policy.power:g} %); {change.only_second} became worse"
         )
         return [_insufficient(text)]
     return []
 
 
-def _changes(baseline: Run, run: Run, risk: Risk, policy: Policy, findings: set[str]) -> list[_Change]:
-    rows = common_pairs(baseline, run)
-    changes = []
+def _changes(baseline: Run, run: Run, risk: Risk, policy: Policy, findings: set[str]) -> list[Change]:
+    runs, rows, changes = (baseline, run), common_pairs(baseline, run), []
     for profile in risk.profiles:
         for goal in goals_of(run, policy):
             counted = {name for name in findings if name.endswith(f"/{profile}/{goal}")}
             if counted:
-                sides = [fallen(one, policy, profile, goal, counted)[:2] for one in (baseline, run)]
-                (eligible, before), (still, after) = (_rows(side, of) for side, of in zip(sides, rows, strict=True))
-                changes.append(_Change(f"{profile}/{goal}", eligible & still, before, after))
-    before_clean = {c.profile: c for c in baseline.clean}
-    for clean in run.clean:
-        if clean.profile in risk.profiles and clean.profile in before_clean:
-            wrong = ~before_clean[clean.profile].correct[rows[0]], ~clean.correct[rows[1]]
-            genuine = run.genuine[rows[1]]
-            for kind, of_kind in (("fnmr", genuine), ("fmr", ~genuine)):
-                if of_kind.any():
-                    changes.append(_Change(f"clean/{clean.profile}/{kind}", of_kind, *wrong))
-    return changes
-
-
-def _rows(side: Sequence[Bools], rows: NDArray[np.intp]) -> tuple[Bools, Bools]:
-    return side[0][rows], side[1][rows]
+                changes.append(attack_change(f"{profile}/{goal}", runs, rows, policy, profile, goal, counted))
+    return changes + [c for c in clean_changes(runs, rows) if c.profile in risk.profiles and c.pairs]
 
 
 def _other_parameters(baseline: Run, run: Run) -> set[str]:

@@ -28,11 +28,6 @@ def goal_pairs(run: Run, goal: str) -> Bools:
     return run.genuine if goal == "dodging" else ~run.genuine
 
 
-def successes_within(outcomes: PairOutcomes, policy: Policy, *, worn: bool) -> Bools:
-    """Successes (n,) with a perturbation within the budget. If the perturbation is worn, any size counts."""
-    return outcomes.success & (worn | (getattr(outcomes, policy.norm) <= policy.budget))
-
-
 def distinct_pairs(run: Run) -> NDArray[np.intp]:
     """Number the pairs (n,) by their crops, so that copies of a pair have the same number, in either order."""
     both = zip(run.faces.probe_crops, run.faces.reference_crops, strict=True)
@@ -52,11 +47,12 @@ def worst_cases(
         profiles: names of the deployed profiles.
         waived: ids of findings whose successes do not count, because somebody accepts them.
     """
-    cases = [
-        _worst_case(run, policy, [f for f in findings if (f.profile, f.goal) == (profile, goal)], profile, goal, waived)
-        for profile in profiles
-        for goal in goals_of(run, policy)
-    ]
+    numbers = distinct_pairs(run)
+    cases = []
+    for profile in profiles:
+        for goal in goals_of(run, policy):
+            tested = [f for f in findings if (f.profile, f.goal) == (profile, goal) and f.knowledge in policy.knowledge]
+            cases.append(_worst_case(run, policy, profile, goal, tested, waived, numbers))
     return tuple(
         sorted(cases, key=lambda case: (-case.bound * policy.goals[case.goal].impact, case.profile, case.goal))
     )
@@ -84,7 +80,7 @@ def fallen(
     for outcomes in mine:
         if finding_id(outcomes, goal) in findings:
             worn = declared_attack(run.assessment, outcomes.attack).traits.masked
-            got = successes_within(outcomes, policy, worn=worn) & eligible
+            got = outcomes.within(policy.norm, policy.budget, worn=worn) & eligible
             fell |= got
             smallest[got] = np.minimum(smallest, getattr(outcomes, policy.norm))[got]
     return eligible, fell, smallest
@@ -97,13 +93,17 @@ def finding_id(s: PairOutcomes | ScenarioResult, goal: str) -> str:
 
 
 def _worst_case(
-    run: Run, policy: Policy, findings: Sequence[Finding], profile: str, goal: Goal, waived: Collection[str]
+    run: Run,
+    policy: Policy,
+    profile: str,
+    goal: Goal,
+    tested: Sequence[Finding],
+    waived: Collection[str],
+    numbers: NDArray[np.intp],
 ) -> WorstCase:
-    tested = [f for f in findings if f.knowledge in policy.knowledge]
     counted = [f for f in tested if f.id not in waived]
     eligible, fell, smallest = fallen(run, policy, profile, goal, {f.id for f in counted})
-    of_pair = distinct_pairs(run)
-    within = Rate(len(np.unique(of_pair[fell])), len(np.unique(of_pair[eligible])))
+    within = Rate(len(np.unique(numbers[fell])), len(np.unique(numbers[eligible])))
     by = sorted(((f.id, f.within.successes) for f in counted if f.within.successes), key=lambda one: -one[1])
     required = policy.goals[goal]
     met = tuple(_met(kind, counted, tested) for kind in required.evidence)

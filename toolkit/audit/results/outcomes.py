@@ -107,6 +107,10 @@ class PairOutcomes:
     rms: Float
     queries: NDArray[np.int64]
 
+    def within(self, norm: str, budget: float, *, worn: bool) -> Bools:
+        """Successes (n,) whose `norm` is within a budget. If the perturbation is worn, any size counts."""
+        return self.success & (worn | (getattr(self, norm) <= budget))
+
 
 @dataclass(frozen=True)
 class CleanOutcomes:

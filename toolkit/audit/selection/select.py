@@ -10,7 +10,7 @@ import numpy as np
 
 from toolkit.audit.plan import ADAPTIVE, GOALS, Goal
 from toolkit.audit.results.assessment import declared_attack
-from toolkit.audit.results.outcomes import PairOutcomes, Run
+from toolkit.audit.results.outcomes import Run
 from toolkit.errors import InputError, InsufficientError
 from toolkit.pixels import Bools
 from toolkit.statistics.intervals import Rate
@@ -233,17 +233,16 @@ def candidates_of(run: Run, latency_ratios: dict[str, float], budget: float = Li
                 fnmr=clean.fnmr,
                 fmr=clean.fmr,
                 eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
-                successes={o.attack: _within(run, o, budget) for o in mine if o.knowledge in ADAPTIVE},
+                successes={
+                    o.attack: o.within("rms", budget, worn=declared_attack(run.assessment, o.attack).traits.masked)
+                    for o in mine
+                    if o.knowledge in ADAPTIVE
+                },
                 failed_checks=tuple(dict.fromkeys(failed)),
                 latency_ratio=latency_ratios.get(name),
             )
         )
     return found
-
-
-def _within(run: Run, outcomes: PairOutcomes, budget: float) -> Bools:
-    worn = declared_attack(run.assessment, outcomes.attack).traits.masked
-    return outcomes.success & (worn | (outcomes.rms <= budget))
 
 
 def _goals(goal: GoalOrAny) -> tuple[Goal, ...]:
