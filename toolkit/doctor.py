@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolkit import __version__
-from toolkit.errors import SixpixelsError
+from toolkit.errors import SixpixelsError, reason_of
 from toolkit.files import bundled, check_sha256, sha256_of
 
 Status = Literal["ok", "warning", "failed"]
@@ -135,7 +135,7 @@ def _providers() -> Iterator[Finding]:
             session = onnxruntime.InferenceSession(graph, providers=[name], enable_fallback=0)
             used, result = session.get_providers()[0], session.run(None, {"x": x})[0]
         except Exception as error:  # noqa: BLE001  ONNX Runtime raises a dozen unrelated types
-            reason = str(error).splitlines()[0][:120]
+            reason = reason_of(error)[:120]
             yield Finding(name, "failed" if must else "warning", f"cannot run a model ({reason})", _DRIVER)
             continue
         difference = float(np.abs(result - expected).max() / np.abs(expected).max())

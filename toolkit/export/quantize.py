@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +23,10 @@ from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
-from toolkit.verifiers.onnx_file import bodies, model_sha256, parse_onnx
+from toolkit.verifiers.onnx_file import bodies, parse_onnx
 from toolkit.verifiers.placing import check_output, write_verifier
 from toolkit.verifiers.runtime import open_model, try_model
-from toolkit.verifiers.trial import ONNX, run_apart, shipped_hashes
+from toolkit.verifiers.trial import ONNX, is_shipped, run_apart
 
 Precision = Literal["int8", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -75,8 +74,8 @@ def write_quantized(
     import tomlkit
 
     check_output(output, manifest, "quantized")
-    model = open_model(manifest).content
-    proto = quantized(model, manifest, precision, calibration)
+    model = open_model(manifest)
+    proto = quantized(model.content, manifest, precision, calibration)
     how = f"{precision} by ONNX Runtime {onnxruntime.__version__}"
     if precision == "int8":
         how += f", static, per channel, calibrated on {len(calibration)} crops of {source}"
@@ -89,11 +88,11 @@ def write_quantized(
     document.pop("checkpoint", None)
     metadata = {p.key: p.value for p in proto.metadata_props if not p.key.startswith("onnx.")}
     metadata |= {"sixpixels.manifest": tomlkit.dumps(document), "sixpixels.quantized": how}
-    metadata["sixpixels.original_sha256"] = model_sha256(manifest.model)
+    metadata["sixpixels.original_sha256"] = model.sha256
     onnx.helper.set_model_props(proto, metadata)
     content = proto.SerializeToString()
     written = write_verifier(output, content, document)
-    return QuantizedFile(written.path, written.manifest, written.sha256, len(model), len(content))
+    return QuantizedFile(written.path, written.manifest, written.sha256, len(model.content), len(content))
 
 
 def quantized(
@@ -128,14 +127,10 @@ def quantized(
     if precision == "int8" and not len(calibration):
         raise InputError(f"{where}: int8 needs crops for calibration; give --pairs")
     try_model(model, manifest)
-    result = _converted(proto, manifest, precision, calibration, trusted=_is_shipped(model))
+    result = _converted(proto, manifest, precision, calibration, trusted=is_shipped(model))
     if is_hardened(proto.graph):
         check_defense(result, manifest)
     return result
-
-
-def _is_shipped(model: bytes) -> bool:
-    return hashlib.sha256(model).hexdigest() in shipped_hashes()
 
 
 def _converted(

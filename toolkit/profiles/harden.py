@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from toolkit.profiles.sizes import check_sizes
 from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import unit_affine
 from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest
-from toolkit.verifiers.onnx_file import graphs_of, model_sha256, parse_onnx, readers, rename_reads
+from toolkit.verifiers.onnx_file import graphs_of, parse_onnx, readers, rename_reads
 from toolkit.verifiers.placing import WrittenVerifier, check_output, write_verifier
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
-from toolkit.verifiers.trial import shipped_hashes
+from toolkit.verifiers.trial import is_shipped
 from toolkit.verifiers.variants import onnx_attack_scores, onnx_fold
 
 # The prefix of the names of a profile's nodes. No other node has it.
@@ -63,8 +62,8 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Writte
     import tomlkit
 
     check_output(output, manifest, "hardened")
-    model = open_model(manifest).content
-    proto = parse_onnx(harden(model, manifest, profile), manifest.model)
+    model = open_model(manifest)
+    proto = parse_onnx(harden(model.content, manifest, profile), manifest.model)
     document = edit_toml(manifest.path)
     document["name"] = f"{manifest.name}+{profile.name}"
     document["model"]["file"] = output.name
@@ -81,7 +80,7 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Writte
         }
     for key, text in {
         "sixpixels.manifest": tomlkit.dumps(document),
-        "sixpixels.verifier_sha256": model_sha256(manifest.model),
+        "sixpixels.verifier_sha256": model.sha256,
         "sixpixels.profile_sha256": profile.sha256,
         "sixpixels.profile": profile.text,
         "sixpixels.version": __version__,
@@ -110,7 +109,7 @@ def deploy(
         UnavailableError: the requested provider does not exist here, or the required provider is not used.
     """
     hardened, described = harden(model, manifest, profile), hardened_manifest(manifest, profile)
-    if hashlib.sha256(model).hexdigest() not in shipped_hashes():
+    if not is_shipped(model):
         try_model(hardened, described)
     return RuntimeVerifier(described, hardened, execution, seed)
 

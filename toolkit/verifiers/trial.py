@@ -151,6 +151,11 @@ def shipped_hashes() -> frozenset[str]:
     return frozenset(found)
 
 
+def is_shipped(content: bytes) -> bool:
+    """Return whether these are the bytes of a file that is shipped with the toolkit."""
+    return hashlib.sha256(content).hexdigest() in shipped_hashes()
+
+
 class _Nursery:
     """The helper process, and the connection to it."""
 

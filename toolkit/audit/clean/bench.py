@@ -9,8 +9,7 @@ from toolkit.attacks.base import Attack
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
-from toolkit.verifiers.onnx_file import model_sha256
-from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
 
 if TYPE_CHECKING:
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
@@ -39,8 +38,9 @@ class Bench:
             InputError: the model cannot be read.
         """
         self.manifest, self.execution, self.seed = manifest, execution, seed
-        self._model = read_model(manifest)
-        self.model_sha256 = model_sha256(manifest.model)
+        model = open_model(manifest)
+        try_model(model.content, manifest)
+        self._model, self.model_sha256 = model.content, model.sha256
         self.deployed = cache(self._deployed)
         self.attacked = cache(self._attacked)
         self.gradients = cache(self._gradients)
