@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,12 +45,11 @@ def audit(
     from toolkit.audit.options import resolve
     from toolkit.audit.run import audit_verifier
     from toolkit.report.write import choose_formats
-    from toolkit.risk.policy import find_policy
+    from toolkit.risk.policy import at_budget, find_policy
 
     options = resolve(given, config).options
     policy = find_policy(options.policy)
-    if options.budget is None and policy.norm == "rms":
-        options = replace(options, budget=policy.budget)
+    options = at_budget(options, policy)
     choose_formats(options.format)  # fail on an unknown name before the long run, not after it
     if save is not None and not dry_run:
         raise UsageError("--save works only with --dry-run; add --dry-run")
@@ -126,9 +124,11 @@ def sweep(
     """
     from toolkit.audit.options import resolve
     from toolkit.report.sweep import print_sweep
+    from toolkit.risk.policy import at_budget, find_policy
     from toolkit.risk.sweep import sweep_thresholds
 
     options = resolve(given, config).options
+    options = at_budget(options, find_policy(options.policy))
     chosen = None if thresholds is None else numbers("--thresholds", thresholds)
     with progress(quiet=quiet or as_json) as shown:
         result = sweep_thresholds(options, chosen, shown)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import Goal, Knowledge
 from toolkit.errors import UsageError
 from toolkit.files import sha256
@@ -204,6 +205,11 @@ def _access(table: Table) -> dict[str, float]:
             if weights[harder] > weights[easier]:
                 raise table.fail(harder, f"must not weigh more than {easier}, because it is harder to have")
     return weights
+
+
+def at_budget(options: AuditOptions, policy: Policy) -> AuditOptions:
+    """Give the suite's attacks the policy's budget, unless the options name one or it is no RMS."""
+    return replace(options, budget=policy.budget) if options.budget is None and policy.norm == "rms" else options
 
 
 def policy_schema() -> dict[str, Any]:
