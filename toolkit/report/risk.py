@@ -62,7 +62,7 @@ def print_worst(risk: Risk, console: Console) -> None:
             f"{100 * case.bound:.1f}",
             "?" if case.people is None else str(case.people),
             Text(case.severity, style=_STYLES[case.severity]),
-            ", ".join(met.evidence for met in case.met if not met.finding),
+            ", ".join(met.evidence for met in case.unmet),
         )
     console.print(table)
 

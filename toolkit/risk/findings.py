@@ -110,6 +110,11 @@ class WorstCase:
     met: tuple[Met, ...]
     severity: Severity
 
+    @property
+    def unmet(self) -> tuple[Met, ...]:
+        """The classes of attacks that the policy requires and that have not met the profile."""
+        return tuple(one for one in self.met if not one.finding)
+
 
 @dataclass(frozen=True)
 class CleanError:

@@ -67,9 +67,8 @@ def unmet_in_words(cases: Sequence[WorstCase], budget: str) -> list[str]:
     """The classes of attacks that are missing, and why, each once for all goals of a profile."""
     goals: dict[tuple[str, str, str], list[str]] = {}
     for case in cases:
-        for met in case.met:
-            if not met.finding:
-                goals.setdefault((case.profile, met.evidence, met.why_not), []).append(case.goal)
+        for met in case.unmet:
+            goals.setdefault((case.profile, met.evidence, met.why_not), []).append(case.goal)
     return [
         f"{profile}, {' and '.join(of)}: no {evidence} attack that is evidence within {budget} ({why})"
         for (profile, evidence, why), of in goals.items()
@@ -93,9 +92,7 @@ def _worst_words(risk: Risk) -> list[str]:
         cases = "; ".join(worst_in_words(case, risk.budget) for case in tested)
         words.append(f"Nothing fell within the budget: {cases}.")
     words += [f"Not tested: {worst_in_words(case, risk.budget)}." for case in risk.worst if not case.within.trials]
-    missing = dict.fromkeys(
-        f"{case.profile} {met.evidence}" for case in risk.worst for met in case.met if not met.finding
-    )
+    missing = dict.fromkeys(f"{case.profile} {met.evidence}" for case in risk.worst for met in case.unmet)
     if missing:
         words.append(f"NOT SHOWN, for lack of strong attacks within the budget: {', '.join(missing)}.")
     return words
@@ -111,7 +108,7 @@ def next_steps(a: Assessment, risk: Risk) -> tuple[str, ...]:
     if any(missing_adaptive(a, name) for name in risk.profiles):
         steps.append("Audit with --knowledge zero,perfect.")
     steps += _advice([f for f in risk.findings if f.profile in risk.profiles])
-    missing = dict.fromkeys(met.evidence for case in risk.worst for met in case.met if not met.finding)
+    missing = dict.fromkeys(met.evidence for case in risk.worst for met in case.unmet)
     if missing:
         steps.append(f"Audit with --suite strong, which spends the budget: {', '.join(missing)} attacks are missing.")
     return tuple(dict.fromkeys(steps))[:_STEPS]

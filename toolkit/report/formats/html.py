@@ -54,7 +54,7 @@ def _worst(report: Report) -> str:
     """What fell to any attack, and the classes of attacks that have not met a profile."""
     rows, unit = [], "1/255" if report.risk.budget.startswith("RMS") else "pixel range"
     for case in report.risk.worst:
-        unmet = [f"<strong>{m.evidence}</strong>: {escaped(m.why_not)}" for m in case.met if not m.finding]
+        unmet = [f"<strong>{m.evidence}</strong>: {escaped(m.why_not)}" for m in case.unmet]
         rows.append(
             (
                 f'<span class="badge {case.severity}">{case.severity}</span>',

@@ -38,7 +38,7 @@ def render(report: Report) -> str:
 
 
 def _worst(case: WorstCase) -> tuple[str, ...]:
-    unmet = ", ".join(met.evidence for met in case.met if not met.finding)
+    unmet = ", ".join(met.evidence for met in case.unmet)
     fell = f"{case.within.successes}/{case.within.trials}"
     return _text(f"{case.profile}, {case.goal}"), case.severity, fell, f"{100 * case.bound:.1f} %", unmet or "-"
 
