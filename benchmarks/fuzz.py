@@ -6,8 +6,8 @@ Every module `*_targets.py` in tests/fuzz has a list TARGETS of (name, make_muta
 Each mutant is made by a generator of its own, seeded by --seed, the target's name and its number, so that any of them
 can be made again. Forked processes run them, with a limit of memory and of time each. A target accepts a mutant by
 returning, and refuses it by an error of the toolkit. Everything else is a fault: another exception, a signal, a hang, a
-file outside of the folder, too much memory. Each faulty mutant is kept in build/fuzz. A run that was stopped goes on
-where it was. Exits with 1 if there was a fault.
+file outside of the folder, too much memory. Each faulty mutant is kept in build/fuzz. Every target gets the same time,
+so that quick ones get more inputs. A run that was stopped goes on where it was. Exits with 1 if there was a fault.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import resource
@@ -48,6 +49,8 @@ FAULTS = KINDS[2:]
 _BLOCK = 100
 # The first input of a process may take so much longer, because libraries are loaded for it.
 _SECONDS_TO_LOAD = 50.0
+# An input that waits for a core of a busy machine does not hang, unless it waits so many times as long as it may take.
+_PATIENCE = 10.0
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Events of Python that change files, and which of their arguments are paths.
 _CHANGES = {
@@ -82,6 +85,7 @@ class Worker:
     Attributes:
         at: the input that runs; None before the first.
         since: when it began.
+        burnt: the processor's seconds that the process and its children had used by then.
         fresh: whether it has not yet done an input.
         counts: the kinds of the inputs of this block that are done.
     """
@@ -93,6 +97,7 @@ class Worker:
     block: Block | None = None
     at: int | None = None
     since: float = 0.0
+    burnt: float = 0.0
     fresh: bool = True
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -228,7 +233,7 @@ class Fuzz:
         self.seconds = dict.fromkeys(self.targets, 0.0)
         self.done: dict[str, set[int]] = {name: set() for name in self.targets}
         self._given: dict[str, set[int]] = {name: set() for name in self.targets}
-        self._blocks = -(-asked.inputs // (_BLOCK * len(targets)))
+        self._blocks = -(-asked.inputs // _BLOCK)
         self._state, self._saved = asked.output / f"seed-{asked.seed}.json", time.monotonic()
         self._until = time.monotonic() + 60 * asked.minutes if asked.minutes else float("inf")
         self._selector = selectors.DefaultSelector()
@@ -287,13 +292,13 @@ class Fuzz:
             print("\r" + "  ".join(f"{total[kind]} {kind}" for kind in KINDS), end="", file=sys.stderr)
 
     def _next(self) -> Block | None:
-        """The next block of the target of which least is done."""
-        for name in sorted(self.targets, key=lambda name: len(self._given[name])):
-            number = next((n for n in range(self._blocks) if n not in self._given[name]), None)
-            if number is not None:
-                self._given[name].add(number)
-                return Block(name, number)
-        return None
+        """The next block of a target that has none, or else of the one that took least time; None after the last."""
+        if sum(map(len, self._given.values())) >= self._blocks:
+            return None
+        name = min(self.targets, key=lambda name: (bool(self._given[name]), self.seconds[name]))
+        number = next(number for number in itertools.count() if number not in self._given[name])
+        self._given[name].add(number)
+        return Block(name, number)
 
     def _start(self, work: Path, after: Worker | None = None) -> None:
         """Fork a process. It goes on with the block of a dead one, after the input of which that one died."""
@@ -320,6 +325,7 @@ class Fuzz:
 
     def _give(self, worker: Worker, block: Block | None, skip: int) -> None:
         worker.block, worker.at, worker.since = block, None, time.monotonic()
+        worker.burnt = _use_of(worker.process).seconds
         if block is None:
             return
         begin = block.number * _BLOCK
@@ -350,7 +356,7 @@ class Fuzz:
 
     def _note(self, worker: Worker, said: list[Any]) -> None:
         if len(said) == 1:
-            worker.at, worker.since = said[0], time.monotonic()
+            worker.at, worker.since, worker.burnt = said[0], time.monotonic(), _use_of(worker.process).seconds
             return
         _, kind, text = said
         name = str(worker.block and worker.block.target)
@@ -373,10 +379,16 @@ class Fuzz:
         write_bytes(folder / f"{name}.txt", text.encode("utf-8", "backslashreplace"))
 
     def _watch_time(self) -> None:
+        """End the inputs that compute for too long, or sleep, or get no core within any reasonable time."""
         for worker in list(self._workers):
             allowed = self.asked.seconds + (_SECONDS_TO_LOAD if worker.fresh else 0)
-            if worker.block is not None and time.monotonic() - worker.since > allowed:
+            passed = time.monotonic() - worker.since
+            if worker.block is None or passed <= allowed:
+                continue
+            use = _use_of(worker.process)
+            if use.seconds - worker.burnt > allowed or not use.waits or passed > _PATIENCE * allowed:
                 os.kill(worker.process, signal.SIGKILL)
+                self.seconds[worker.block.target] += passed
                 self._bury(worker, STUCK)
 
     def _bury(self, worker: Worker, kind: str) -> None:
@@ -398,6 +410,26 @@ class Fuzz:
         said = f"the process ended by {how}" if kind == CRASHED else "it did not end in time"
         self._keep(worker, kind, said, content)
         self._start(worker.folder, worker)
+
+
+class Use(NamedTuple):
+    """Seconds of the processor that a process and its children used, and whether one of them has or wants a core."""
+
+    seconds: float
+    waits: bool
+
+
+def _use_of(process: int) -> Use:
+    """The use of the processor by a process; none if it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return Use(0.0, waits=False)
+    below = [_use_of(int(child)) for child in children]
+    # utime, stime, and those of the children that have ended
+    seconds = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return Use(seconds + sum(use.seconds for use in below), fields[0] == "R" or any(use.waits for use in below))
 
 
 def table(fuzz: Fuzz) -> str:

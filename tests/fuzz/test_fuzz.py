@@ -38,16 +38,19 @@ def raises(folder): raise KeyError("x")
 def dies(folder): ctypes.string_at(1)
 def leaves(folder): raise SystemExit(0)
 def hangs(folder): time.sleep(60)
+def loops(folder):
+    while True: pass
 def writes(folder): (folder.parent.parent / "outside").write_text("x")
 def relative(folder): os.system("echo x > here")
 def fills(folder): bytearray(3 << 30)
 def nothing(folder): pass
 
-TARGETS = [(f.__name__, make, counted(f)) for f in (raises, dies, leaves, hangs, writes, relative, fills, nothing)]
+FAULTS = (raises, dies, leaves, hangs, loops, writes, relative, fills)
+TARGETS = [(f.__name__, make, counted(f)) for f in (*FAULTS, nothing)]
 """
 FAULTS = {
-    "raises": "crashed", "dies": "crashed", "leaves": "crashed", "hangs": "stuck", "writes": "outside",
-    "relative": "outside", "fills": "memory",
+    "raises": "crashed", "dies": "crashed", "leaves": "crashed", "hangs": "stuck", "loops": "stuck",
+    "writes": "outside", "relative": "outside", "fills": "memory",
 }  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def rows(text: str) -> dict[str, list[int]]:
 
 
 def test_every_kind_of_fault_is_counted_kept_and_survived(folder: Path) -> None:
-    done = subprocess.run(command(folder, "--inputs", 800), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(folder, "--inputs", 900), capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     kinds = ("crashed", "stuck", "outside", "memory")
     for name, (inputs, accepted, refused, *faults) in rows(done.stdout).items():
@@ -86,6 +89,16 @@ def test_every_kind_of_fault_is_counted_kept_and_survived(folder: Path) -> None:
     assert set(rows(done.stdout)) == {*FAULTS, "nothing", "together"}
     assert "SIGSEGV" in "".join(path.read_text() for path in (folder / "kept" / "dies").glob("*.txt"))
     assert rows(done.stdout)["nothing"][3:] == [0] * 4
+
+
+def test_every_target_gets_the_same_time(folder: Path) -> None:
+    slow = "def slow(content, folder): time.sleep(0.01)\ndef quick(content, folder): pass\n"
+    targets = "TARGETS = [('slow', make, slow), ('quick', make, quick)]\n"
+    (folder / "some_targets.py").write_text(TARGETS + slow + targets)
+    done = subprocess.run(command(folder, "--inputs", 3000), capture_output=True, text=True, check=True)
+    found = rows(done.stdout)
+    assert found["together"][0] == found["slow"][0] + found["quick"][0] == 3000
+    assert found["quick"][0] > 2 * found["slow"][0] >= 200
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(folder: Path) -> None:
