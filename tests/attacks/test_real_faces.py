@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from toolkit.attacks.apgd import Apgd
 from toolkit.attacks.base import Task
 from toolkit.attacks.carlini_wagner import CarliniWagner
 from toolkit.attacks.deepfool import DeepFool
@@ -168,3 +169,13 @@ def test_the_compiled_gradient_is_the_slope_of_the_distance(verifier: TensorFlow
     behind, _ = verifier.distances_and_gradients(task.probes[:4] - step, task.references[:4])
     slope = (ahead - behind) / 2e-3
     np.testing.assert_allclose(slope, np.linalg.norm(gradient.reshape(4, -1), axis=1), rtol=0.05)
+
+
+@pytest.mark.parametrize("attack", [Apgd(epsilon=2.15 / 255), Pgd(epsilon=2.15 / 255, step=0.5 / 255)])
+def test_an_attack_in_a_small_ball_goes_on_until_a_success_survives_rounding(
+    verifier: TensorFlowVerifier, task: Task, attack: Apgd | Pgd
+) -> None:
+    """Two levels of 8 bits are nearly all of this ball, so that rounding undoes many a success on its surface."""
+    crafted = attack.craft(verifier, some(task, list(range(len(task)))))
+    assert crafted.success.all()
+    assert crafted.success8.all()

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from tests.models import write_linear
 from tests.progress import Silent
-from toolkit.attacks.apgd_far import ATTACK as APGD_FAR
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.momentum_l2 import ATTACK as MOMENTUM_L2
 from toolkit.attacks.square import Square
 from toolkit.audit.clean.result import clean_result
 from toolkit.audit.clean.run import CleanRun
@@ -125,7 +125,7 @@ def test_partial_knowledge_is_of_every_other_defended_profile() -> None:
 
 def test_an_attack_for_those_who_do_not_know_the_profile_attacks_none_that_it_knows() -> None:
     profiles = [find_profile(name) for name in ("none", "mean3", "median3")]
-    plan = make_plan([APGD_FAR], profiles, ["zero", "partial", "perfect"], None)
+    plan = make_plan([MOMENTUM_L2], profiles, ["zero", "partial", "perfect"], None)
     found = {(s.knowledge, s.known.name, s.profile.name) for s in plan.scenarios}
     assert found == {
         ("perfect", "none", "none"), ("zero", "none", "mean3"), ("zero", "none", "median3"),
@@ -176,7 +176,7 @@ def scenario_of(correct: list[bool], success: list[bool], crafted: list[bool], l
     n = len(correct)
     zeros = np.zeros(n)
     replay = Replay(
-        crafted=np.array(crafted), success=np.array(success), at_goal=np.array(success), scores=zeros,
+        crafted=np.array(crafted), passed=np.array(success)[:, None], at_goal=np.array(success), scores=zeros,
         success_float=np.array(success), l2=np.array(l2), linf=zeros, rms=zeros, l2_float=zeros, l2_defended=zeros,
         evaluations=np.ones(n, np.int64),
     )  # fmt: skip

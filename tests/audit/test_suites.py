@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.settings import weakened
 from toolkit.attacks.uniform import Uniform
 from toolkit.audit.results.assessment import DeclaredAttack, Target
-from toolkit.audit.suites import BUDGET, SUITES, balls, paper_pairs, which_pairs
+from toolkit.audit.suites import BUDGET, SUITES, balls, paper_pairs, weaker_than_strong, which_pairs
 from toolkit.errors import UsageError
 from toolkit.risk.evidence import evidence_class, largest
 from toolkit.risk.policy import find_policy
@@ -79,3 +80,18 @@ def test_a_suite_meets_the_shipped_policies(suite: str) -> None:
     for a in declared:
         assert a.traits.steps == 0 or a.traits.steps >= policy.strength.steps
         assert a.traits.budget is None or a.traits.budget >= policy.strength.queries
+
+
+def test_a_run_says_what_it_lacks_of_the_strong_suite() -> None:
+    at = balls(BUDGET, 3 * 160 * 160)
+    assert weaker_than_strong(SUITES["strong"](at)) == weaker_than_strong(SUITES["thorough"](at)) == []
+    assert weaker_than_strong(SUITES["standard"](at)) == [
+        "square: 300 of the 1,000 queries of suite strong",
+        "hop-skip-jump: 300 of the 1,000 queries of suite strong",
+    ]
+    assert weaker_than_strong([Fmn(steps=7), *SUITES["quick"](at)[1:]]) == [
+        "suite strong also has square, hop-skip-jump",
+        "fmn: 7 of the 50 steps of suite strong",
+        "apgd: 1 of the 2 starts of suite strong",
+        "apgd-l2: 1 of the 2 starts of suite strong",
+    ]

@@ -48,6 +48,7 @@ draws = 44
 fill = 0.75
 [gate]
 knowledge = ["zero", "query"]
+tries = 7
 attacks = ["fgsm", "pgd"]
 profiles = ["mean3"]
 max_fnmr = 0.25

@@ -16,7 +16,7 @@ from toolkit.attacks.settings import weakened
 from toolkit.audit.clean.result import CleanResult, clean_result
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import Knowledge, Scenario, Unavailable
-from toolkit.audit.replaying.replay import Replay
+from toolkit.audit.replaying.replay import Replay, presentations
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Assessment, DeclaredAttack, Target, scenario_results
 from toolkit.audit.results.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
@@ -81,7 +81,7 @@ def told(
     for s in scenarios:
         fell = place < np.where(genuine, s.dodged, s.impersonated)
         values: dict[str, Any] = {field.name: np.zeros(2 * pairs) for field in fields(Replay)}
-        values |= {"crafted": fell, "success": fell, "at_goal": fell, "success_float": fell}
+        values |= {"crafted": fell, "passed": fell[:, None], "at_goal": fell, "success_float": fell}
         values |= {"l2": np.full(2 * pairs, s.rms), "rms": np.full(2 * pairs, s.rms)}
         values |= {"evaluations": np.full(2 * pairs, s.queries, np.int64)}
         crafted_on = s.known or (s.profile if s.knowledge in ("perfect", "query") else "none")
@@ -171,9 +171,16 @@ def _clean(genuine: tuple[bool, ...], correct: tuple[bool, ...]) -> tuple[CleanR
     return run, clean_result("", run, labels)
 
 
+def falls(outcomes: PairOutcomes, success: np.ndarray) -> PairOutcomes:
+    """The outcomes, where these pairs fall alone, at the first presentation."""
+    once = success.astype(np.int64)
+    return replace(outcomes, success=success, hits=once, first_hit=once)
+
+
 def _pair_outcomes(s: Scenario, replay: Replay, eligible: np.ndarray) -> PairOutcomes:
     values: dict[str, Any] = {f.name: getattr(replay, f.name, None) for f in fields(PairOutcomes)}
     values |= {"attack": s.attack.name, "knowledge": s.knowledge, "known": s.known.name, "profile": s.profile.name}
+    values |= {"presented": presentations(s.profile), "eligible": eligible, "queries": replay.evaluations}
     return PairOutcomes(
-        **{**values, "eligible": eligible, "success": replay.success & eligible, "queries": replay.evaluations}
+        **{**values, **{name: getattr(replay, name) * eligible for name in ("success", "hits", "first_hit")}}
     )

@@ -76,7 +76,7 @@ def test_a_perturbation_in_the_corner_of_a_ball_has_the_largest_norms() -> None:
 # The class where the attacker knows the deployed profile, or queries it.
 CLASSES = {
     "minimal": ["carlini-wagner", "ddn", "deepfool", "deepfool-linf", "fgsm", "fmn"],
-    "budgeted": ["apgd", "apgd-far", "apgd-l2", "momentum", "pgd", "pgd-l2", "universal"],
+    "budgeted": ["apgd", "apgd-l2", "momentum", "momentum-l2", "pgd", "pgd-l2", "universal"],
     "query": ["boundary", "evolutionary", "hop-skip-jump", "nes", "simba", "square"],
     "noise": ["blended", "contrast", "gaussian", "salt-pepper", "uniform"],
     "worn": ["glasses"],
@@ -241,3 +241,12 @@ def test_the_limits_of_a_ball_and_of_noise_are_within_them() -> None:
     assert weakest is not None
     assert why_not("gaussian", policy=replace(POLICY, budget=255 * weakest), attacks=many) == ""
     assert "beyond" in why_not("gaussian", policy=replace(POLICY, budget=254.9 * weakest), attacks=many)
+
+
+def test_a_random_profile_must_have_met_each_probe_as_often_as_the_policy_allows() -> None:
+    a = told_run([Told("fmn", "perfect", "mean3")]).assessment
+    for presented, tries, said in ((10, 10, ""), (5, 6, "presented 5 times (the policy allows 6 tries)"), (1, 10, "")):
+        found = no_evidence(
+            a, replace(a.scenarios[0], presented=presented), declared_attack(a, "fmn"), replace(POLICY, tries=tries)
+        )
+        assert found == (f"each probe was {said}" if said else "")

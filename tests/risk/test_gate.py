@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.commands import ROOT, sixpixels
-from tests.risk.runs import ATTACKS, BUDGET, Told, told_run, without, write
+from tests.risk.runs import ATTACKS, BUDGET, Told, falls, told_run, without, write
 from toolkit.attacks.base import Attack
 from toolkit.audit.plan import Unavailable
 from toolkit.audit.replaying.sanity import Check
@@ -163,7 +163,7 @@ def test_attacks_fail_together() -> None:
     other = run_of(fell(BUDGETED, dodged=24))
     late = other.outcomes[1].success.copy()
     late[:12] = False  # the 12 pairs that the first attack does not get
-    outcomes = (alone.outcomes[0], replace(other.outcomes[1], success=late), *alone.outcomes[2:])
+    outcomes = (alone.outcomes[0], falls(other.outcomes[1], late), *alone.outcomes[2:])
     together = replace(other, outcomes=outcomes)
     found = verdict(together, lenient)
     assert found.status == "fail"

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.risk.runs import Told, told_run
-from toolkit.audit.results.outcomes import Run
+from tests.risk.runs import Told, falls, told_run
+from toolkit.audit.results.outcomes import COLUMNS, Run
 from toolkit.risk.paired import Difference, differences
 from toolkit.risk.policy import find_policy
 from toolkit.statistics.tests import mcnemar
@@ -91,13 +91,12 @@ def test_a_pair_that_is_genuine_in_one_run_alone_is_not_the_same() -> None:
 
 def backwards(run: Run) -> Run:
     """The same run with its pairs in the other order."""
-    arrays = ("eligible", "success", "l2", "linf", "rms", "queries")
     return replace(
         run,
         pairs=run.pairs[::-1],
         genuine=run.genuine[::-1],
         clean=tuple(replace(c, distances=c.distances[::-1], correct=c.correct[::-1]) for c in run.clean),
-        outcomes=tuple(replace(o, **{name: getattr(o, name)[::-1] for name in arrays}) for o in run.outcomes),
+        outcomes=tuple(replace(o, **{name: getattr(o, name)[::-1] for name in COLUMNS}) for o in run.outcomes),
     )
 
 
@@ -149,8 +148,7 @@ def test_pairs_fall_to_either_side() -> None:
     first, second = told_run([knows(0)]), told_run([knows(0)])
     sides = [np.isin(np.arange(60), chosen) for chosen in ([0, 1, 2, 3, 4], [3, 4, 5])]
     runs = [
-        replace(run, outcomes=(replace(run.outcomes[0], success=side),))
-        for run, side in zip((first, second), sides, strict=True)
+        replace(run, outcomes=(falls(run.outcomes[0], side),)) for run, side in zip((first, second), sides, strict=True)
     ]
     assert fell(between(*runs)["deepfool/perfect/mean3/dodging"]) == (30, 3, 1)
 

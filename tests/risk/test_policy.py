@@ -140,6 +140,7 @@ def test_a_policy_is_what_its_file_says(tmp_path: Path) -> None:
         },
         strength=Strength(steps=41, restarts=42, queries=43, draws=44, fill=0.75),
         knowledge=("zero", "query"),
+        tries=7,
         attacks=("fgsm", "pgd"),
         profiles=("mean3",),
         max_fnmr=0.25,
@@ -162,11 +163,12 @@ def without(text: str, key: str) -> str:
 
 def test_what_a_policy_does_not_ask_for_is_not_asked_for(tmp_path: Path) -> None:
     text = WHOLE
-    for key in ("attacks", "profiles", "generated_faces"):
+    for key in ("tries", "attacks", "profiles", "generated_faces"):
         text = without(text, key) + "\n"
     jsonschema.validate(tomllib.loads(text), policy_schema())
     policy = read_policy(written(tmp_path, text))
     assert (policy.attacks, policy.profiles, policy.generated_faces) == ((), (), False)
+    assert policy.tries == 10, "a random profile meets the same probe as often as an audit presents it"
 
 
 def test_a_goal_that_does_not_count_has_the_smallest_harm(tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_a_goal_that_does_not_count_has_the_smallest_harm(tmp_path: Path) -> Non
 NEEDED = [line.split(" = ")[0] for line in WHOLE.splitlines() if " = " in line]
 
 
-@pytest.mark.parametrize("key", sorted(set(NEEDED) - {"attacks", "profiles", "generated_faces"}))
+@pytest.mark.parametrize("key", sorted(set(NEEDED) - {"tries", "attacks", "profiles", "generated_faces"}))
 def test_everything_else_must_be_said(tmp_path: Path, key: str) -> None:
     at = WHOLE.index(f"\n{key} =")
     text = WHOLE[:at] + WHOLE[WHOLE.index("\n", at + 1) :]
@@ -256,6 +258,10 @@ def test_everything_else_must_be_said(tmp_path: Path, key: str) -> None:
         ('attacks = ["fgsm", "pgd"]', 'attacks = [""]', False),
         ('attacks = ["fgsm", "pgd"]', "attacks = [1]", False),
         ('attacks = ["fgsm", "pgd"]', 'attacks = "fgsm"', False),
+        ("tries = 7", "tries = 1", True),
+        ("tries = 7", "tries = 10", True),
+        ("tries = 7", "tries = 0", False),
+        ("tries = 7", "tries = 11", False),
         ("max_fnmr = 0.25", "max_fnmr = 0", True),
         ("max_fnmr = 0.25", "max_fnmr = 1", True),
         ("max_fnmr = 0.25", "max_fnmr = 1.5", False),

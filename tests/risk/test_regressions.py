@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.risk.runs import Told, told_run, without
+from tests.risk.runs import Told, falls, told_run, without
 from tests.risk.test_gate import BUDGETED, GOOD, MINIMAL, TRANSFER, fell
 from toolkit.audit.results.outcomes import Run
 from toolkit.risk.findings import Reason
@@ -43,7 +43,7 @@ def test_a_change_is_told_by_the_exact_one_sided_test_with_holm(worse: int, bett
     before, after = run_of(fell(MINIMAL, dodged=better)), run_of(fell(MINIMAL, dodged=better + worse))
     success = after.outcomes[0].success.copy()
     success[:better] = False
-    after = replace(after, outcomes=(replace(after.outcomes[0], success=success), *after.outcomes[1:]))
+    after = replace(after, outcomes=(falls(after.outcomes[0], success), *after.outcomes[1:]))
     reasons = found(before, after)
     p_value = one_sided(worse, better) * CHANGES
     assert [reason.code for reason in reasons] == (["regression"] if p_value < 0.05 else [])
@@ -88,7 +88,7 @@ def test_the_power_is_that_of_simulated_regressions() -> None:
     for _ in range(100):
         success = np.zeros(2 * PAIRS, np.bool_)
         success[:PAIRS] = rng.random(PAIRS) < 0.1
-        after = replace(before, outcomes=(replace(before.outcomes[0], success=success), *before.outcomes[1:]))
+        after = replace(before, outcomes=(falls(before.outcomes[0], success), *before.outcomes[1:]))
         detected += any(reason.code == "regression" for reason in found(before, after))
     assert power(PAIRS, 0.1, CHANGES) == pytest.approx(detected / 100, abs=0.1)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.risk.runs import Told, told_run
+from tests.risk.runs import Told, falls, told_run
 from tests.risk.test_gate import BUDGETED, GOOD, MINIMAL, QUERY, TRANSFER, fell, with_attack
 from toolkit.audit.results.outcomes import Run
 from toolkit.audit.results.people import PairFaces
@@ -45,7 +45,7 @@ def with_successes(run: Run, scenario: int, pairs: Sequence[int], rms: Sequence[
     success, sizes = np.zeros(len(run.pairs), np.bool_), np.zeros(len(run.pairs))
     success[list(pairs)], sizes[list(pairs)] = True, rms
     outcomes = list(run.outcomes)
-    outcomes[scenario] = replace(outcomes[scenario], success=success, rms=sizes)
+    outcomes[scenario] = replace(falls(outcomes[scenario], success), rms=sizes)
     return replace(run, outcomes=tuple(outcomes))
 
 
@@ -82,9 +82,9 @@ def test_a_perturbation_counts_up_to_the_budget_in_its_norm(norm: str, budget: f
     others = {name: np.full(8, 1e6) for name in ("rms", "l2", "linf") if name != norm}
     outcomes = replace(run.outcomes[0], **{norm: sizes}, **others)
     policy = replace(POLICY, norm=norm, budget=budget)
-    found = outcomes.within(policy.norm, policy.budget, worn=False)
+    found = outcomes.within(policy.norm, policy.budget, worn=False, tries=1)
     assert np.flatnonzero(found).tolist() == [0, 2]
-    assert np.flatnonzero(outcomes.within(policy.norm, policy.budget, worn=True)).tolist() == [0, 1, 2]
+    assert np.flatnonzero(outcomes.within(policy.norm, policy.budget, worn=True, tries=1)).tolist() == [0, 1, 2]
     assert cases(replace(run, outcomes=(outcomes,)), policy)["dodging"].within == Rate(2, 4)
     assert cases(replace(run, outcomes=(outcomes,)), policy)["dodging"].median == 0.75 * budget
 
@@ -272,3 +272,15 @@ def test_a_run_without_pairs_is_unknown() -> None:
     assert len(distinct_pairs(replace(run, faces=empty))) == 0
     case = cases(run)["dodging"]
     assert (case.within, case.bound, case.people, case.median, case.by) == (Rate(0, 0), 1.0, 0, None, ())
+
+
+def test_a_random_profile_may_meet_the_same_probe_as_often_as_the_policy_allows() -> None:
+    run = run_of(GOOD)
+    first_hit = np.zeros(len(run.pairs), np.int64)
+    first_hit[:6] = [1, 2, 3, 3, 4, 10]
+    outcomes = replace(
+        run.outcomes[0], presented=10, success=first_hit == 1, first_hit=first_hit, hits=np.sign(first_hit)
+    )
+    run = replace(run, outcomes=(outcomes, *run.outcomes[1:]))
+    for tries, fallen_pairs in ((1, 1), (2, 2), (3, 4), (10, 6)):
+        assert cases(run, replace(POLICY, tries=tries))["dodging"].within == Rate(fallen_pairs, PAIRS)

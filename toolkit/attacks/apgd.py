@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, reached
-from toolkit.attacks.ladder import finish
+from toolkit.attacks.ladder import Found, finish
 from toolkit.attacks.norms import Ball, Norm, ascending, per_image
 from toolkit.parameters import number
 from toolkit.pixels import Images
@@ -74,7 +74,7 @@ class Apgd:
     """Takes gradient steps with momentum in a ball, and halves the step size at checkpoints without progress.
 
     The step size starts at twice `epsilon`. The loss is the margin of the distance. A pair is done after its first
-    success, unless `far` asks for the largest margin of all steps. The first start is the clean probe. Further starts
+    success that survives rounding to 8 bits. The first start is the clean probe. Further starts
     are drawn uniformly from the ball.
 
     Attributes:
@@ -85,8 +85,6 @@ class Apgd:
         momentum: the share of the new step, as opposed to the previous direction (alpha).
         rho: the share of steps between two checkpoints that must increase the margin.
         restarts: the number of starts, until the first success.
-        far: whether a pair goes on after its first success, to the largest margin. A probe on the boundary of one
-            verifier falls to any change; this one spends the budget.
     """
 
     needs: ClassVar[Needs] = "gradient"
@@ -97,27 +95,23 @@ class Apgd:
     momentum: float = number(0.75, 0, 1)
     rho: float = number(0.75, 0, 1)
     restarts: int = number(1, 1, 1000)
-    far: bool = False
 
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps, restarts=self.restarts, far=self.far)
+        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps, restarts=self.restarts)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair from `restarts` starts. Solved pairs leave the batch."""
-        probes = task.probes.copy()
-        success = np.zeros(len(task), np.bool_)
-        evaluations = np.zeros(len(task), np.int64)
-        ball = Ball(self.norm, self.epsilon)
+        found, ball = Found.nothing(task), Ball(self.norm, self.epsilon)
         for start in range(self.restarts):
-            open_, starts = np.flatnonzero(~success), task.probes.copy()
+            open_, starts = np.flatnonzero(~found.done), task.probes.copy()
             if not len(open_):
                 break
             for row in open_ if start else ():
                 starts[row] += ball.draw(task.generators[row], starts.shape[1:])
-            self._climb(model, task, open_, ball.project(task.probes, starts), probes, success, evaluations)
-        return finish(model, task, probes, success, evaluations, ball)
+            self._climb(model, task, open_, ball.project(task.probes, starts), found)
+        return finish(model, task, found.probes, found.success, found.evaluations, ball)
 
     def _climb(
         self,
@@ -125,11 +119,9 @@ class Apgd:
         task: Task,
         open_: NDArray[np.intp],
         x: Images,
-        probes: Images,
-        success: NDArray[np.bool_],
-        evaluations: NDArray[np.int64],
+        found: Found,
     ) -> None:
-        """Run one ascent of the pairs `open_` from the images `x`. Update `probes`, `success` and `evaluations`."""
+        """Run one ascent of the pairs `open_` from the images `x`, and take what it finds."""
         ball, n = Ball(self.norm, self.epsilon), len(task)
         s = _Climb(
             x, x.copy(), x.copy(), np.zeros_like(x), np.zeros_like(x), np.zeros(n), np.full(n, -np.inf),
@@ -138,11 +130,9 @@ class Apgd:
         checks, momentum = checkpoints(self.steps), self.momentum
         for k in range(self.steps + 1):
             margin, s.gradient[open_] = ascent(model, task, open_, s.x[open_])
-            evaluations[open_] += 1
-            there = reached(task, open_, margin)
-            success[open_[there]] = True
-            if not self.far:
-                probes[open_[there]] = s.x[open_[there]]
+            found.evaluations[open_] += 1
+            there = open_[reached(task, open_, margin)]
+            found.take(model, task, there, s.x[there], ball)
             s.rises[open_] += (margin > s.margin[open_]) & (k > 0)
             s.margin[open_] = margin
             better = open_[margin > s.highest[open_]]
@@ -151,9 +141,7 @@ class Apgd:
                 s.x[better],
                 s.gradient[better],
             )
-            if self.far:
-                probes[better] = s.best[better]
-            open_ = open_[(self.far | ~there) & s.gradient[open_].any(axis=(1, 2, 3))]
+            open_ = open_[~found.done[open_] & s.gradient[open_].any(axis=(1, 2, 3))]
             if not len(open_):
                 return
             if k == 0:

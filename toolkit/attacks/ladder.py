@@ -175,6 +175,42 @@ def carry_to_8bit(
     return probes8, success8, evaluations
 
 
+@dataclass
+class Found:
+    """The successes of an attack that stays in a ball, and goes on until a success survives rounding to 8 bits.
+
+    Attributes:
+        probes: (N, H, W, 3), the first success of each pair that survives rounding, or else its first success, or else
+            the clean probe.
+        success: (N,), whether a pair has a success.
+        done: (N,), whether its success survives rounding.
+        evaluations: (N,), the number of model runs.
+    """
+
+    probes: Images
+    success: Bools
+    done: Bools
+    evaluations: NDArray[np.int64]
+
+    @classmethod
+    def nothing(cls, task: Task) -> Found:
+        """No success yet."""
+        none = np.zeros(len(task), np.bool_)
+        return cls(task.probes.copy(), none, none.copy(), np.zeros(len(task), np.int64))
+
+    def take(self, model: Runtime, task: Task, rows: NDArray[np.intp], images: Images, ball: Ball) -> None:
+        """Take successes (M, H, W, 3) of the pairs `rows` (M,), and see whether they survive rounding."""
+        if not len(rows):
+            return
+        survives = np.ones(len(rows), np.bool_)
+        if task.eight_bits:
+            survives = reached(task, rows, margins(model, task, rows, ball.round(task.probes[rows], images)))
+            self.evaluations[rows] += 1
+        new = survives | ~self.success[rows]
+        self.probes[rows[new]] = images[new]
+        self.success[rows], self.done[rows] = True, survives
+
+
 def finish(
     model: Runtime,
     task: Task,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, reached
 from toolkit.attacks.ladder import finish
-from toolkit.attacks.norms import Ball, ascending, per_image
+from toolkit.attacks.norms import Ball, Norm, ascending, per_image
 from toolkit.attacks.resampling import apply, gaussian_blur, linear_resize
 from toolkit.parameters import number
 from toolkit.pixels import Images
@@ -22,37 +22,44 @@ from toolkit.pixels import Images
 
 @dataclass(frozen=True)
 class Momentum:
-    """Takes sign steps along accumulated gradients of randomly shrunk and shifted probes.
+    """Takes steps along accumulated gradients of randomly shrunk and shifted probes.
 
     All steps are taken, even if the decision flips early, because probes far beyond the known verifier's boundary are
     more likely to transfer. Success is judged on the last probe.
 
     Attributes:
-        epsilon: the largest change of a value, in units of the pixel range. The step size is `epsilon` / `steps`.
+        name: the name of the attack.
+        norm: the norm of the ball.
+        epsilon: the radius of the ball, in units of the pixel range.
         steps: the number of steps.
+        path: the length of all steps together, in radii of the ball.
         decay: the share of the accumulated gradient that each step keeps.
         diversity: the probability that a step uses a shrunk probe.
         smallest: the side of the smallest shrunk probe, as a share of the original side; the rest is black.
         kernel: the width of the Gaussian that smooths the gradient, which replaces averaging over translations.
+        far: see `Traits`.
     """
 
-    name: ClassVar[str] = "momentum"
     needs: ClassVar[Needs] = "gradient"
+    name: str = "momentum"
+    norm: Norm = "linf"
     epsilon: float = number(16 / 255, 1e-6, 1000)
     steps: int = number(10, 1, 100_000)
+    path: float = number(1.0, 1, 100)
     decay: float = number(1.0, 0, 1)
     diversity: float = number(0.5, 0, 1)
     smallest: float = number(0.9, 0.1, 1)
     kernel: int = number(7, 1, 31, 2)
+    far: bool = False
 
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm="linf", epsilon=self.epsilon, steps=self.steps, restarts=1)
+        return Traits(norm=self.norm, epsilon=self.epsilon, steps=self.steps, restarts=1, far=self.far)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs without a gradient leave the batch."""
-        ball = Ball("linf", self.epsilon)
+        ball, step = Ball(self.norm, self.epsilon), np.float32(self.path * self.epsilon / self.steps)
         _, height, width, _ = task.probes.shape
         blur = gaussian_blur(height, self.kernel)[None], gaussian_blur(width, self.kernel)[None]
         probes, mean = task.probes.copy(), np.zeros_like(task.probes)
@@ -69,7 +76,7 @@ class Momentum:
             length: NDArray[np.float64] = np.sum(np.abs(gradient), axis=(1, 2, 3), dtype=np.float64)
             open_, gradient, length = open_[length > 0], gradient[length > 0], length[length > 0]
             mean[open_] = np.float32(self.decay) * mean[open_] + gradient * per_image(1 / length)
-            moved = probes[open_] + np.float32(self.epsilon / self.steps) * ascending("linf", mean[open_])
+            moved = probes[open_] + step * ascending(self.norm, mean[open_])
             probes[open_] = ball.project(task.probes[open_], moved)
         everyone = np.arange(len(task))
         # `ascent` judges the last probes as well, so that both columns of a report use the same model.

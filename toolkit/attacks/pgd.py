@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, ascent, reached
-from toolkit.attacks.ladder import finish
+from toolkit.attacks.ladder import Found, finish
 from toolkit.attacks.norms import Ball, Norm, ascending
 from toolkit.parameters import number
 
@@ -17,9 +17,9 @@ from toolkit.parameters import number
 class Pgd:
     """Takes gradient steps, and projects each of them back into a ball.
 
-    The attack searches for any success in the ball, not for the nearest one. A pair is done after its first success.
-    The first start is the clean probe, which leaves room in the ball to compensate rounding to 8 bits. Further starts
-    are drawn uniformly from the ball. The loss is the distance. With two classes, it rises exactly where the paper's
+    The attack searches for any success in the ball, not for the nearest one. A pair is done after its first success
+    that survives rounding to 8 bits. The first start is the clean probe. Further starts are drawn uniformly from the
+    ball. The loss is the distance. With two classes, it rises exactly where the paper's
     cross-entropy rises.
 
     Attributes:
@@ -47,11 +47,9 @@ class Pgd:
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Solved pairs leave the batch. Pairs without a gradient leave it until the next start."""
         ball = Ball(self.norm, self.epsilon)
-        probes = task.probes.copy()
-        success = np.zeros(len(task), np.bool_)
-        evaluations = np.zeros(len(task), np.int64)
+        found = Found.nothing(task)
         for start in range(self.restarts):
-            open_ = np.flatnonzero(~success)
+            open_, probes = np.flatnonzero(~found.done), task.probes.copy()
             for row in open_ if start else ():
                 probes[row] += ball.draw(task.generators[row], probes.shape[1:])
             probes[open_] = ball.project(task.probes[open_], probes[open_])
@@ -60,15 +58,14 @@ class Pgd:
                 if not len(open_):
                     break
                 margin, gradient = ascent(model, task, open_, probes[open_])
-                evaluations[open_] += 1
-                there = reached(task, open_, margin)
-                success[open_[there]] = True
-                going = ~there & gradient.any(axis=(1, 2, 3))
+                found.evaluations[open_] += 1
+                there = open_[reached(task, open_, margin)]
+                found.take(model, task, there, probes[there], ball)
+                going = ~found.done[open_] & gradient.any(axis=(1, 2, 3))
                 open_ = open_[going]
                 moved = probes[open_] + np.float32(self.step) * ascending(self.norm, gradient[going])
                 probes[open_] = ball.project(task.probes[open_], moved)
-            probes[~success] = task.probes[~success]
-        return finish(model, task, probes, success, evaluations, ball)
+        return finish(model, task, found.probes, found.success, found.evaluations, ball)
 
 
 ATTACK = Pgd()

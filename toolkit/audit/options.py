@@ -64,7 +64,7 @@ class AuditOptions:
     )
     folds: tuple[int, ...] | None = option(None, "Use only these folds of the pair list, for example 7,8.", shown="all")
     limit: int | None = option(
-        None, "Use at most this many pairs, half of them genuine.", lowest=1, shown="40; suite paper: 50"
+        None, "Use at most this many pairs, half of them genuine.", lowest=1, shown="16 generated or 40 real; paper: 50"
     )
     group: int | None = option(None, "Enroll this many people. Everybody else tries to match any of them.")
     threshold: float | None = option(
@@ -73,14 +73,14 @@ class AuditOptions:
     seed: int = option(0, "Seed of every random choice.", lowest=0)
     suite: str = option(
         "standard",
-        "Set of attacks: standard; quick (by gradients, at the budget), strong (what the shipped policies ask for), "
+        "Set of attacks: standard; quick (without queries), strong (what the shipped policies ask for), "
         "thorough (for a release); or paper, with the paper's tables, figures and, of all of LFW, its own pairs.",
     )
     attacks: tuple[str, ...] | None = option(
         None, "Attacks, separated by commas; see `attacks`.", complete="attacks", shown="the suite's attacks"
     )
     profiles: tuple[str, ...] = option(
-        ("none", "mean3", "n2c"),
+        ("none", "mean3"),
         "Profiles: shipped names or .toml files, separated by commas.",
         complete="profiles",
         files=True,

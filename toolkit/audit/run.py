@@ -36,6 +36,7 @@ from toolkit.audit.results.assessment import (
 from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
 from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
+from toolkit.audit.suites import weaker_than_strong
 from toolkit.documents import to_json
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
@@ -212,7 +213,10 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         unavailable=unavailable,
         checks=tuple(checks),
         worst=worst_finding(results),
-        caveats=tuple(make_caveats(clean_results, results, unavailable, len(left_out), draws, goals)),
+        caveats=(
+            *make_caveats(clean_results, results, unavailable, len(left_out), draws, goals),
+            *weaker_than_strong(request.attacks),
+        ),
         complete=not unavailable,
         valid=all(check.passed for check in checks),
         detection=tuple(detection),

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.attacks.apgd import Apgd
-from toolkit.attacks.apgd_far import ATTACK as APGD_FAR
 from toolkit.attacks.apgd_l2 import ATTACK as APGD_L2
 from toolkit.attacks.base import Attack
 from toolkit.attacks.carlini_wagner import CarliniWagner
@@ -17,6 +16,7 @@ from toolkit.attacks.ddn import Ddn
 from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.hop_skip_jump import HopSkipJump
+from toolkit.attacks.momentum_l2 import ATTACK as MOMENTUM_L2
 from toolkit.attacks.settings import apply_settings
 from toolkit.attacks.square import Square
 from toolkit.attacks.uniform import Uniform
@@ -64,7 +64,7 @@ def _by_gradients(at: Balls, restarts: int = 1) -> tuple[Attack, ...]:
         Fmn(steps=50),
         Apgd(epsilon=at.linf, restarts=restarts),
         replace(APGD_L2, epsilon=at.l2, restarts=restarts),
-        replace(APGD_FAR, epsilon=at.linf),
+        replace(MOMENTUM_L2, epsilon=at.l2),
     )
 
 
@@ -77,19 +77,20 @@ def _quick(at: Balls) -> tuple[Attack, ...]:
     return (*_by_gradients(at), Gaussian())
 
 
-def _standard(at: Balls) -> tuple[Attack, ...]:  # noqa: ARG001 - its attacks have no ball
-    return tuple(choose("attack", _OF_PAPER, discover("attack")))
+def _standard(at: Balls) -> tuple[Attack, ...]:
+    """The attacks of `_strong`, with fewer queries."""
+    return (*_by_gradients(at, 2), *_by_queries(at, 300), Gaussian())
 
 
 def _strong(at: Balls) -> tuple[Attack, ...]:
-    return (*_by_gradients(at), *_by_queries(at, 1000), Gaussian())
+    return (*_by_gradients(at, 2), *_by_queries(at, 1000), Gaussian())
 
 
 def _thorough(at: Balls) -> tuple[Attack, ...]:
     return (*_by_gradients(at, 5), CarliniWagner(), Ddn(), *_by_queries(at, 5000), Gaussian(), Uniform())
 
 
-def _paper(at: Balls) -> tuple[Attack, ...]:
+def _paper(at: Balls) -> tuple[Attack, ...]:  # noqa: ARG001 - its attacks have no ball
     """The paper's attacks, with noise as Foolbox 1 and 2 add it.
 
     Foolbox applies epsilon twice: the half-width of uniform noise and sqrt(3) standard deviations of Gaussian noise
@@ -103,7 +104,7 @@ def _paper(at: Balls) -> tuple[Attack, ...]:
             Uniform(levels=100, largest=largest, draws=1, squared=True),
         )
     }
-    return tuple(as_in_foolbox.get(attack.name, attack) for attack in _standard(at))
+    return tuple(as_in_foolbox.get(attack.name, attack) for attack in choose("attack", _OF_PAPER, discover("attack")))
 
 
 SUITES: dict[str, Callable[[Balls], tuple[Attack, ...]]] = {
@@ -130,6 +131,21 @@ def choose_attacks(suite: str, names: Sequence[str] | None, settings: Sequence[s
     of_suite: tuple[Attack, ...] = choose("suite", [suite], SUITES)[0](at)
     known = {**discover("attack"), **{attack.name: attack for attack in of_suite}}
     return apply_settings(of_suite if names is None else choose("attack", names, known), settings)
+
+
+def weaker_than_strong(attacks: Sequence[Attack]) -> list[str]:
+    """Say in words what some attacks lack of the suite `strong`, which shipped policies ask for."""
+    strong, found = {attack.name: attack.traits for attack in _strong(balls(BUDGET, 3))}, []
+    given = {attack.name: attack.traits for attack in attacks}
+    if missing := [name for name in strong if name not in given]:
+        found.append(f"suite strong also has {', '.join(missing)}")
+    for name in (name for name in strong if name in given):
+        for what in ("budget", "restarts", "steps"):
+            more, less = getattr(strong[name], what), getattr(given[name], what)
+            if more is not None and less is not None and less < more:
+                words = {"budget": "queries", "restarts": "starts"}.get(what, what)
+                found.append(f"{name}: {less:,} of the {more:,} {words} of suite strong")
+    return found
 
 
 def paper_pairs(path: Path, limit: int | None, folds: list[int] | None, seed: int) -> PairSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.sanity import Check
-from toolkit.audit.results.assessment import Assessment, ScenarioResult
+from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report.terminal import (
     LEFT_OUT_SHOWN,
     bullet,
@@ -20,6 +20,7 @@ from toolkit.report.terminal import (
     counted,
     facts_table,
     heading,
+    hit_percent,
     new_table,
     norm,
     rule,
@@ -37,13 +38,19 @@ _ALARMING = 0.5
 _LEGEND = (
     "n: eligible pairs, which the target decided correctly before the attack; other pairs do not count. crafted: pairs "
     "that the attack flips on the attacker's own model. ASR: attack success rate, that is successes of 8-bit probes on "
-    "the target over n, with the 95 % Wilson interval. float: ASR before rounding to 8 bits. L2<1: ASR within an L2 "
-    "norm of 1. RMS (in 1/255) and L2 (pixel range 1): medians of the successes. knows: what the attacker knows. zero: "
-    "only the bare verifier; perfect: this profile; query: this profile, only by queries; a name: that profile instead."
+    "the target over n, with the 95 % Wilson interval. float: ASR before rounding to 8 bits. RMS: median of the "
+    "successes, in 1/255. knows: what the attacker knows. zero: only the bare verifier; perfect: this profile; query: "
+    "this profile, only by queries; a name: that profile instead. probe: where it lies. near: on the boundary of what "
+    "the attacker knows, so that any other profile may undo it; ball: anywhere in a ball; far: as far as a ball "
+    "allows, as an attacker who does not know the profile would go; noise; worn."
 )
 _QUERY_LEGEND = (
     "Share of eligible pairs on which the attack succeeded and ended within this many queries, including those for "
     "rounding to 8 bits. An attack that improves its probe after the first success uses its whole budget."
+)
+_TRIES_LEGEND = (
+    "Share of eligible pairs on which the same probe succeeds at least once in this many presentations, each with a "
+    "new draw: estimated without bias from {presented} presentations, with 95 % intervals."
 )
 _DETECTION_LEGEND = (
     "deployed: detected at the profile's threshold. FA: detected at the threshold with this false alarm rate on the "
@@ -75,10 +82,12 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     console.print(facts)
     console.print()
     console.print(_clean_table(a, console))
+    aims = {attack.name: attack.aim for attack in a.declared}
     for goal in dict.fromkeys(s.goal for s in a.scenarios):
-        console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
+        console.print(_attack_table([s for s in a.scenarios if s.goal == goal], aims, console))
     console.print(_LEGEND, style="dim")
     _print_queries(a.scenarios, console)
+    _print_tries(a.scenarios, console)
     _print_checks(a.checks, console)
     _print_detection(a, console)
     _print_certification(a, console)
@@ -126,6 +135,23 @@ def _print_queries(scenarios: Sequence[ScenarioResult], console: Console) -> Non
         table.add_row(s.attack, s.profile, _knows(s), goal, *cells)
     console.print(table)
     console.print(_QUERY_LEGEND, style="dim")
+
+
+def _print_tries(scenarios: Sequence[ScenarioResult], console: Console) -> None:
+    """Print success against the number of tries, for random profiles."""
+    random = [s for s in scenarios if s.hit_at]
+    if not random:
+        return
+    table = new_table("random profiles: success % within this many tries", console)
+    for column in ("attack", "profile", "knows", "goal"):
+        table.add_column(column, no_wrap=True)
+    for one in random[0].hit_at:
+        table.add_column(str(one.tries), justify="right", no_wrap=True)
+    for s in random:
+        goal = "dodge" if s.goal == "dodging" else "imp."
+        table.add_row(s.attack, s.profile, _knows(s), goal, *map(hit_percent, s.hit_at))
+    console.print(table)
+    console.print(_TRIES_LEGEND.format(presented=random[0].presented), style="dim")
 
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:
@@ -191,26 +217,23 @@ def _clean_table(a: Assessment, console: Console) -> Table:
     return table
 
 
-def _attack_table(scenarios: list[ScenarioResult], console: Console) -> Table:
+def _attack_table(scenarios: list[ScenarioResult], aims: Mapping[str, Aim], console: Console) -> Table:
     table = new_table(f"attack success: {scenarios[0].goal}", console)
-    for column in ("attack", "profile", "knows"):
+    for column in ("attack", "probe", "profile", "knows"):
         table.add_column(column, no_wrap=True)
-    for column in ("n", "crafted", "ASR % [95 %]", "float", "L2<1", "RMS", "L2"):
+    for column in ("n", "crafted", "ASR % [95 %]", "float", "RMS"):
         table.add_column(column, justify="right", no_wrap=True)
     previous = ""
     for s in scenarios:
-        within = dict(s.asr_at_l2)[1.0]
         table.add_row(
-            s.attack if s.attack != previous else "",
+            *((s.attack, aims[s.attack]) if s.attack != previous else ("", "")),
             s.profile,
             _knows(s) if s.profile != "none" else "",
             str(s.eligible),
             str(s.crafted),
             whole_percent(s.asr),
             "-" if s.asr_float.value is None else f"{100 * s.asr_float.value:.0f}",
-            "-" if within.value is None else f"{100 * within.value:.0f}",
             norm(s.median_rms),
-            norm(s.median_l2),
             style="bold" if s.asr.value and s.asr.value >= _ALARMING else None,
         )
         previous = s.attack

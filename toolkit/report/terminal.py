@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toolkit.statistics.intervals import Rate
+from toolkit.statistics.tries import HitRate
 
 # A report names at most this many pairs that were left out.
 LEFT_OUT_SHOWN = 3
@@ -35,6 +36,11 @@ def whole_percent(rate: Rate, *, interval: bool = True) -> str:
         return "no pairs"
     low, high = rate.wilson()
     return f"{100 * rate.value:.0f}" + (f" [{100 * low:.0f},{100 * high:.0f}]" if interval else "")
+
+
+def hit_percent(rate: HitRate) -> str:
+    """Format the success rate within a number of tries in whole percent, with its 95 % interval."""
+    return f"{100 * rate.value:.0f} [{100 * rate.low:.0f},{100 * rate.high:.0f}]"
 
 
 def counted(rate: Rate) -> str:

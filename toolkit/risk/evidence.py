@@ -41,6 +41,8 @@ def no_evidence(a: Assessment, s: ScenarioResult, attack: DeclaredAttack, policy
     if attack.weakened:
         names = ", ".join(f"{attack.name}.{name}" for name in attack.weakened)
         return f"{names} differs from the attack as it comes"
+    if 1 < s.presented < policy.tries:
+        return f"each probe was presented {s.presented} times (the policy allows {policy.tries} tries)"
     kind = evidence_class(attack, s.knowledge)
     found = (_weakness(attack, kind, policy), _reach(attack, kind, a.target, policy))
     return "; ".join(why for why in found if why)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import Goal, Knowledge
+from toolkit.audit.replaying.replay import PRESENTATIONS
 from toolkit.errors import UsageError
 from toolkit.files import sha256
 from toolkit.registry import unknown
@@ -81,6 +82,7 @@ class Policy:
         access: weight of the likelihood, 2/3 to 1, by the access that the attacker needs (`ACCESS`).
         strength: the weakest attacks that are evidence.
         knowledge: the levels of knowledge whose successes count.
+        tries: how often an attacker may present the same probe to a random profile.
         attacks: names of the attacks that the gate requires.
         profiles: names of the deployed profiles. Empty: all profiles of a run that have a defense.
         max_fnmr, max_fmr: the largest upper bounds of the clean error rates, 0 to 1.
@@ -100,6 +102,7 @@ class Policy:
     access: dict[str, float]
     strength: Strength
     knowledge: tuple[Knowledge, ...]
+    tries: int
     attacks: tuple[str, ...]
     profiles: tuple[str, ...]
     max_fnmr: float
@@ -168,6 +171,7 @@ def read_policy(path: Path) -> Policy:
             fill=_number(strength, "fill", 0.5, 1),
         ),
         knowledge=_choices(gate, "knowledge", get_args(Knowledge)),
+        tries=_count(gate, "tries", PRESENTATIONS) if "tries" in gate.rest else PRESENTATIONS,
         attacks=_names(gate, "attacks"),
         profiles=_names(gate, "profiles"),
         max_fnmr=_number(gate, "max_fnmr", 0, 1),
@@ -267,8 +271,13 @@ def policy_schema() -> dict[str, Any]:
 def _gate_schema() -> dict[str, Any]:
     return _object(
         "What the gate requires.",
-        optional=("attacks", "profiles", "generated_faces"),
+        optional=("tries", "attacks", "profiles", "generated_faces"),
         knowledge=_list(get_args(Knowledge), "Levels of knowledge whose successes count."),
+        tries=_whole(
+            "How often an attacker may present the same probe to a random profile before the account locks. "
+            f"Default: {PRESENTATIONS}.",
+            PRESENTATIONS,
+        ),
         attacks=_list(None, "Attacks that must have been run."),
         profiles=_list(None, "The deployed profiles. Empty: every profile with a defense."),
         max_fnmr=_range(1, 0, "The largest upper bound of the clean FNMR."),

@@ -18,45 +18,19 @@ from toolkit.audit.results.suspicions import suspicions
 from toolkit.errors import InputError
 from toolkit.pixels import Bools
 from toolkit.risk.evidence import evidence_class, no_evidence
-from toolkit.risk.findings import SEVERITIES, CleanError, Finding, Reference, Risk, Severity, Term
+from toolkit.risk.findings import SEVERITIES, CleanError, Finding, Risk, Severity, Term
 from toolkit.risk.headline import headline, missing_adaptive, next_steps
 from toolkit.risk.policy import QUERIES, Policy
+from toolkit.risk.references import references
 from toolkit.risk.scale import HIGHEST, rated, severity, worst_of
 from toolkit.risk.worst import finding_id, goal_pairs, worst_cases
 from toolkit.statistics.intervals import Rate
 
-_ATLAS, _NIST = "MITRE ATLAS 5.6", "NIST AI 100-2e2025"
 _DONE = {
     "dodging": "evades recognition",
     "impersonation": "impersonates somebody else",
     "group": "impersonates an enrolled person",
 }
-_OUTCOME = {
-    "dodging": Reference(_ATLAS, "AML.T0015", "Evade AI Model"),
-    "impersonation": Reference(_ATLAS, "AML.T0073", "Impersonation"),
-    "group": Reference(_ATLAS, "AML.T0073", "Impersonation"),
-}
-_ALWAYS = (
-    Reference("OWASP", "ML01:2023", "Input Manipulation Attack"),
-    Reference("CWE", "CWE-1039", "Inadequate Detection or Handling of Adversarial Input Perturbations"),
-)
-_WHITE = (
-    Reference(_ATLAS, "AML.T0043.000", "White-Box Optimization"),
-    Reference(_ATLAS, "AML.T0044", "Full AI Model Access"),
-    Reference(_NIST, "white-box evasion", "Evasion with full knowledge"),
-)
-_QUERY = (
-    Reference(_ATLAS, "AML.T0043.001", "Black-Box Optimization"),
-    Reference(_ATLAS, "AML.T0040", "AI Model Inference API Access"),
-    Reference(_NIST, "black-box evasion", "Evasion by queries"),
-)
-_TRANSFER = (
-    Reference(_ATLAS, "AML.T0043.002", "Black-Box Transfer"),
-    Reference(_ATLAS, "AML.T0005", "Create Proxy AI Model"),
-    Reference(_NIST, "gray-box evasion", "Evasion by transferability"),
-)
-_NOISE = Reference(_ATLAS, "AML.T0043.003", "Manual Modification")
-_WORN = Reference(_ATLAS, "AML.T0041", "Physical Environment Access")
 
 
 def deployed_profiles(assessment: Assessment, policy: Policy, chosen: Sequence[str] = ()) -> tuple[str, ...]:
@@ -153,7 +127,7 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
     attack = declared_attack(run.assessment, s.attack)
     worn = attack.traits.masked
     pairs = goal_pairs(run, s.goal)
-    success = outcomes.within(policy.norm, policy.budget, worn=worn) & pairs
+    success = outcomes.within(policy.norm, policy.budget, worn=worn, tries=policy.tries) & pairs
     eligible = int((outcomes.eligible & pairs).sum())
     required = policy.required(s.goal)
     why_not = no_evidence(run.assessment, s, attack, policy)
@@ -170,6 +144,8 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
         tiers, key=lambda tier: (SEVERITIES.index(tier[0]), tier[2].successes > 0, tier[1], tier[2].successes)
     )
     budget = "at any perturbation size, because it is worn" if worn else f"within {policy.within}"
+    if s.presented > 1:
+        budget += ", at the first try" if policy.tries == 1 else f", in at most {policy.tries} tries"
     bound = Term("bound", within.upper_bound(), f"95 % upper bound of {within.successes}/{within.trials} {budget}")
     return Finding(
         id=finding_id(s, s.goal),
@@ -188,7 +164,7 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
         no_evidence=why_not,
         meaning=_meaning(s, within, budget),
         advice=_advice(s, within, worn=worn, trusted=result != "unknown"),
-        references=_references(s, attack),
+        references=references(s, attack),
     )
 
 
@@ -246,11 +222,3 @@ def _advice(s: ScenarioResult, within: Rate, *, worn: bool, trusted: bool) -> st
         "query": "Limit the queries of each account and device, do not return scores, and watch for series of similar "
         "images.",
     }[s.knowledge]
-
-
-def _references(s: ScenarioResult, attack: DeclaredAttack) -> tuple[Reference, ...]:
-    noise = attack.needs == "runtime" and attack.traits.budget is None
-    how = {"perfect": _WHITE, "query": _QUERY}.get(s.knowledge, _TRANSFER)
-    if noise:
-        how = (_NOISE, *how[1:])
-    return (*how, *((_WORN,) if attack.traits.masked else ()), _OUTCOME[s.goal], *_ALWAYS)

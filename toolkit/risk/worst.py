@@ -80,7 +80,7 @@ def fallen(
     for outcomes in mine:
         if finding_id(outcomes, goal) in findings:
             worn = declared_attack(run.assessment, outcomes.attack).traits.masked
-            got = outcomes.within(policy.norm, policy.budget, worn=worn) & eligible
+            got = outcomes.within(policy.norm, policy.budget, worn=worn, tries=policy.tries) & eligible
             fell |= got
             smallest[got] = np.minimum(smallest, getattr(outcomes, policy.norm))[got]
     return eligible, fell, smallest

@@ -15,6 +15,26 @@ def _check_confidence(confidence: float) -> None:
         raise InputError(f"confidence is {confidence}; it must be between 0 and 1, for example 0.95")
 
 
+def wilson(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the two-sided Wilson score interval (lower, upper) of a rate, both from 0 to 1.
+
+    Args:
+        successes: the sum of the trials' values. If these are shares from 0 to 1, the interval is too wide, because
+            no values from 0 to 1 vary more than 0 and 1 do at the same mean.
+        trials: the number of trials. Nothing is known of none, and their interval is (0, 1).
+        confidence: the confidence of the interval.
+    """
+    _check_confidence(confidence)
+    if not trials:
+        return 0.0, 1.0
+    z2 = float(stats.norm.ppf((1 + confidence) / 2)) ** 2
+    n, k = trials, successes
+    center = (k + z2 / 2) / (n + z2)
+    half = math.sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)
+    # For k = 0 and k = n the bound is exactly 0 or 1, but rounding errors would miss it.
+    return (0.0 if k == 0 else center - half), (1.0 if k == n else center + half)
+
+
 @dataclass(frozen=True)
 class Rate:
     """A rate: successes over trials of independent pairs.
@@ -48,15 +68,7 @@ class Rate:
 
     def wilson(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided Wilson score interval (lower, upper)."""
-        _check_confidence(confidence)
-        if not self.trials:
-            return 0.0, 1.0
-        z2 = float(stats.norm.ppf((1 + confidence) / 2)) ** 2
-        n, k = self.trials, self.successes
-        center = (k + z2 / 2) / (n + z2)
-        half = math.sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)
-        # For k = 0 and k = n the bound is exactly 0 or 1, but rounding errors would miss it.
-        return (0.0 if k == 0 else center - half), (1.0 if k == n else center + half)
+        return wilson(self.successes, self.trials, confidence)
 
     def clopper_pearson(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided exact interval. Each side is wrong with probability at most (1 - confidence) / 2."""

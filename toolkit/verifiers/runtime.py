@@ -282,8 +282,14 @@ class RuntimeVerifier:
         """
         return self.embed_and_score(crops)[0]
 
-    def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def embed_and_score(
+        self, crops: NDArray[np.float32], draw: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Compute embeddings (N, D) as in `embed`, and the detector's attack scores (N,), which are 0 without detector.
+
+        Args:
+            crops: see `embed`.
+            draw: number of the draw of seeded random defenses, from 0.
 
         Raises:
             InputError: as in `embed`; or the scores have another shape or values that are not finite.
@@ -303,7 +309,9 @@ class RuntimeVerifier:
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
             feed: dict[str, NDArray[Any]] = {spec.name: model_input(padded, spec)}
             if self._takes_entropy:
-                feed[ENTROPY] = os_entropy(len(padded)) if self.seed is None else seeded_entropy(padded, self.seed)
+                feed[ENTROPY] = (
+                    os_entropy(len(padded)) if self.seed is None else seeded_entropy(padded, self.seed, draw)
+                )
             found = run_session(self._session, wanted, feed, self.manifest.model)
             if any(value.ndim == 0 for value in found):
                 raise InputError(f"{self.manifest.model}: outputs {wanted} must have a value for each crop")

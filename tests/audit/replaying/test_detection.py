@@ -140,7 +140,8 @@ def known_case() -> tuple[Scenario, Replay, CleanRun]:
     flagged = np.array([False, True, False, False, False])
     zeros = np.zeros(5)
     replay = Replay(
-        crafted=at_goal, success=at_goal & (scores <= 0.5), at_goal=at_goal, scores=scores, success_float=at_goal,
+        crafted=at_goal, passed=(at_goal & (scores <= 0.5))[:, None], at_goal=at_goal, scores=scores,
+        success_float=at_goal,
         l2=zeros, linf=zeros, rms=zeros, l2_float=zeros, l2_defended=zeros, evaluations=np.ones(5, np.int64),
     )  # fmt: skip
     clean_scores = np.concatenate([np.linspace(0, 0.3, 58), [0.6, 0.7]])

@@ -11,7 +11,7 @@ from toolkit.attacks.base import Crafted
 from toolkit.audit.clean.bench import Bench, gradient_draws
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.craft import Chunk
-from toolkit.audit.replaying.replay import replay_chunk
+from toolkit.audit.replaying.replay import PRESENTATIONS, replay_chunk
 from toolkit.defenses.noise import Noise
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair
@@ -63,3 +63,27 @@ def test_gradients_against_a_random_profile_are_means_over_many_draws(tmp_path: 
     error = (bench.gradients(noisy).distances(crops, far) - exact).std()
     one = 0.25 / np.sqrt(VALUES)
     assert error < 0.5 * one
+
+
+def test_a_random_profile_meets_each_probe_ten_times_with_new_draws(tmp_path: Path) -> None:
+    manifest = brightness(tmp_path)
+    images = np.full((4, SIDE, SIDE, 3), 100, np.uint8)
+    pairs = tuple(Pair(f"p{i}", "r", genuine=True) for i in range(3))
+    crops = CropSet(images, ("p0", "p1", "p2", "r"), pairs, np.array([[0, 3], [1, 3], [2, 3]]), ())
+    noisy = Profile("noisy", "", (Noise(0.25),), "")
+    verifier = Bench(manifest, Execution("cpu", threads=1), 0).deployed(noisy)
+    clean = run_clean(verifier, crops, manifest.decision)
+    # The first probe is at the threshold, so that the noise decides; the second is far beyond it; the third failed.
+    probes = images[:3] + np.array([25, 100, 0], np.uint8)[:, None, None, None]
+    made = np.array([True, True, False])
+    crafted = Crafted(to_unit(probes), made, probes, made, np.ones(3, np.int64))
+    replay = replay_chunk(Chunk(np.arange(3), crafted), verifier, noisy, clean, crops, manifest.decision, 0)
+    assert replay.passed.shape == (3, PRESENTATIONS)
+    reference = clean.embeddings[3]
+    for draw in range(PRESENTATIONS):
+        seen = verifier.embed_and_score(to_unit(probes), draw)[0]
+        np.testing.assert_array_equal(replay.passed[:2, draw], np.abs(seen - reference)[:2, 0] >= 0.1)
+    assert 0 < replay.hits[0] < PRESENTATIONS
+    assert replay.hits.tolist()[1:] == [PRESENTATIONS, 0]
+    assert replay.first_hit.tolist() == [1 + int(np.argmax(replay.passed[0])), 1, 0]
+    np.testing.assert_array_equal(replay.success, replay.first_hit == 1)

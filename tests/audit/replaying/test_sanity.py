@@ -49,7 +49,7 @@ def outcome(
 ):  # type: ignore[no-untyped-def]
     n = len(success)
     replayed = Replay(
-        crafted=np.array(success), success=np.array(success), at_goal=np.array(success), scores=np.zeros(n),
+        crafted=np.array(success), passed=np.array(success)[:, None], at_goal=np.array(success), scores=np.zeros(n),
         success_float=np.array(success), l2=np.ones(n),
         linf=np.full(n, linf), rms=np.ones(n), l2_float=np.ones(n), l2_defended=np.ones(n),
         evaluations=np.ones(n, np.int64),

@@ -34,7 +34,7 @@ def bools(text: str) -> np.ndarray:
 GENUINE = bools("xxxxx---")
 REPLAY = Replay(
     crafted=bools("xx-xxx-x"),
-    success=bools("xx-xx--x"),
+    passed=bools("xx-xx--x")[:, None],
     at_goal=bools("xx-xx--x"),
     scores=np.zeros(8),
     success_float=bools("xxxxxx-x"),
@@ -78,7 +78,7 @@ def test_every_number_of_a_scenario() -> None:
 
 
 def test_medians_are_not_means() -> None:
-    replay = replace(REPLAY, success=bools("xxx-----"), l2=np.array([1.0, 2, 9, 0, 0, 0, 0, 0]))
+    replay = replace(REPLAY, passed=bools("xxx-----")[:, None], l2=np.array([1.0, 2, 9, 0, 0, 0, 0, 0]))
     replay = replace(replay, l2_float=replay.l2, linf=replay.l2 / 10, rms=replay.l2 * 10)
     (dodging, _) = scenario_results(scenario(Square()), replay, CLEAN, GENUINE)
     assert (dodging.mean_l2, dodging.median_l2) == (4, 2)
@@ -206,8 +206,8 @@ def test_draws_pairs_left_out_and_wrong_models_are_caveats() -> None:
     clean = [clean_of("low", Rate(79, 100)), clean_of("enough", Rate(80, 100)), clean_of("unknown", Rate(0, 0))]
     assert caveats(goals=(), clean=clean, left_out=2, draws={"noisy": 8}) == [
         (
-            "noisy is random: each probe was tested on one draw, which the attacker did not see. Gradients of "
-            "attackers who know it are averaged over 8 draws. Another seed gives other decisions"
+            "noisy is random: ASR counts the first presentation of each probe, on a draw that the attacker did not "
+            "see. Gradients of attackers who know it are averaged over 8 draws. Another seed gives other decisions"
         ),
         "2 pairs were left out; the report lists the reasons",
         "low: clean accuracy is only 79.0 %; check the crop, layout and threshold in the manifest",

@@ -64,7 +64,7 @@ def test_what_is_written_is_read(finished: tuple[Path, Assessment]) -> None:
         for name, (_, kind) in COLUMNS.items():
             assert getattr(o, name).dtype == kind
             assert getattr(o, name).shape == run.genuine.shape
-    assert {f.name for f in fields(PairOutcomes)} == {"attack", "knowledge", "known", "profile", *COLUMNS}
+    assert {f.name for f in fields(PairOutcomes)} == {"attack", "knowledge", "known", "profile", "presented", *COLUMNS}
     (bare,) = [o for o in run.outcomes if o.profile == "none"]
     np.testing.assert_allclose(bare.rms, 255 * bare.l2 / np.sqrt(16 * 16 * 3), rtol=1e-4)
 
@@ -123,7 +123,7 @@ def test_a_crop_is_told_by_its_pixels_and_a_person_by_the_folder(tmp_path: Path)
         ("CREATE TRIGGER more AFTER UPDATE ON pairs BEGIN DELETE FROM pairs; END", "not a results database"),
         ("DROP TABLE outcomes", "not a results database"),
         ("ALTER TABLE pairs DROP COLUMN probe_crop", "not a results database"),
-        ("PRAGMA user_version = 9", "not a results database of version 3"),
+        ("PRAGMA user_version = 9", "not a results database of version 4"),
         ("PRAGMA application_id = 1", "not a results database"),
         ("UPDATE scenarios SET attack = 'pgd'", "contradict each other"),
         ("UPDATE scenarios SET knowledge = 'query' WHERE profile = 'none'", "have different scenarios"),
@@ -132,6 +132,11 @@ def test_a_crop_is_told_by_its_pixels_and_a_person_by_the_folder(tmp_path: Path)
         ("UPDATE outcomes SET rms = -1 WHERE success = 1", "a norm of a success is not from 0"),
         ("UPDATE outcomes SET linf = 1e300 WHERE success = 1", "a norm of a success is not from 0"),
         ("UPDATE outcomes SET queries = -1", "a number of queries is negative"),
+        ("UPDATE outcomes SET first_hit = 0", "first hits of a scenario are not those of its successes"),
+        ("UPDATE outcomes SET hits = 0", "without a first one, or a first one without hits"),
+        ("UPDATE outcomes SET hits = 2 WHERE success = 1", "more hits than its probe was presented"),
+        ("UPDATE outcomes SET first_hit = -1, hits = 0 WHERE success = 0", "more hits than its probe was presented"),
+        ("UPDATE scenarios SET presented = 0", "presentations is not a positive integer"),
     ],
 )
 def test_a_changed_database_is_refused(copy: Path, statement: str, message: str) -> None:

@@ -19,15 +19,18 @@ from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Decision
 from toolkit.verifiers.runtime import RuntimeVerifier
 
+# How often each probe is presented to a random profile, which draws anew each time.
+PRESENTATIONS = 10
+
 
 @dataclass(frozen=True)
 class Replay:
-    """Results of n pairs in one scenario. All attributes are arrays (n,).
+    """Results of n pairs in one scenario. All attributes are arrays (n,), but for `passed`.
 
     Attributes:
         crafted: whether the 8-bit probe succeeds on the attacker's own model.
-        success: whether the 8-bit probe reaches the goal on the deployed verifier, without being flagged. False if
-            crafting failed. Only pairs of `CleanRun.eligible` count.
+        passed: (n, `presentations`), whether the 8-bit probe reaches the goal on the deployed verifier, without being
+            flagged, each time that it is presented. False if crafting failed. Only pairs of `CleanRun.eligible` count.
         at_goal: like `success`, but whether the probe is flagged or not.
         scores: attack scores of the 8-bit probes; zero without a detector, or if crafting failed.
         success_float: like `success`, for the float probe.
@@ -38,7 +41,7 @@ class Replay:
     """
 
     crafted: Bools
-    success: Bools
+    passed: Bools
     at_goal: Bools
     scores: Float
     success_float: Bools
@@ -48,6 +51,26 @@ class Replay:
     l2_float: Float
     l2_defended: Float
     evaluations: NDArray[np.int64]
+
+    @property
+    def success(self) -> Bools:
+        """Whether the first presentation succeeds."""
+        return self.passed[:, 0]
+
+    @property
+    def hits(self) -> NDArray[np.int64]:
+        """How many of the presentations succeed."""
+        return self.passed.sum(axis=1)
+
+    @property
+    def first_hit(self) -> NDArray[np.int64]:
+        """The first presentation that succeeds, from 1; 0 if none does."""
+        return np.where(self.passed.any(axis=1), self.passed.argmax(axis=1) + 1, 0)
+
+
+def presentations(profile: Profile) -> int:
+    """How often each probe is presented to a profile: once, or `PRESENTATIONS` times if it is random."""
+    return PRESENTATIONS if profile.random else 1
 
 
 def replay_chunk(
@@ -74,18 +97,19 @@ def replay_chunk(
     genuine = np.array([crops.pairs[row].genuine for row in rows])
     original, probes8 = to_unit(crops.images[crops.index[rows, 0]]), to_unit(crafted.probes8)
 
-    def judged(probes: NDArray[np.float32], tried: Bools) -> tuple[Bools, Float]:
+    def judged(probes: NDArray[np.float32], tried: Bools, draw: int = 0) -> tuple[Bools, Float]:
         at_goal, scores = np.zeros(len(rows), np.bool_), np.zeros(len(rows))
         if tried.any():
-            embeddings, scores[tried] = verifier.embed_and_score(probes[tried])
+            embeddings, scores[tried] = verifier.embed_and_score(probes[tried], draw)
             d = reference_distances(crops, rows[tried], clean.embeddings, embeddings, decision.metric)
             at_goal[tried] = flipped(d, genuine[tried], decision)
         return at_goal, scores
 
     delta = probes8 - original
-    at_goal, scores = judged(probes8, crafted.success8)
-    judged8 = at_goal, scores
-    at_goal_float, scores_float = judged8 if crafted.in_8bit else judged(crafted.probes, crafted.success)
+    drawn = [judged(probes8, crafted.success8, draw) for draw in range(presentations(profile))]
+    passed = np.stack([reached & (score <= clean.alarm) for reached, score in drawn], axis=1)
+    at_goal, scores = drawn[0]
+    at_goal_float, scores_float = drawn[0] if crafted.in_8bit else judged(crafted.probes, crafted.success)
     l2 = l2_norm(delta)
     l2_float = l2 if crafted.in_8bit else l2_norm(crafted.probes - original)
     l2_defended = l2
@@ -93,7 +117,7 @@ def replay_chunk(
         l2_defended = l2_norm(profile.numpy(probes8, seeded_entropy(probes8, seed))[: len(rows)] - original)
     return Replay(
         crafted=crafted.success8,
-        success=at_goal & (scores <= clean.alarm),
+        passed=passed,
         at_goal=at_goal,
         scores=scores,
         success_float=at_goal_float & (scores_float <= clean.alarm),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,22 @@ from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Knowledge, Scenario, Unavailable
 from toolkit.audit.replaying.certify import CertificationResult
 from toolkit.audit.replaying.detection import DetectionResult
-from toolkit.audit.replaying.replay import Replay
+from toolkit.audit.replaying.replay import Replay, presentations
 from toolkit.audit.replaying.sanity import Check
 from toolkit.errors import InputError
 from toolkit.statistics.intervals import Rate
+from toolkit.statistics.tries import HitRate, hit_rate
 from toolkit.verifiers.manifest import Metric
 from toolkit.verifiers.parity import Parity
 
 # The L2 limits in table 1 of the paper.
 BUDGETS = (5.0, 1.0)
+# Numbers of tries to report success at, if a profile is random.
+TRIES = (1, 3, 10)
+
+
+# As near to the original as the attack gets, anywhere in a ball, as far as a ball allows, random noise, or worn.
+Aim = Literal["near", "ball", "far", "noise", "worn"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,9 @@ class ScenarioResult:
     A pair is eligible if the target decided it correctly before the attack, and did not flag its clean probe
     (`clean_flagged`). `known` is the profile that the probes were crafted against. `asr` counts successful 8-bit probes
     over eligible pairs; a flagged probe does not count. For attacks with a budget, `asr_at_queries` gives the success
-    rate within each number of queries. Norms are those of successful 8-bit probes; None if there are none.
+    rate within each number of queries. Probes are `presented` once, or more often to a random profile: `hit_at` then
+    gives the success rate within each number of tries. Norms are those of successful 8-bit probes; None if there are
+    none.
     """
 
     attack: str
@@ -71,6 +81,8 @@ class ScenarioResult:
     asr_at_l2: tuple[tuple[float, Rate], ...]
     asr_float_at_l2: tuple[tuple[float, Rate], ...]
     asr_at_queries: tuple[tuple[int, Rate], ...]
+    presented: int
+    hit_at: tuple[HitRate, ...]
     mean_l2: float | None
     median_l2: float | None
     median_linf: float | None
@@ -92,6 +104,17 @@ class DeclaredAttack:
     needs: Needs
     traits: Traits
     weakened: tuple[str, ...] = ()
+
+    @property
+    def aim(self) -> Aim:
+        """Where its probes lie."""
+        if self.traits.masked:
+            return "worn"
+        if self.traits.far:
+            return "far"
+        if self.traits.epsilon is not None:
+            return "ball"
+        return "noise" if self.traits.draws else "near"
 
 
 @dataclass(frozen=True)
@@ -160,7 +183,8 @@ def _scenario_result(
     eligible = of_goal & clean.eligible
     success = eligible & replay.success
     in_float = eligible & replay.success_float
-    total = int(eligible.sum())
+    total, presented = int(eligible.sum()), presentations(scenario.profile)
+    at_tries = (hit_rate(replay.hits[eligible], presented, tries) for tries in TRIES if tries <= presented > 1)
 
     def over(values: NDArray[np.float64], summary: str, chosen: NDArray[np.bool_] = success) -> float | None:
         return float(getattr(np, summary)(values[chosen])) if chosen.any() else None
@@ -184,6 +208,8 @@ def _scenario_result(
         asr_at_queries=tuple(
             (q, Rate(int((success & (replay.evaluations <= q)).sum()), total)) for q in _query_counts(scenario.attack)
         ),
+        presented=presented,
+        hit_at=tuple(rate for rate in at_tries if rate is not None),
         mean_l2=over(replay.l2, "mean"),
         median_l2=over(replay.l2, "median"),
         median_linf=over(replay.linf, "median"),
@@ -257,8 +283,9 @@ def make_caveats(
         caveats.append(f"{profile}: no adaptive attack was run, so this run does not show that it is robust")
     for profile, count in draws.items():
         caveats.append(
-            f"{profile} is random: each probe was tested on one draw, which the attacker did not see. Gradients of "
-            f"attackers who know it are averaged over {count} draws. Another seed gives other decisions"
+            f"{profile} is random: ASR counts the first presentation of each probe, on a draw that the attacker did "
+            f"not see. Gradients of attackers who know it are averaged over {count} draws. Another seed gives other "
+            "decisions"
         )
     if left_out:
         caveats.append(f"{left_out} pairs were left out; the report lists the reasons")

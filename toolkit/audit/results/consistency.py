@@ -77,6 +77,12 @@ def _check_numbers(run: Run) -> None:
             _check(fits[o.success].all(), f"a norm of a success is not from 0 to {_LARGEST_NORM:g}")
         _check(bool((o.queries >= 0).all()), "a number of queries is negative")
         _check(not (o.success & ~o.eligible).any(), "a pair that is not eligible has a success")
+        ever = o.first_hit > 0
+        _check(((o.first_hit == 1) == o.success).all(), "the first hits of a scenario are not those of its successes")
+        _check(((o.hits > 0) == ever).all(), "a pair has hits without a first one, or a first one without hits")
+        most = o.presented + 1 - o.first_hit
+        fits = (o.first_hit >= 0) & (o.hits >= 0) & (~ever | (o.hits <= most))
+        _check(fits.all(), "a pair has more hits than its probe was presented")
     for clean in run.assessment.clean:
         if clean.det is not None:
             _check_det(clean.det)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import GOALS, Goal
 from toolkit.audit.replaying.certify import PairCertificates
+from toolkit.audit.replaying.replay import presentations
 from toolkit.audit.replaying.sanity import Outcome
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import Assessment
@@ -32,13 +33,15 @@ from toolkit.pixels import Bools, Float
 from toolkit.profiles.profile import Profile
 
 FILE = "results.sqlite"
-_VERSION = 3
+_VERSION = 4
 # The SQLite application id, "6px!" in ASCII.
 _APPLICATION = 0x36707821
 # The stored fields of `PairOutcomes`, with the types of the SQL column and of the array.
 COLUMNS: dict[str, tuple[str, type]] = {
     "eligible": ("INTEGER", np.bool_),
     "success": ("INTEGER", np.bool_),
+    "hits": ("INTEGER", np.int64),
+    "first_hit": ("INTEGER", np.int64),
     "l2": ("REAL", np.float64),
     "linf": ("REAL", np.float64),
     "rms": ("REAL", np.float64),
@@ -68,7 +71,7 @@ _SCHEMA = {
     ),
     "scenarios": (
         "scenario INTEGER PRIMARY KEY, attack TEXT NOT NULL, knowledge TEXT NOT NULL, known TEXT NOT NULL, "
-        "profile TEXT NOT NULL"
+        "profile TEXT NOT NULL, presented INTEGER NOT NULL"
     ),
     "smoothings": (
         "smoothing INTEGER PRIMARY KEY, profile TEXT NOT NULL, sigma REAL NOT NULL, samples INTEGER NOT NULL, "
@@ -90,8 +93,9 @@ class PairOutcomes:
 
     Attributes:
         attack, knowledge, known, profile: see `ScenarioResult`.
+        presented: how often each probe was presented; see `presentations`.
         eligible: (n,), see `CleanRun`.
-        success: (n,), see `Replay`; False for pairs that are not eligible.
+        success, hits, first_hit: (n,), see `Replay`; False and 0 for pairs that are not eligible.
         l2, linf, rms: (n,), norms of the 8-bit perturbation, to 6 digits; units as in `Replay`.
         queries: (n,), number of model evaluations during crafting.
     """
@@ -100,16 +104,27 @@ class PairOutcomes:
     knowledge: str
     known: str
     profile: str
+    presented: int
     eligible: Bools
     success: Bools
+    hits: NDArray[np.int64]
+    first_hit: NDArray[np.int64]
     l2: Float
     linf: Float
     rms: Float
     queries: NDArray[np.int64]
 
-    def within(self, norm: str, budget: float, *, worn: bool) -> Bools:
-        """Successes (n,) whose `norm` is within a budget. If the perturbation is worn, any size counts."""
-        return self.success & (worn | (getattr(self, norm) <= budget))
+    def within(self, norm: str, budget: float, *, worn: bool, tries: int) -> Bools:
+        """Pairs (n,) that fall within a budget.
+
+        Args:
+            norm: the norm of the budget.
+            budget: the largest norm that counts.
+            worn: whether the perturbation is worn, so that any size counts.
+            tries: how often the attacker may present the probe.
+        """
+        fell = (self.first_hit > 0) & (self.first_hit <= tries)
+        return fell & (worn | (getattr(self, norm) <= budget))
 
 
 @dataclass(frozen=True)
@@ -202,17 +217,19 @@ def _write(
         marks = ", ".join("?" * _SCHEMA[table].count("NULL")) + (", ?" if table not in _KEYED else "")
         database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - our own names
 
-    who = zip(faces.probe_people, faces.reference_people, faces.probe_crops, faces.reference_crops, strict=True)
-    fill("pairs", ((i, p.id, int(p.genuine), *of_pair) for i, (p, of_pair) in enumerate(zip(pairs, who, strict=True))))
+    people = (faces.probe_people, faces.reference_people, faces.probe_crops, faces.reference_crops)
+    fill("pairs", ((i, p.id, int(p.genuine), *one) for i, (p, *one) in enumerate(zip(pairs, *people, strict=True))))
     for number, (profile, run) in enumerate(clean.items()):
         fill("profiles", [(number, profile.name)])
         fill("clean", _rows(number, {"distance": run.distances, "correct": run.correct}))
     for number, (s, replay) in enumerate(outcomes):
         eligible = clean[s.profile].eligible
         # All other columns are fields of the replay.
-        of_run = {"eligible": eligible, "success": eligible & replay.success, "queries": replay.evaluations}
+        of_run = {"eligible": eligible, "queries": replay.evaluations}
+        of_run |= {name: eligible * getattr(replay, name) for name in ("success", "hits", "first_hit")}
         columns = {name: of_run[name] if name in of_run else getattr(replay, name) for name in COLUMNS}
-        fill("scenarios", [(number, s.attack.name, s.knowledge, s.known.name, s.profile.name)])
+        who = (s.attack.name, s.knowledge, s.known.name, s.profile.name)
+        fill("scenarios", [(number, *who, presentations(s.profile))])
         fill("outcomes", _rows(number, columns))
     for number, c in enumerate(certificates):
         fill("smoothings", [(number, c.profile, c.sigma, c.samples, c.confidence)])
@@ -307,12 +324,14 @@ def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) ->
         found = _arrays(database, "clean", "profile", number, _CLEAN_COLUMNS, count)
         clean.append(CleanOutcomes(_text(profile), found["distance"], found["correct"]))
     outcomes = []
-    for number, *of_scenario in _rows_of(
-        database, "SELECT scenario, attack, knowledge, known, profile FROM scenarios ORDER BY scenario"
+    for number, *of_scenario, presented in _rows_of(
+        database, "SELECT scenario, attack, knowledge, known, profile, presented FROM scenarios ORDER BY scenario"
     ):
         found = _arrays(database, "outcomes", "scenario", number, COLUMNS, count)
         attack, knowledge, known, profile = map(_text, of_scenario)
-        outcomes.append(PairOutcomes(attack, knowledge, known, profile, **found))
+        if type(presented) is not int or presented < 1:
+            raise ValueError("a number of presentations is not a positive integer")
+        outcomes.append(PairOutcomes(attack, knowledge, known, profile, presented, **found))
     certificates = []
     for number, profile, sigma, samples, confidence in _rows_of(
         database, "SELECT smoothing, profile, sigma, samples, confidence FROM smoothings ORDER BY smoothing"

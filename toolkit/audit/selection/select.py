@@ -234,7 +234,12 @@ def candidates_of(run: Run, latency_ratios: dict[str, float], budget: float = Li
                 fmr=clean.fmr,
                 eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
                 successes={
-                    o.attack: o.within("rms", budget, worn=declared_attack(run.assessment, o.attack).traits.masked)
+                    o.attack: o.within(
+                        "rms",
+                        budget,
+                        worn=declared_attack(run.assessment, o.attack).traits.masked,
+                        tries=o.presented,
+                    )
                     for o in mine
                     if o.knowledge in ADAPTIVE
                 },

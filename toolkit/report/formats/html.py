@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from toolkit import __version__
-from toolkit.audit.results.assessment import Assessment, ScenarioResult
+from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report import charts
 from toolkit.report.formats.base import Format
 from toolkit.report.paper import paper_tables
-from toolkit.report.terminal import percent, whole_percent
+from toolkit.report.terminal import hit_percent, percent, whole_percent
 from toolkit.risk.findings import Finding, Report
 from toolkit.statistics.intervals import Rate
 from toolkit.text import escaped
@@ -165,10 +165,12 @@ def _adaptive(report: Report, profile: str) -> list[Finding]:
 
 def _attacks(report: Report) -> list[str]:
     run, sections = report.run, []
-    head = ("attack", "profile", "knows", "n", "success %", "median RMS, 1/255", "median L2", "median Linf")
+    head = ("attack", "probe", "profile", "knows", "n", "success %", "median RMS, 1/255", "median L2", "median Linf")
+    aims = {attack.name: attack.aim for attack in run.assessment.declared}
     for goal in dict.fromkeys(s.goal for s in run.assessment.scenarios):
-        rows = [_scenario(s) for s in run.assessment.scenarios if s.goal == goal]
-        parts = [_table("8-bit successes over eligible pairs, 95 % Wilson intervals", head, rows)]
+        scenarios = [s for s in run.assessment.scenarios if s.goal == goal]
+        rows = [_scenario(s, aims[s.attack]) for s in scenarios]
+        parts = [_table("8-bit successes over eligible pairs, 95 % Wilson intervals", head, rows), _tries(scenarios)]
         for profile, _ in run.assessment.profiles:
             for norm, label in (("l2", "L2"), ("linf", "Linf")):
                 text = f"Success on {profile} against the {label} norm, for attacks that know or query the profile."
@@ -209,14 +211,28 @@ def _certification(a: Assessment) -> str:
     )
 
 
-def _scenario(s: ScenarioResult) -> tuple[str, ...]:
+def _tries(scenarios: Sequence[ScenarioResult]) -> str:
+    random = [s for s in scenarios if s.hit_at]
+    if not random:
+        return ""
+    head = ("attack", "profile", "knows", *(f"in {one.tries}, %" for one in random[0].hit_at))
+    rows = [(escaped(s.attack), escaped(s.profile), escaped(_knows(s)), *map(hit_percent, s.hit_at)) for s in random]
+    return _table("Random profiles: the same probe succeeds in one of so many tries, 95 % intervals", head, rows)
+
+
+def _knows(s: ScenarioResult) -> str:
+    return s.known if s.knowledge == "partial" else s.knowledge
+
+
+def _scenario(s: ScenarioResult, aim: Aim) -> tuple[str, ...]:
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
     return (
         escaped(s.attack),
+        aim,
         escaped(s.profile),
-        escaped(s.known if s.knowledge == "partial" else s.knowledge),
+        escaped(_knows(s)),
         str(s.eligible),
         whole_percent(s.asr),
         number(s.median_rms, ".2f"),
