@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.attacks.linear import bordering, check_batches, check_count, check_probes, found, smallest
+from tests.attacks.linear import (
+    bordering,
+    check_batches,
+    check_count,
+    check_probes,
+    faint,
+    fewest,
+    found,
+    smallest,
+)
 from tests.attacks.test_attacks import linear_task
 from tests.models import Linear
 from toolkit.attacks import (
@@ -19,14 +28,17 @@ from toolkit.attacks import (
     deepfool,
     deepfool_linf,
     fmn,
+    fmn_l1,
+    fmn_linf,
     momentum,
     pgd,
     pgd_l2,
+    sigma_zero,
 )
 from toolkit.attacks.apgd import checkpoints
 from toolkit.attacks.base import Attack, margins
 from toolkit.attacks.fgsm import Fgsm
-from toolkit.attacks.norms import Norm, sizes
+from toolkit.attacks.norms import Convex, Norm, sizes
 from toolkit.attacks.resampling import apply
 from toolkit.errors import InputError
 from toolkit.pixels import to_unit
@@ -37,10 +49,12 @@ MINIMAL = (
     (carlini_wagner.ATTACK, "l2", 1.05),
     (carlini_wagner.CarliniWagner(steps=200), "l2", 1.025),
     (fmn.ATTACK, "l2", 1.001),
+    (fmn_linf.ATTACK, "linf", 1.001),
+    (fmn_l1.ATTACK, "l1", 1.001),
     (ddn.ATTACK, "l2", 1.03),
 )
 BOUNDED = (pgd.ATTACK, pgd_l2.ATTACK, apgd.ATTACK, replace(apgd_l2.ATTACK, epsilon=0.5), apgd_far.ATTACK)
-EVERY = (*(a for a, _, _ in MINIMAL), *BOUNDED, momentum.ATTACK)
+EVERY = (*(a for a, _, _ in MINIMAL), sigma_zero.ATTACK, *BOUNDED, momentum.ATTACK)
 
 
 def named(attack: object) -> str:
@@ -48,13 +62,39 @@ def named(attack: object) -> str:
 
 
 @pytest.mark.parametrize(("attack", "norm", "within"), MINIMAL, ids=named)
-def test_the_smallest_perturbation_is_the_closed_form(attack: Attack, norm: Norm, within: float) -> None:
+def test_the_smallest_perturbation_is_the_closed_form(attack: Attack, norm: Convex, within: float) -> None:
     model, task = linear_task()
     crafted = check_probes(attack, model, task)
     assert crafted.success.all()
     ratio = found(task, crafted, norm) / smallest(model, task, norm)
     assert (ratio > 0.999).all()
     assert (ratio < within).all()
+
+
+def test_sigma_zero_changes_hardly_more_pixels_than_the_closed_form() -> None:
+    model, task = faint(0.02)
+    crafted, exact = check_probes(sigma_zero.ATTACK, model, task), fewest(model, task)
+    assert crafted.success8.all()
+    assert (exact >= 18).all()
+    for deltas in (crafted.probes - task.probes, to_unit(crafted.probes8) - task.probes):
+        changed = sizes("l0", deltas)
+        assert (exact <= changed).all()
+        assert (changed <= 1.15 * exact).all()
+
+
+def test_sigma_zero_weighs_a_pixel_and_not_its_values() -> None:
+    """One pixel with three weak channels is enough, where it takes two pixels with one strong channel."""
+    model, task = linear_task(2)
+    weights = np.zeros((12, 12, 3))
+    weights[..., 0] = 1.0
+    weights[5, 7] = 0.9
+    model = Linear(weights.reshape(-1, 1), model.decision)
+    task = replace(task, references=model.embed(task.probes) + np.float32(0.25), dodging=np.ones(2, np.bool_))
+    crafted = check_probes(sigma_zero.ATTACK, model, task)
+    assert crafted.success8.all()
+    changed = (crafted.probes != task.probes).any(axis=3)
+    assert (changed.sum(axis=(1, 2)) == 1).all()
+    assert changed[:, 5, 7].all()
 
 
 @pytest.mark.parametrize("attack", BOUNDED, ids=named)
