@@ -86,7 +86,7 @@ CLASSES = {
         "fmn-linf",
         "sigma-zero",
     ],
-    "budgeted": ["apgd", "apgd-far", "apgd-l2", "momentum", "pgd", "pgd-l2", "universal"],
+    "budgeted": ["apgd", "apgd-far", "apgd-l2", "bsr", "momentum", "pgd", "pgd-l2", "universal"],
     "query": ["boundary", "evolutionary", "hop-skip-jump", "nes", "simba", "square"],
     "noise": ["blended", "contrast", "gaussian", "salt-pepper", "uniform"],
     "worn": ["glasses"],
