@@ -30,9 +30,12 @@ BARS: dict[str, dict[str, float]] = {
     "pgd": {"foolbox": 10, "art": 12},
     "carlini-wagner": {"foolbox": 2},
     "gaussian": {"foolbox": 1.8},
+    "fmn-linf": {"foolbox": 2},
+    "fmn-l1": {"foolbox": 2},
 }
 LARGEST_NORM_RATIO = 1.02
-LINF = ("fgsm", "pgd")
+# The order of each attack's norm; 2 for the others.
+ORDERS = {"fgsm": np.inf, "pgd": np.inf, "fmn-linf": np.inf, "fmn-l1": 1}
 MODULES = {
     "ours": ("ours", "Ours"),
     "ours8": ("ours", "OursTo8Bit"),
@@ -155,7 +158,7 @@ def judge(args: argparse.Namespace, folder: Path) -> list[Row]:
                 rows.append(row)
                 continue
             delta = (ran[row] - problem.probes).reshape(len(problem.probes), -1)
-            norms = np.linalg.norm(delta, np.inf if attack in LINF else 2, axis=1)
+            norms = np.linalg.norm(delta, ORDERS.get(attack, 2), axis=1)
             norm = float(np.median(norms[shared])) if shared.any() else None
             rows.append(Row(**asdict(row) | {"success": int(flips[row].sum()), "norm": norm}))
     return rows

@@ -114,6 +114,7 @@ def test_one_call_attacks_and_is_judged_on_the_deployed_verifier(people: Path) -
     delta = (result.probes.astype(np.float64) - probes) / 255
     np.testing.assert_allclose(result.l2, np.sqrt((delta**2).sum(axis=(1, 2, 3))), rtol=1e-5)
     np.testing.assert_allclose(result.linf, np.abs(delta).max(axis=(1, 2, 3)), rtol=1e-5)
+    np.testing.assert_array_equal(result.pixels, (delta != 0).any(axis=3).sum(axis=(1, 2)))
     np.testing.assert_allclose(result.rms, 255 * np.sqrt((delta**2).mean(axis=(1, 2, 3))), rtol=1e-5)
     assert result.linf.max() <= 32 / 255 + 1e-6
     # Independently: the distances of the probes' embeddings are beyond the threshold.

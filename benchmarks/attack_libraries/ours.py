@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from attack_libraries.problem import Budget, Images, Problem
+from toolkit.attacks import fmn_l1, fmn_linf
 from toolkit.attacks.base import Attack, Task
 from toolkit.attacks.carlini_wagner import CarliniWagner
 from toolkit.attacks.deepfool import DeepFool
@@ -65,6 +68,8 @@ class Ours:
             "pgd": Pgd(epsilon=b.pgd_epsilon, step=b.pgd_epsilon / 4, steps=b.pgd_steps),
             "carlini-wagner": CarliniWagner(b.searches, b.search_steps),
             "gaussian": Gaussian(b.deviations, b.largest_deviation, b.draws),
+            "fmn-linf": replace(fmn_linf.ATTACK, steps=b.fmn_steps),
+            "fmn-l1": replace(fmn_l1.ATTACK, steps=b.fmn_steps),
         }
         generators = tuple(np.random.default_rng(seed) for seed in problem.seeds)
         decision = problem.manifest.decision

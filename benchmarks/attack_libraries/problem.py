@@ -43,9 +43,12 @@ class Budget:
     deviations: int = 20
     largest_deviation: float = 0.5
     draws: int = 10
+    fmn_steps: int = 100
 
 
-SMALL = Budget(fgsm_levels=2, deepfool_steps=2, pgd_steps=2, searches=1, search_steps=2, deviations=2, draws=1)
+SMALL = Budget(
+    fgsm_levels=2, deepfool_steps=2, pgd_steps=2, searches=1, search_steps=2, deviations=2, draws=1, fmn_steps=2
+)
 
 
 @dataclass(frozen=True)

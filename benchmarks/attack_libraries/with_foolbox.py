@@ -50,6 +50,9 @@ class Foolbox:
         if name == "deepfool":
             deepfool = attacks.L2DeepFoolAttack(steps=b.deepfool_steps, candidates=2, overshoot=0.02, loss="logits")
             return np.asarray(deepfool(self.model, x, labels, epsilons=None)[0])
+        if name in {"fmn-linf", "fmn-l1"}:
+            fmn = (attacks.LInfFMNAttack if name == "fmn-linf" else attacks.L1FMNAttack)(steps=b.fmn_steps)
+            return np.asarray(fmn(self.model, x, labels, epsilons=None)[0])
         cw = attacks.L2CarliniWagnerAttack(b.searches, b.search_steps, initial_const=problem.first_c)
         return np.asarray(cw(self.model, x, labels, epsilons=None)[0])
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tests.attacks.test_attacks import distance_to_boundary, linear_task
 from tests.models import Linear
 from toolkit.attacks.base import Attack, Crafted, Task
-from toolkit.attacks.norms import Norm, sizes
+from toolkit.attacks.norms import Convex, Size, sizes
 from toolkit.pixels import to_unit
 
 
@@ -29,12 +29,30 @@ class Counting(Linear):
         return super().distances_and_gradients(crops, references)
 
 
-def smallest(model: Linear, task: Task, norm: Norm) -> np.ndarray:
+def smallest(model: Linear, task: Task, norm: Convex) -> np.ndarray:
     """The closed-form norm of the smallest perturbation: the margin over the weights' dual norm."""
-    return distance_to_boundary(task) / np.linalg.norm(model.weights, 2 if norm == "l2" else 1, axis=0)
+    return distance_to_boundary(task) / np.linalg.norm(model.weights, {"l2": 2, "linf": 1, "l1": np.inf}[norm], axis=0)
 
 
-def found(task: Task, crafted: Crafted, norm: Norm) -> np.ndarray:
+def fewest(model: Linear, task: Task) -> np.ndarray:
+    """The closed-form number of pixels: those that give most, each moved to the ends of its range."""
+    weights = model.weights[:, 0].reshape(task.probes.shape[1:])
+    # The embedding lies below that of the reference, so that whoever dodges lowers it.
+    toward = np.where(task.dodging, -1, 1)[:, None, None, None] * weights
+    gains = np.maximum(toward * (1 - task.probes), -toward * task.probes).sum(axis=3).reshape(len(task), -1)
+    most = np.cumsum(-np.sort(-gains, axis=1), axis=1)
+    return 1 + (most < distance_to_boundary(task)[:, None]).sum(axis=1)
+
+
+def faint(share: float) -> tuple[Linear, Task]:
+    """The linear verifier and its task with weights of a share of their size, so that one pixel is not enough."""
+    model, task = linear_task()
+    fainter = Linear(share * model.weights, model.decision)
+    apart = np.where(task.dodging, 0.25, 2.0)[:, None]
+    return fainter, replace(task, references=(fainter.embed(task.probes) + apart).astype(np.float32))
+
+
+def found(task: Task, crafted: Crafted, norm: Size) -> np.ndarray:
     return sizes(norm, crafted.probes - task.probes)
 
 

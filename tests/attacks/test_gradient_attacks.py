@@ -7,27 +7,41 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.attacks.linear import bordering, check_batches, check_count, check_probes, found, smallest
+from tests.attacks.linear import (
+    bordering,
+    check_batches,
+    check_count,
+    check_probes,
+    faint,
+    fewest,
+    found,
+    smallest,
+)
 from tests.attacks.test_attacks import linear_task
 from tests.models import Linear
 from toolkit.attacks import (
     apgd,
     apgd_l2,
+    bsr,
     carlini_wagner,
     ddn,
     deepfool,
     deepfool_linf,
     fmn,
+    fmn_l1,
+    fmn_linf,
     momentum,
     momentum_l2,
     pgd,
     pgd_l2,
+    sigma_zero,
 )
 from toolkit.attacks.apgd import checkpoints
 from toolkit.attacks.base import Attack, margins
 from toolkit.attacks.fgsm import Fgsm
-from toolkit.attacks.norms import Norm, sizes
+from toolkit.attacks.norms import Convex, Norm, sizes
 from toolkit.attacks.resampling import apply
+from toolkit.attacks.warping import bilinear, warp
 from toolkit.errors import InputError
 from toolkit.pixels import to_unit
 
@@ -37,10 +51,13 @@ MINIMAL = (
     (carlini_wagner.ATTACK, "l2", 1.05),
     (carlini_wagner.CarliniWagner(steps=200), "l2", 1.025),
     (fmn.ATTACK, "l2", 1.001),
+    (fmn_linf.ATTACK, "linf", 1.001),
+    (fmn_l1.ATTACK, "l1", 1.001),
     (ddn.ATTACK, "l2", 1.03),
 )
 BOUNDED = (pgd.ATTACK, pgd_l2.ATTACK, apgd.ATTACK, replace(apgd_l2.ATTACK, epsilon=0.5))
-EVERY = (*(a for a, _, _ in MINIMAL), *BOUNDED, momentum.ATTACK, momentum_l2.ATTACK)
+TRANSFERRED = (momentum.ATTACK, momentum_l2.ATTACK, bsr.ATTACK)
+EVERY = (*(a for a, _, _ in MINIMAL), sigma_zero.ATTACK, *BOUNDED, *TRANSFERRED)
 
 
 def named(attack: object) -> str:
@@ -48,13 +65,39 @@ def named(attack: object) -> str:
 
 
 @pytest.mark.parametrize(("attack", "norm", "within"), MINIMAL, ids=named)
-def test_the_smallest_perturbation_is_the_closed_form(attack: Attack, norm: Norm, within: float) -> None:
+def test_the_smallest_perturbation_is_the_closed_form(attack: Attack, norm: Convex, within: float) -> None:
     model, task = linear_task()
     crafted = check_probes(attack, model, task)
     assert crafted.success.all()
     ratio = found(task, crafted, norm) / smallest(model, task, norm)
     assert (ratio > 0.999).all()
     assert (ratio < within).all()
+
+
+def test_sigma_zero_changes_hardly_more_pixels_than_the_closed_form() -> None:
+    model, task = faint(0.02)
+    crafted, exact = check_probes(sigma_zero.ATTACK, model, task), fewest(model, task)
+    assert crafted.success8.all()
+    assert (exact >= 18).all()
+    for deltas in (crafted.probes - task.probes, to_unit(crafted.probes8) - task.probes):
+        changed = sizes("l0", deltas)
+        assert (exact <= changed).all()
+        assert (changed <= 1.15 * exact).all()
+
+
+def test_sigma_zero_weighs_a_pixel_and_not_its_values() -> None:
+    """One pixel with three weak channels is enough, where it takes two pixels with one strong channel."""
+    model, task = linear_task(2)
+    weights = np.zeros((12, 12, 3))
+    weights[..., 0] = 1.0
+    weights[5, 7] = 0.9
+    model = Linear(weights.reshape(-1, 1), model.decision)
+    task = replace(task, references=model.embed(task.probes) + np.float32(0.25), dodging=np.ones(2, np.bool_))
+    crafted = check_probes(sigma_zero.ATTACK, model, task)
+    assert crafted.success8.all()
+    changed = (crafted.probes != task.probes).any(axis=3)
+    assert (changed.sum(axis=(1, 2)) == 1).all()
+    assert changed[:, 5, 7].all()
 
 
 @pytest.mark.parametrize("attack", BOUNDED, ids=named)
@@ -74,7 +117,7 @@ def test_a_ball_is_exhausted_just_where_the_closed_form_says(attack: pgd.Pgd, re
             assert (found(task, crafted, attack.norm) <= epsilon * (1 + 1e-4)).all()
 
 
-@pytest.mark.parametrize("attack", [*BOUNDED, momentum.ATTACK, momentum_l2.ATTACK], ids=named)
+@pytest.mark.parametrize("attack", [*BOUNDED, *TRANSFERRED], ids=named)
 def test_both_probes_stay_in_the_ball(attack: pgd.Pgd) -> None:
     norm: Norm = getattr(attack, "norm", "linf")
     for epsilon in (2 / 255, 8 / 255, 0.5 / 255):
@@ -222,6 +265,44 @@ def test_views_of_the_momentum_attack_are_shrunk_shifted_images() -> None:
         assert view.sum() == pytest.approx(shown.sum(), abs=1e-4)
 
 
+def test_block_shuffle_and_rotation_takes_all_of_its_steps_and_fills_the_ball() -> None:
+    model, task = linear_task()
+    attack = replace(bsr.ATTACK, blocks=1, angle=0.0, copies=3)
+    crafted = attack.craft(model, task)
+    assert crafted.success[task.dodging].all()
+    assert (crafted.evaluations == 3 * attack.steps + 1 + crafted.success).all()
+    # One block that does not turn is the image itself: the sign method goes all of the way in one direction.
+    step = (crafted.probes - task.probes)[task.dodging] / np.float32(attack.epsilon)
+    np.testing.assert_allclose(np.abs(step), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_blocks_change_places_and_lose_no_pixel(blocks: int) -> None:
+    image = np.arange(12 * 10 * 3, dtype=np.float32).reshape(12, 10, 3)
+    shuffled = set()
+    for seed in range(8):
+        view = replace(bsr.ATTACK, blocks=blocks, angle=0.0)._view(np.random.default_rng(seed), 12, 10)
+        moved = warp(view, image, 12, 10)
+        np.testing.assert_array_equal(np.sort(moved.ravel()), image.ravel())
+        shuffled.add(moved.tobytes())
+    assert len(shuffled) == 1 if blocks == 1 else len(shuffled) > 4
+
+
+def test_a_turned_block_is_the_image_turned_about_its_center_with_black_corners() -> None:
+    image = np.random.default_rng(0).random((9, 9, 3), np.float32)
+    turned = {}
+    for seed in range(20):
+        view = replace(bsr.ATTACK, blocks=1, angle=180.0)._view(np.random.default_rng(seed), 9, 9)
+        out = warp(view, image, 9, 9)
+        np.testing.assert_allclose(out[4, 4], image[4, 4], atol=1e-6)
+        assert out.max() <= image.max() + 1e-6
+        turned[seed] = out
+    assert any((out[[0, 0, 8, 8], [0, 8, 0, 8]] == 0).all() for out in turned.values())
+    # The matrix transposed maps gradients back: <Vx, y> = <x, V'y>.
+    other = np.random.default_rng(1).random((9, 9, 3), np.float32)
+    assert np.vdot(warp(view, image, 9, 9), other) == pytest.approx(np.vdot(image, warp(view.T, other, 9, 9)), rel=1e-4)
+
+
 def test_carlini_wagner_needs_no_more_than_its_steps() -> None:
     model, task = linear_task()
     crafted = carlini_wagner.CarliniWagner(searches=2, steps=10).craft(model, task)
@@ -248,3 +329,10 @@ def test_without_8_bits_nothing_but_the_8_bit_result_changes(attack: Attack) -> 
     assert not floats.success8.any()
     np.testing.assert_array_equal(to_unit(floats.probes8), task.probes)
     assert (floats.evaluations <= whole.evaluations).all()
+
+
+def test_reading_an_image_at_positions_is_bilinear_and_black_outside() -> None:
+    image = np.arange(12, dtype=np.float32).reshape(3, 4, 1).repeat(3, axis=2)
+    x, y = np.array([0, 3, 1.5, 2.25, 3.01, -0.01, 1, np.nan]), np.array([0, 2, 0.5, 1, 1, 1, 2.5, 0])
+    read = warp(bilinear(x, y, 3, 4), image, 1, 8)[0, :, 0]
+    np.testing.assert_allclose(read, [0, 11, 3.5, 6.25, 0, 0, 0, 0])

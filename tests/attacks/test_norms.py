@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.attacks.norms import Ball, Norm, ascending, sizes
+from toolkit.attacks.norms import Ball, Convex, Norm, ascending, dual, shrink, sizes
 from toolkit.attacks.resampling import apply, gaussian_blur, linear_resize
 
 
@@ -33,6 +33,34 @@ def test_steepest_directions_have_unit_norm_and_none_where_there_is_no_gradient(
     gradients = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
     gradients[2] = 0
     np.testing.assert_allclose(sizes(norm, ascending(norm, gradients)), [1, 1, 0, 1], rtol=1e-6)
+
+
+def test_a_pixel_counts_once_whatever_channels_change() -> None:
+    deltas = np.zeros((3, 4, 5, 3), np.float32)
+    deltas[1, 2, 3] = 0.5, 0, -0.25
+    deltas[2, 0, 0, 1] = deltas[2, 3, 4, 2] = -1e-6
+    np.testing.assert_array_equal(sizes("l0", deltas), [0, 1, 2])
+    np.testing.assert_allclose(sizes("l1", deltas), [0, 0.75, 2e-6])
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["linf", "l2", "l1"]), st.floats(0, 8))
+def test_shrinking_finds_the_nearest_point_of_each_ball(seed: int, norm: Convex, radius: float) -> None:
+    rng = np.random.default_rng(seed)
+    deltas, radii = rng.normal(size=(3, 3, 2, 3)).astype(np.float32), np.array([radius, np.inf, radius / 3])
+    nearest = shrink(norm, deltas, radii)
+    assert (sizes(norm, nearest) <= radii + 1e-5).all()
+    np.testing.assert_array_equal(nearest[1], deltas[1])
+    # No other point of the ball lies on the far side of the nearest one.
+    others = rng.normal(size=deltas.shape).astype(np.float32)
+    others *= (np.minimum(radii, 1) / sizes(norm, others)).astype(np.float32)[:, None, None, None]
+    assert (np.sum((deltas - nearest) * (others - nearest), axis=(1, 2, 3)) <= 1e-4).all()
+
+
+@pytest.mark.parametrize(("norm", "best"), [("linf", [1.0, -1.0, 1.0]), ("l2", [0.6, -0.8, 0.0]), ("l1", [0, -1.0, 0])])
+def test_the_dual_norm_is_the_most_that_a_perturbation_of_norm_1_gains(norm: Convex, best: list[float]) -> None:
+    gradient, delta = (np.array(values, np.float32).reshape(1, 1, 1, 3) for values in ([3, -4, 0], best))
+    assert sizes(norm, delta)[0] == pytest.approx(1)
+    assert dual(norm, gradient)[0] == pytest.approx(float((gradient * delta).sum()))
 
 
 def test_resizing_keeps_constants_and_slopes() -> None:

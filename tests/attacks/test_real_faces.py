@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from toolkit.attacks import fmn_l1, fmn_linf, sigma_zero
 from toolkit.attacks.apgd import Apgd
 from toolkit.attacks.base import Task
 from toolkit.attacks.carlini_wagner import CarliniWagner
@@ -17,6 +19,7 @@ from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.hop_skip_jump import HopSkipJump
+from toolkit.attacks.norms import Size, sizes
 from toolkit.attacks.pgd import Pgd
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
@@ -125,6 +128,30 @@ def test_carlini_wagner_is_at_least_as_near_as_foolbox(verifier: TensorFlowVerif
     assert np.median(ours) <= 1.02 * np.median(theirs)
     # It is also to be near what a hundred steps of another attack find.
     assert np.median(ours) <= 1.1 * np.median(norms(few, Fmn().craft(verifier, few).probes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attack", "theirs", "size"),
+    [
+        (fmn_linf.ATTACK, foolbox.attacks.LInfFMNAttack, "linf"),
+        (fmn_l1.ATTACK, foolbox.attacks.L1FMNAttack, "l1"),
+        # Foolbox counts values and not pixels, and each of its values is in some pixel.
+        (sigma_zero.ATTACK, foolbox.attacks.L0FMNAttack, "l0"),
+    ],
+    ids=lambda part: getattr(part, "name", None),
+)
+def test_attacks_in_other_norms_are_at_least_as_near_as_foolbox(
+    verifier: TensorFlowVerifier, task: Task, attack: Any, theirs: Any, size: Size
+) -> None:
+    few = both_goals(task, 1)
+    raw, _, success = theirs(steps=50)(
+        foolbox_model(verifier, few), tf.constant(few.probes), labels(few), epsilons=None
+    )
+    crafted = replace(attack, steps=50).craft(verifier, few)
+    assert crafted.success8.all()
+    ours, others = (sizes(size, np.asarray(probes) - few.probes) for probes in (crafted.probes, raw))
+    assert (ours <= 1.03 * others)[success.numpy()].all()
 
 
 def test_pgd_succeeds_where_foolbox_does(verifier: TensorFlowVerifier, task: Task) -> None:

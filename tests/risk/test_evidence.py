@@ -75,8 +75,18 @@ def test_a_perturbation_in_the_corner_of_a_ball_has_the_largest_norms() -> None:
 
 # The class where the attacker knows the deployed profile, or queries it.
 CLASSES = {
-    "minimal": ["carlini-wagner", "ddn", "deepfool", "deepfool-linf", "fgsm", "fmn"],
-    "budgeted": ["apgd", "apgd-l2", "momentum", "momentum-l2", "pgd", "pgd-l2", "universal"],
+    "minimal": [
+        "carlini-wagner",
+        "ddn",
+        "deepfool",
+        "deepfool-linf",
+        "fgsm",
+        "fmn",
+        "fmn-l1",
+        "fmn-linf",
+        "sigma-zero",
+    ],
+    "budgeted": ["apgd", "apgd-l2", "bsr", "momentum", "momentum-l2", "pgd", "pgd-l2", "universal"],
     "query": ["boundary", "evolutionary", "hop-skip-jump", "nes", "simba", "square"],
     "noise": ["blended", "contrast", "gaussian", "salt-pepper", "uniform"],
     "worn": ["glasses"],
@@ -115,6 +125,8 @@ BOUNDARY = "its probes lie on the boundary of what the attacker knows, and do no
     [
         ("fgsm", "perfect", ["it has only 0 steps (the policy asks for 40)", "it looks for the smallest Linf, not L2"]),
         ("deepfool-linf", "perfect", ["it looks for the smallest Linf, not L2"]),
+        ("fmn-l1", "perfect", ["it looks for the smallest L1, not L2"]),
+        ("sigma-zero", "perfect", ["it looks for the smallest L0, not L2"]),
         ("glasses", "zero", ["what it changes is worn, and has no budget to spend"]),
         (
             "momentum",

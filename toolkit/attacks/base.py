@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.norms import Norm
+from toolkit.attacks.norms import Norm, Size
 from toolkit.errors import InputError
 from toolkit.pixels import Bools, Images, to_unit
 from toolkit.verifiers.manifest import Decision
@@ -118,7 +118,7 @@ class Traits:
 
     Attributes:
         budget: the largest number of queries per pair; None if the attack has no query budget.
-        minimizes: the norm whose smallest perturbation the attack looks for; None if it looks for none.
+        minimizes: the `norms.Size` whose smallest perturbation the attack looks for; None if it looks for none.
         norm: the norm of the ball that bounds all perturbations; None without a ball.
         epsilon: the radius of this ball, in units of the pixel range; None without a ball.
         steps: the largest number of iterations of an iterative attack; 0 for other attacks.
@@ -132,7 +132,7 @@ class Traits:
     """
 
     budget: int | None = None
-    minimizes: Norm | None = None
+    minimizes: Size | None = None
     norm: Norm | None = None
     epsilon: float | None = None
     steps: int = 0

@@ -1,4 +1,4 @@
-"""The loop of attacks that walk near the decision boundary and keep the smallest success. FMN and DDN share it."""
+"""The loop of attacks that walk near the decision boundary and keep the smallest success: FMN, DDN and sigma-zero."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import CLEARLY, Crafted, Gradients, Task, ascent, clearly_reached
 from toolkit.attacks.ladder import finish
-from toolkit.attacks.norms import sizes
+from toolkit.attacks.norms import Convex, Size, dual, sizes
 from toolkit.pixels import Bools, Images
 
 
@@ -22,10 +22,10 @@ class Position:
         share: the share of the steps that are done, from 0 to below 1.
         rows: (M,), the numbers of these pairs in the task.
         delta: (M, H, W, 3), their perturbations.
-        norm: (M,), the L2 norms of the perturbations.
+        norm: (M,), the sizes of the perturbations.
         margin, gradient: (M,) and (M, H, W, 3), see `ascent`.
         there: (M,), whether the perturbation is clearly a success.
-        nearest: (M,), the L2 norm of the smallest success so far; infinity without one.
+        nearest: (M,), the size of the smallest success so far; infinity without one.
     """
 
     share: float
@@ -38,7 +38,9 @@ class Position:
     nearest: NDArray[np.float64]
 
 
-def nearest_success(model: Gradients, task: Task, steps: int, move: Callable[[Position], Images]) -> Crafted:
+def nearest_success(
+    model: Gradients, task: Task, steps: int, move: Callable[[Position], Images], norm: Size = "l2"
+) -> Crafted:
     """Step `steps` times, and keep each pair's smallest success. Pairs without a gradient leave the batch.
 
     Args:
@@ -46,6 +48,7 @@ def nearest_success(model: Gradients, task: Task, steps: int, move: Callable[[Po
         task: the pairs.
         steps: the number of steps.
         move: returns the next perturbations (M, H, W, 3); they are clipped to images.
+        norm: what makes a success small.
     """
     best, nearest = task.probes.copy(), np.full(len(task), np.inf)
     delta = np.zeros_like(task.probes)
@@ -55,23 +58,23 @@ def nearest_success(model: Gradients, task: Task, steps: int, move: Callable[[Po
         probes = task.probes[open_] + delta[open_]
         margin, gradient = ascent(model, task, open_, probes)
         evaluations[open_] += 1
-        there, norm = clearly_reached(task, open_, margin), sizes("l2", delta[open_])
-        better = there & (norm < nearest[open_])
-        nearest[open_[better]], best[open_[better]] = norm[better], probes[better]
+        there, size = clearly_reached(task, open_, margin), sizes(norm, delta[open_])
+        better = there & (size < nearest[open_])
+        nearest[open_[better]], best[open_[better]] = size[better], probes[better]
         going = gradient.any(axis=(1, 2, 3))
         if k == steps or not going.any():
             break
         open_ = open_[going]
         at = Position(
-            k / steps, open_, delta[open_], norm[going], margin[going], gradient[going], there[going], nearest[open_]
+            k / steps, open_, delta[open_], size[going], margin[going], gradient[going], there[going], nearest[open_]
         )
         delta[open_] = np.clip(task.probes[open_] + move(at), 0, 1) - task.probes[open_]
     return finish(model, task, best, np.isfinite(nearest), evaluations)
 
 
-def to_boundary(task: Task, at: Position) -> NDArray[np.float64]:
-    """The L2 distance (M,) to the linearized decision boundary, and clearly across it."""
-    return (np.abs(at.margin) + 2 * CLEARLY * task.decision.threshold) / sizes("l2", at.gradient)
+def to_boundary(task: Task, at: Position, norm: Convex = "l2") -> NDArray[np.float64]:
+    """The distance (M,) to the linearized decision boundary, and clearly across it."""
+    return (np.abs(at.margin) + 2 * CLEARLY * task.decision.threshold) / dual(norm, at.gradient)
 
 
 def cosine(first: float, last: float, share: float) -> float:

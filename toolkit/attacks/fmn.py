@@ -1,4 +1,4 @@
-"""The fast minimum-norm attack in L2 (Pintor et al. 2021, arXiv:2102.12827, algorithm 1)."""
+"""The fast minimum-norm attack (Pintor et al. 2021, arXiv:2102.12827, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.descent import Position, cosine, nearest_success, to_boundary
-from toolkit.attacks.norms import ascending, per_image, sizes
+from toolkit.attacks.norms import Convex, ascending, shrink
 from toolkit.parameters import number
 from toolkit.pixels import Images
 
@@ -22,13 +22,16 @@ class Fmn:
     radius by the share `gamma`. `step` and `gamma` decrease along half a cosine.
 
     Attributes:
+        name: the name of the attack.
+        norm: the norm of the ball, which is made as small as possible.
         steps: the number of steps.
-        step: the L2 length of the first step; it decreases to a hundredth.
+        step: the L2 length of the first step, in any norm; it decreases to a hundredth.
         gamma: the first relative change of the radius; it decreases to a fiftieth.
     """
 
-    name: ClassVar[str] = "fmn"
     needs: ClassVar[Needs] = "gradient"
+    name: str = "fmn"
+    norm: Convex = "l2"
     steps: int = number(100, 1, 100_000)
     step: float = number(1.0, 1e-6, 100)
     gamma: float = number(0.05, 0, 0.99)
@@ -36,7 +39,7 @@ class Fmn:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(minimizes="l2", steps=self.steps, restarts=1)
+        return Traits(minimizes=self.norm, steps=self.steps, restarts=1)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair; see `nearest_success`."""
@@ -44,7 +47,7 @@ class Fmn:
 
         def move(at: Position) -> Images:
             gamma = cosine(self.gamma, self.gamma / 50, at.share)
-            linear, grown = at.norm + to_boundary(task, at), radius[at.rows] * (1 + gamma)
+            linear, grown = at.norm + to_boundary(task, at, self.norm), radius[at.rows] * (1 + gamma)
             # Clipping may shorten every step, so that the linear radius alone would never suffice. It must also grow.
             before = np.where(np.isfinite(grown), np.maximum(linear, grown), linear)
             outward = np.where(np.isfinite(at.nearest), grown, before)
@@ -52,9 +55,9 @@ class Fmn:
             radius[at.rows] = np.where(at.there, inward, outward)
             length = np.float32(cosine(self.step, self.step / 100, at.share))
             moved = at.delta + length * ascending("l2", at.gradient)
-            return moved * per_image(np.minimum(1, radius[at.rows] / sizes("l2", moved)))
+            return shrink(self.norm, moved, radius[at.rows])
 
-        return nearest_success(model, task, self.steps, move)
+        return nearest_success(model, task, self.steps, move, self.norm)
 
 
 ATTACK = Fmn()

@@ -6,6 +6,7 @@ arXiv:1803.06978, equation 6) and translation invariance (Dong et al. 2019, arXi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +19,47 @@ from toolkit.attacks.norms import Ball, Norm, ascending, per_image
 from toolkit.attacks.resampling import apply, gaussian_blur, linear_resize
 from toolkit.parameters import number
 from toolkit.pixels import Images
+
+
+def climb(
+    model: Gradients,
+    task: Task,
+    ball: Ball,
+    step: float,
+    steps: int,
+    decay: float,
+    slope: Callable[[NDArray[np.intp], Images], Images],
+    runs: int = 1,
+) -> Crafted:
+    """Take steps along accumulated gradients in a ball, and judge the last probes.
+
+    Args:
+        model: the attacked model.
+        task: the pairs. Pairs without a gradient leave the batch.
+        ball: the ball.
+        step: the length of a step, in the norm of the ball.
+        steps: the number of steps.
+        decay: the share of the accumulated gradient that each step keeps.
+        slope: returns the gradients (M, H, W, 3) of the pairs `rows` (M,) at their probes (M, H, W, 3).
+        runs: how often `slope` runs the model for each pair.
+    """
+    probes, mean = task.probes.copy(), np.zeros_like(task.probes)
+    evaluations = np.zeros(len(task), np.int64)
+    open_ = np.arange(len(task))
+    for _ in range(steps):
+        if not len(open_):
+            break
+        gradient = slope(open_, probes[open_])
+        evaluations[open_] += runs
+        length: NDArray[np.float64] = np.sum(np.abs(gradient), axis=(1, 2, 3), dtype=np.float64)
+        open_, gradient, length = open_[length > 0], gradient[length > 0], length[length > 0]
+        mean[open_] = np.float32(decay) * mean[open_] + gradient * per_image(1 / length)
+        moved = probes[open_] + np.float32(step) * ascending(ball.norm, mean[open_])
+        probes[open_] = ball.project(task.probes[open_], moved)
+    everyone = np.arange(len(task))
+    # `ascent` judges the last probes as well, so that both columns of a report use the same model.
+    margin, _ = ascent(model, task, everyone, probes)
+    return finish(model, task, probes, reached(task, everyone, margin), evaluations + 1, ball)
 
 
 @dataclass(frozen=True)
@@ -59,29 +101,17 @@ class Momentum:
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs without a gradient leave the batch."""
-        ball, step = Ball(self.norm, self.epsilon), np.float32(self.path * self.epsilon / self.steps)
         _, height, width, _ = task.probes.shape
         blur = gaussian_blur(height, self.kernel)[None], gaussian_blur(width, self.kernel)[None]
-        probes, mean = task.probes.copy(), np.zeros_like(task.probes)
-        evaluations = np.zeros(len(task), np.int64)
-        open_ = np.arange(len(task))
-        for _ in range(self.steps):
-            if not len(open_):
-                break
-            down, across = self._views(task, open_, height, width)
-            _, gradient = ascent(model, task, open_, apply(down, across, probes[open_]))
-            evaluations[open_] += 1
+
+        def slope(rows: NDArray[np.intp], probes: Images) -> Images:
+            down, across = self._views(task, rows, height, width)
+            _, gradient = ascent(model, task, rows, apply(down, across, probes))
             # The views are linear maps. Their transposes map the gradient back to the probe.
-            gradient = apply(*blur, apply(down.swapaxes(1, 2), across.swapaxes(1, 2), gradient))
-            length: NDArray[np.float64] = np.sum(np.abs(gradient), axis=(1, 2, 3), dtype=np.float64)
-            open_, gradient, length = open_[length > 0], gradient[length > 0], length[length > 0]
-            mean[open_] = np.float32(self.decay) * mean[open_] + gradient * per_image(1 / length)
-            moved = probes[open_] + step * ascending(self.norm, mean[open_])
-            probes[open_] = ball.project(task.probes[open_], moved)
-        everyone = np.arange(len(task))
-        # `ascent` judges the last probes as well, so that both columns of a report use the same model.
-        margin, _ = ascent(model, task, everyone, probes)
-        return finish(model, task, probes, reached(task, everyone, margin), evaluations + 1, ball)
+            return apply(*blur, apply(down.swapaxes(1, 2), across.swapaxes(1, 2), gradient))
+
+        ball, step = Ball(self.norm, self.epsilon), self.path * self.epsilon / self.steps
+        return climb(model, task, ball, step, self.steps, self.decay, slope)
 
     def _views(self, task: Task, rows: NDArray[np.intp], height: int, width: int) -> tuple[Images, Images]:
         """Draw one random view for each pair of `rows`: shrink both sides by the same factor, then shift.

@@ -8,7 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+# The norms of balls.
 Norm = Literal["linf", "l2"]
+# What an attack may minimize: the largest change, the L2 norm, the sum of absolute changes, or the number of changed
+# pixels. A pixel counts once, whatever channels change.
+Size = Literal["linf", "l2", "l1", "l0"]
+# The sizes that are norms: their balls are convex.
+Convex = Literal["linf", "l2", "l1"]
 Floats = NDArray[np.float32]
 
 # The relative accuracy of the norm of float32 images.
@@ -16,16 +22,41 @@ _SLACK = 1e-5
 _SHRINKINGS = 4
 
 
-def sizes(norm: Norm, deltas: Floats) -> NDArray[np.float64]:
-    """Return the norm (N,) of each perturbation (N, H, W, 3)."""
+def sizes(norm: Size, deltas: Floats) -> NDArray[np.float64]:
+    """Return the size (N,) of each perturbation (N, H, W, 3). For "l0", this is the number of changed pixels."""
     if norm == "linf":
         return np.abs(deltas).max(axis=(1, 2, 3), initial=0).astype(np.float64)
+    if norm == "l0":
+        return deltas.any(axis=3).sum(axis=(1, 2)).astype(np.float64)
+    if norm == "l1":
+        return np.sum(np.abs(deltas), axis=(1, 2, 3), dtype=np.float64)
     return np.sqrt(np.sum(np.square(deltas, dtype=np.float64), axis=(1, 2, 3)))
 
 
 def per_image(values: NDArray[np.float64]) -> Floats:
     """Reshape values (N,) so that they multiply images (N, H, W, 3)."""
     return values.astype(np.float32)[:, None, None, None]
+
+
+def dual(norm: Convex, gradients: Floats) -> NDArray[np.float64]:
+    """Return the dual norm (N,) of gradients: how much a perturbation of norm 1 can change a linear function."""
+    duals: dict[Convex, Convex] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+    return sizes(duals[norm], gradients)
+
+
+def shrink(norm: Convex, deltas: Floats, radii: NDArray[np.float64]) -> Floats:
+    """Project perturbations (N, H, W, 3) into balls around zero with the radii (N,), which may be infinite."""
+    if norm == "l2":
+        return deltas * per_image(np.minimum(1, radii / np.maximum(sizes("l2", deltas), 1e-30)))
+    if norm == "linf":
+        return np.clip(deltas, per_image(-radii), per_image(radii))
+    # The projection lowers all changes by the same amount, down to zero (Duchi et al. 2008).
+    falling = -np.sort(-np.abs(deltas).reshape(len(deltas), -1), axis=1)
+    excess = np.cumsum(falling, axis=1, dtype=np.float64) - radii[:, None]
+    count = np.arange(1, falling.shape[1] + 1)
+    kept = np.maximum(np.sum(falling * count > excess, axis=1), 1)
+    lowered = np.maximum(excess[np.arange(len(deltas)), kept - 1] / kept, 0)
+    return np.sign(deltas) * np.maximum(np.abs(deltas) - per_image(lowered), 0)
 
 
 def ascending(norm: Norm, gradients: Floats) -> Floats:

@@ -50,6 +50,13 @@ def replay(
         str,
         typer.Option(help="The profile deployed with the --on verifier.", autocompletion=COMPLETIONS["profiles"]),
     ] = "none",
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            help="Also craft probes on the run's verifier and on this one at once; may be repeated.",
+        ),
+    ] = None,
     provider: Provider = "auto",
     require_provider: RequireProvider = None,
     threads: Threads = 0,
@@ -58,19 +65,24 @@ def replay(
 ) -> None:
     """Test the probes of a finished audit on another verifier, and count how many transfer.
 
-    The probes are resampled to the crop of the other verifier. No other command calls a remote verifier.
+    The probes are resampled to the crop of the other verifier. No other command calls a remote verifier. Probes that
+    were crafted on several verifiers at once transfer better: give --source, and the run's attacks by gradients craft
+    such probes for its pairs.
 
     [bold]Examples[/bold]
 
       sixpixels replay runs/1a2b3c4d --on other.onnx --profile mean3
       sixpixels replay runs/1a2b3c4d --remote remote.toml
+      sixpixels replay runs/1a2b3c4d --on other.onnx --source third.onnx
     """
     from toolkit.audit.transfer.transfer import check_transferred, replay_run, result_file
     from toolkit.report.transfer import print_transfer
 
     asked = execution(provider, require_provider, threads)
     with progress(quiet=quiet or as_json) as shown:
-        transfer = replay_run(run, on, remote=remote, profile=profile, execution=asked, progress=shown)
+        transfer = replay_run(
+            run, on, remote=remote, profile=profile, sources=sources or (), execution=asked, progress=shown
+        )
     if as_json:
         print_document(transfer)
     else:

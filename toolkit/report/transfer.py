@@ -16,6 +16,10 @@ _LEGEND = (
     "interval. transfer: successes over crafted, in %. own: successes that resampling alone does not cause. L2, after: "
     "median L2 norm (pixel range 1) of the crafted probes in the source's crop, and after resampling."
 )
+_JOINT = (
+    "joint: crafted on all sources at once, without a profile. n then counts pairs that all of them decide correctly, "
+    "and crafted counts probes that reach the goal by the mean of their margins."
+)
 
 
 def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
@@ -26,6 +30,8 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
     console.rule(f"sixpixels replay   run {t.run} on {t.target}", characters=dash)
     facts = facts_table()
     facts.add_row("crafted on", f"{t.source}   sha256 {t.source_identity[:12]}")
+    for other in t.further:
+        facts.add_row("joint with", f"{other.name}   sha256 {other.sha256[:12]}")
     where = f"sha256 {t.target_identity[:12]}" if t.calls is None else t.target_identity
     facts.add_row("replayed on", f"{t.target} with profile {t.profile}   {where}")
     if t.calls is not None:
@@ -43,7 +49,7 @@ def print_transfer(transfer: Transfer, console: Console, path: Path) -> None:
     console.print(table)
     for goal in dict.fromkeys(r.goal for r in t.results):
         console.print(_table([r for r in t.results if r.goal == goal], console))
-    console.print(_LEGEND, style="dim")
+    console.print(f"{_LEGEND} {_JOINT}" if t.further else _LEGEND, style="dim")
     for failure in t.unavailable:
         bullet(console, f"NOT TESTED: {failure.attack}: {failure.reason}")
     for r in t.results:
@@ -62,7 +68,7 @@ def _table(results: list[TransferResult], console: Console) -> Table:
     for r in results:
         table.add_row(
             r.attack,
-            r.known,
+            "joint" if r.joint else r.known,
             str(r.eligible),
             str(r.crafted),
             whole_percent(r.asr),

@@ -36,6 +36,7 @@ class AttackResult:
             success rate is ``success[eligible].mean()``.
         l2, linf: (N,), norms of the 8-bit perturbation, in units of the pixel range [0, 1].
         rms: (N,), root mean square of the 8-bit perturbation, in 1/255.
+        pixels: (N,), the number of pixels that the 8-bit perturbation changes, whatever channels change.
         probes_float: (N, H, W, 3) float32 in [0, 1]: the probes before rounding to 8 bits.
         success_float: (N,), whether the attacked model's decision on the float probe meets the goal.
         evaluations: (N,), how many times the attack ran the model on the pair. A gradient counts as one run.
@@ -47,6 +48,7 @@ class AttackResult:
     l2: Float
     linf: Float
     rms: Float
+    pixels: NDArray[np.int64]
     probes_float: Images
     success_float: Bools
     evaluations: NDArray[np.int64]
@@ -172,6 +174,7 @@ def _result(crafted: Crafted, judge: RuntimeVerifier, task: Task) -> AttackResul
         l2=l2,
         linf=sizes("linf", delta),
         rms=255 * l2 / np.sqrt(delta[0].size if len(delta) else 1),
+        pixels=sizes("l0", delta).astype(np.int64),
         probes_float=crafted.probes,
         success_float=crafted.success,
         evaluations=crafted.evaluations,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,20 @@ from toolkit.audit.crafting.craft import Series, attacked_model, read_crafted
 from toolkit.audit.plan import GOALS, Goal, Unavailable, make_plan
 from toolkit.audit.replaying.replay import l2_norm
 from toolkit.audit.results.record import Record, read_record
+from toolkit.audit.transfer.carried import Carried, carried_pairs, decided_rightly
+from toolkit.audit.transfer.joint import Further, Joint, jointly
 from toolkit.audit.transfer.judge import Judge, find_judge, local_judge, view_of
 from toolkit.documents import to_json
 from toolkit.errors import InputError, InsufficientError, SixpixelsError
 from toolkit.faces.alignment import LandmarkFinder
-from toolkit.faces.carry import Matrix, View, between, carry, covered
+from toolkit.faces.carry import covered
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.files import write_bytes
 from toolkit.pixels import Bools, to_unit
-from toolkit.profiles.profile import Profile
+from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
 
@@ -82,6 +86,8 @@ class TransferResult:
         asr: successes on the target, over eligible pairs.
         of_crafted: successes on the target, over sent probes: the transfer rate.
         beyond_resampling: successes of pairs that resampling alone does not flip.
+        joint: whether the probes were crafted on all sources at once. `crafted` then counts probes whose mean margin
+            over the sources, each in units of its threshold, reaches the goal.
         l2_source: median L2 norm of the sent probes' 8-bit perturbations in the source's crop, in units of the pixel
             range; None if none was sent.
         l2, linf: median norms of the same perturbations after resampling, that is, of the differences from the
@@ -100,6 +106,7 @@ class TransferResult:
     l2_source: float | None
     l2: float | None
     linf: float | None
+    joint: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class Transfer:
         unavailable: sets of probes that could not be tested, and why.
         calls: number of calls of a remote target; None for a local one.
         complete: whether all sets of probes were tested.
+        further: the further verifiers that joint probes were crafted on, besides the source.
     """
 
     run: str
@@ -134,32 +142,7 @@ class Transfer:
     unavailable: tuple[Unavailable, ...]
     calls: int | None
     complete: bool
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """The n pairs with a face in the crops of both source and target.
-
-    Attributes:
-        rows: (n,), the rows of the pairs in the run.
-        clean, references: (n, H, W, 3), the source's crops of probes and references.
-        own, own_references: (n, H, W, 3), the target's crops of probes and references.
-        matrices: n matrices that map the probes' pixels from the source's to the target's crop.
-        genuine: (n,), whether each pair is of one person.
-    """
-
-    rows: NDArray[np.intp]
-    clean: Crops
-    references: Crops
-    own: Crops
-    own_references: Crops
-    matrices: list[Matrix]
-    genuine: Bools
-
-    def carry(self, crops: Crops, rows: NDArray[np.intp]) -> Crops:
-        """Resample source crops of the pairs `rows` to the target's crop."""
-        carried = [carry(crop, self.matrices[i], self.own[i]) for crop, i in zip(crops, rows, strict=True)]
-        return np.stack(carried) if carried else self.own[:0]
+    further: tuple[Further, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +153,39 @@ class _Clean:
     flips: Bools
 
 
-def run_transfer(record: Record, judge: Judge, execution: Execution, progress: Progress) -> Transfer:
+@dataclass(frozen=True)
+class _Tests:
+    """Tests of sets of probes on the target: what they found, and which could not be done."""
+
+    pairs: Carried
+    clean: _Clean
+    judge: Judge
+    progress: Progress
+    results: list[TransferResult] = field(default_factory=list)
+    unavailable: list[Unavailable] = field(default_factory=list)
+
+    def add(
+        self,
+        name: tuple[str, str],
+        eligible: Callable[[], Bools],
+        crafted: Callable[[Callable[[int], object]], tuple[Crops, Bools]],
+        *,
+        joint: bool = False,
+    ) -> None:
+        """Test the probes `crafted` by the attack and for the profile `name`. `crafted` may tell how far it is."""
+        label = f"{name[0]} on {'several verifiers' if joint else name[1]}"
+        stage = self.progress.stage(label, len(self.pairs.rows))
+        try:
+            probes = crafted(stage)
+            self.results.extend(_scenario(name, self.pairs, probes, eligible(), self.clean, self.judge, joint=joint))
+        except SixpixelsError as error:
+            self.unavailable.append(Unavailable(label, str(error)))
+        stage(len(self.pairs.rows))
+
+
+def run_transfer(
+    record: Record, judge: Judge, execution: Execution, progress: Progress, further: Sequence[Manifest] = ()
+) -> Transfer:
     """Test the probes of a finished run on another verifier.
 
     Only probes of eligible pairs that succeeded on the source are sent. If the target cannot test a set of probes
@@ -181,31 +196,34 @@ def run_transfer(record: Record, judge: Judge, execution: Execution, progress: P
         judge: the target.
         execution: how ONNX Runtime runs the source on clean pairs.
         progress: shows every set of probes.
+        further: verifiers to craft joint probes on, together with the source; see `Joint`.
 
     Raises:
+        UsageError: there are further verifiers, but no attack by gradients, or one of them is the target.
         InsufficientError: no pair has a face in the crops of both source and target.
         SixpixelsError: the source cannot run, or the target cannot decide the clean pairs.
     """
     manifest, finder = record.manifest, LandmarkFinder(record.pairs.root)
+    by_gradients = jointly(record.attacks, further, judge)
     views = (view_of(manifest.input, manifest.alignment), judge.view)
     crops, own = (crop_pairs(record.pairs, view.width, view.height, view.template, finder) for view in views)
-    pairs = _common(crops, own, views, finder)
+    pairs = carried_pairs(crops, own, views, finder)
     clean, baseline = _baseline(pairs, judge)
 
     @cache
     def eligible(known: Profile) -> Bools:
         source = local_judge(manifest, known, execution, record.seed)
-        return _right(source, pairs.clean, pairs.references, pairs.genuine)[0] & clean.right
+        return decided_rightly(source, pairs.clean, pairs.references, pairs.genuine)[0] & clean.right
 
-    results, unavailable = [], []
+    tests = _Tests(pairs, clean, judge, progress)
     for attack, known in make_plan(record.attacks, record.profiles, record.knowledge, None).crafts:
-        stage = progress.stage(f"{attack.name} on {known.name}", len(pairs.rows))
-        try:
-            crafted = _probes(record, attack, known, crops, pairs)
-            results += _scenario((attack.name, known.name), pairs, crafted, eligible(known), clean, judge)
-        except SixpixelsError as error:
-            unavailable.append(Unavailable(f"{attack.name} on {known.name}", str(error)))
-        stage(len(pairs.rows))
+        read = partial(_probes, record, attack, known, crops, pairs)
+        tests.add((attack.name, known.name), partial(eligible, known), read)
+    if further:
+        joint, bare = Joint(record, further, crops, pairs.rows, execution), find_profile("none")
+        able = eligible(bare) & joint.right
+        for attack in by_gradients:
+            tests.add((attack.name, bare.name), lambda: able, partial(joint.craft, attack, able), joint=True)
     return Transfer(
         run=record.folder.resolve().name,
         pairs_source=record.pairs.source,
@@ -217,10 +235,11 @@ def run_transfer(record: Record, judge: Judge, execution: Execution, progress: P
         geometry=_geometry(pairs),
         left_out=len(record.pairs.pairs) - len(pairs.rows),
         baseline=tuple(baseline),
-        results=tuple(results),
-        unavailable=tuple(unavailable),
+        results=tuple(tests.results),
+        unavailable=tuple(tests.unavailable),
         calls=None if judge.caller is None else judge.caller.calls,
-        complete=not unavailable,
+        complete=not tests.unavailable,
+        further=tuple(Further(m.name, model_sha256(m.model)) for m in further),
     )
 
 
@@ -239,34 +258,11 @@ def check_transferred(transfer: Transfer) -> None:
         raise InsufficientError(f"{transfer.run}: nothing was transferred; {transfer.unavailable[0].reason}")
 
 
-def _common(crops: CropSet, own: CropSet, views: tuple[View, View], finder: LandmarkFinder) -> _Pairs:
-    place = {pair.id: i for i, pair in enumerate(own.pairs)}
-    rows = np.array([i for i, pair in enumerate(crops.pairs) if pair.id in place], np.intp)
-    if not len(rows):
-        raise InsufficientError("no pair of the run has a face in the target's crops; audit with other pairs")
-    there = own.index[[place[crops.pairs[i].id] for i in rows]]
-    return _Pairs(
-        rows=rows,
-        clean=crops.images[crops.index[rows, 0]],
-        references=crops.images[crops.index[rows, 1]],
-        own=own.images[there[:, 0]],
-        own_references=own.images[there[:, 1]],
-        matrices=[between(*views, crops.pairs[i].probe, finder) for i in rows],
-        genuine=np.array([crops.pairs[i].genuine for i in rows]),
-    )
-
-
-def _right(judge: Judge, probes: Crops, references: Crops, genuine: Bools) -> tuple[Bools, Bools]:
-    """For each pair, (N,) and (N,): whether it is decided correctly, and whether its probe is rejected."""
-    same, failed = judge.same(probes, references)
-    return (same == genuine) & ~failed, failed
-
-
-def _baseline(pairs: _Pairs, judge: Judge) -> tuple[_Clean, list[Baseline]]:
-    right, failed = _right(judge, pairs.own, pairs.own_references, pairs.genuine)
+def _baseline(pairs: Carried, judge: Judge) -> tuple[_Clean, list[Baseline]]:
+    right, failed = decided_rightly(judge, pairs.own, pairs.own_references, pairs.genuine)
     sent = np.flatnonzero(right)
     carried = pairs.carry(pairs.clean[sent], sent)
-    still, gone = _right(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
+    still, gone = decided_rightly(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
     flips, lost = np.zeros((2, len(right)), np.bool_)
     flips[sent], lost[sent] = ~still & ~gone, gone
     baseline = [
@@ -284,7 +280,14 @@ def _baseline(pairs: _Pairs, judge: Judge) -> tuple[_Clean, list[Baseline]]:
     return _Clean(right, flips), baseline
 
 
-def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pairs: _Pairs) -> tuple[Crops, Bools]:
+def _probes(
+    record: Record,
+    attack: Attack,
+    known: Profile,
+    crops: CropSet,
+    pairs: Carried,
+    _: Callable[[int], object],
+) -> tuple[Crops, Bools]:
     """Read the run's 8-bit probes of `pairs` (n, H, W, 3), and whether they succeeded on the source (n,)."""
     manifest = record.manifest
     model, folder = attacked_model(manifest, attack), record.folder / "probes"
@@ -302,17 +305,19 @@ def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pair
 
 def _scenario(
     name: tuple[str, str],
-    pairs: _Pairs,
+    pairs: Carried,
     crafted: tuple[Crops, Bools],
     eligible: Bools,
     clean: _Clean,
     judge: Judge,
+    *,
+    joint: bool = False,
 ) -> list[TransferResult]:
     """Test one set of probes, and summarize it for each goal that has pairs."""
     probes8, success8 = crafted
     sent = np.flatnonzero(eligible & success8)
     carried, unattacked = pairs.carry(probes8[sent], sent), pairs.carry(pairs.clean[sent], sent)
-    still, gone = _right(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
+    still, gone = decided_rightly(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
     success = ~still & ~gone
     before = l2_norm(to_unit(probes8[sent]) - to_unit(pairs.clean[sent]))
     delta = to_unit(carried) - to_unit(unattacked)
@@ -337,13 +342,14 @@ def _scenario(
             l2_source=median(before),
             l2=median(after),
             linf=median(largest),
+            joint=joint,
         )
 
     goals = zip(GOALS, (pairs.genuine, ~pairs.genuine), strict=True)
     return [result(goal, of) for goal, of in goals if of.any()]
 
 
-def _geometry(pairs: _Pairs) -> Geometry:
+def _geometry(pairs: Carried) -> Geometry:
     scales = [np.sqrt(np.linalg.det(matrix[:2, :2])) for matrix in pairs.matrices]
     shares = [covered(pairs.clean[i], matrix, pairs.own[i]).mean() for i, matrix in enumerate(pairs.matrices)]
     source, target = (images.shape[2:0:-1] for images in (pairs.clean, pairs.own))
@@ -356,6 +362,7 @@ def replay_run(
     *,
     remote: Path | None = None,
     profile: str = "none",
+    sources: Sequence[str | Path] = (),
     execution: Execution | None = None,
     progress: Progress = SILENT,
 ) -> Transfer:
@@ -366,15 +373,18 @@ def replay_run(
         on: the other verifier, as for an audit.
         remote: or a `remote.toml`, which describes a remote verifier. Its server is called.
         profile: the profile that `on` is deployed with.
+        sources: further verifiers. The run's attacks by gradients craft new probes on its verifier and on these at
+            once, and these probes are tested as well.
         execution: how ONNX Runtime runs local verifiers.
         progress: shows every set of probes.
 
     Raises:
-        UsageError: both verifiers are named, or none.
+        UsageError: both verifiers are named, or none, or `sources` cannot be used; see `run_transfer`.
         SixpixelsError: the run is not finished or has changed, or a verifier cannot be used.
     """
     folder, ran = Path(run), execution or Execution()
     record = read_record(folder)
-    transfer = run_transfer(record, find_judge(on, remote, profile, ran, record.seed), ran, progress)
+    judge = find_judge(on, remote, profile, ran, record.seed)
+    transfer = run_transfer(record, judge, ran, progress, [find_manifest(source) for source in sources])
     write_bytes(result_file(transfer, folder), to_json(transfer).encode())
     return transfer
