@@ -15,6 +15,7 @@ from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Assessment, ScenarioResult
 from toolkit.report.terminal import (
     LEFT_OUT_SHOWN,
+    OPTIMALITY_LEGEND,
     bullet,
     by_people,
     counted,
@@ -22,6 +23,7 @@ from toolkit.report.terminal import (
     heading,
     new_table,
     norm,
+    optimality_rows,
     rule,
     short_hash,
     whole_percent,
@@ -79,6 +81,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], console))
     console.print(_LEGEND, style="dim")
     _print_queries(a.scenarios, console)
+    _print_optimality(a, console)
     _print_checks(a.checks, console)
     _print_detection(a, console)
     _print_certification(a, console)
@@ -126,6 +129,21 @@ def _print_queries(scenarios: Sequence[ScenarioResult], console: Console) -> Non
         table.add_row(s.attack, s.profile, _knows(s), goal, *cells)
     console.print(table)
     console.print(_QUERY_LEGEND, style="dim")
+
+
+def _print_optimality(a: Assessment, console: Console) -> None:
+    if not a.optimality:
+        return
+    goals = list(dict.fromkeys(one.goal for one in a.optimality))
+    table = new_table("optimality: how near each attack comes to the best of the run", console)
+    for column in ("attack", "profile", "knows", "norm"):
+        table.add_column(column, no_wrap=True)
+    for goal in goals:
+        table.add_column(goal.replace("impersonation", "imperson."), justify="right", no_wrap=True)
+    for row in optimality_rows(a):
+        table.add_row(*row)
+    console.print(table)
+    console.print(OPTIMALITY_LEGEND, style="dim")
 
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:
