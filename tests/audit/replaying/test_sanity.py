@@ -219,18 +219,24 @@ def test_an_attack_that_ended_too_early_is_noticed(white_box: Any, crops: CropSe
     assert not looked_at(subject, crops, hasty)["converged"].passed
 
 
-def test_a_gradient_that_is_not_a_number_takes_nothing_else_along(
-    crops: CropSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("gradient", "reason"), [(np.nan, "has NaN or infinite values"), (None, "has no gradient")])
+def test_a_gradient_that_is_none_or_not_a_number_takes_nothing_else_along(
+    crops: CropSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradient: float | None, reason: str
 ) -> None:
     def nonsense(self: Any, images: np.ndarray, references: np.ndarray) -> Any:
-        return np.ones(len(images)), np.full_like(images, np.nan)
+        return np.ones(len(images)), None if gradient is None else np.full_like(images, gradient)
 
     monkeypatch.setattr(TensorFlowVerifier, "distances_and_gradients", nonsense)
     attacks = (Gaussian(levels=4, draws=1), DeepFool())
     request = Request(MANIFEST, crops, "test", attacks, (NONE,), ("perfect",), 0, Execution("cpu", threads=1))
     assessment = run_audit(request, tmp_path / "run")
     assert {s.attack for s in assessment.scenarios} == {"gaussian"}
-    assert [u.attack for u in assessment.unavailable] == ["deepfool on none"]
+    (lost,) = assessment.unavailable
+    assert lost.attack == "deepfool on none"
+    assert reason in lost.reason
+    (failed,) = (check for check in assessment.checks if not check.passed)
+    assert (failed.name, failed.about) == ("gradient", "none")
+    assert reason in failed.detail
     assert not assessment.complete
     assert not assessment.valid
     jsonschema.validate(json.loads(to_json(assessment)), report_schema())

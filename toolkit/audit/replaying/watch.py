@@ -13,7 +13,7 @@ class Watched:
     """Passes every call on, and remembers the margins of each pair in the order of the attack's gradients.
 
     An attack does not say which pair an image belongs to. It is the pair with the same reference whose clean probe is
-    nearest.
+    nearest. The margins are those of the decision, without a detector's.
     """
 
     def __init__(self, model: Gradients, task: Task) -> None:
@@ -50,6 +50,8 @@ class Watched:
 
     def _row(self, image: Images, reference: NDArray[np.float32]) -> int:
         mine = np.flatnonzero((self._task.references == reference).all(axis=1))
+        if not len(mine):
+            mine = np.arange(len(self._task))
         apart = [float(np.abs(self._task.probes[row] - image).sum()) for row in mine]
         return int(mine[np.argmin(apart)])
 
