@@ -57,13 +57,13 @@ def look_at(
     n, height, width = clean.shape[:3]
     step, root = float_step(crafted.probes - original), float(np.sqrt(original[0].size))
     side = step[:, None, None, None]
-    beyond = ((crafted.probes < -side) | (crafted.probes > 1 + side)).any(axis=(1, 2, 3))
+    beyond: Bools = np.any((crafted.probes < -side) | (crafted.probes > 1 + side), axis=(1, 2, 3))
     reach = np.zeros(n)
     if traits.norm is not None and traits.epsilon is not None:
         scale = 1.0 if traits.norm == "linf" else root
         limit = traits.epsilon * (1 + _SLACK)
         for probes, slack in ((crafted.probes, step), (to_unit(crafted.probes8), 0.5 / 255)):
-            beyond |= sizes(traits.norm, probes - original) > limit + scale * slack
+            beyond = beyond | (sizes(traits.norm, probes - original) > limit + scale * slack)
         reach = sizes(traits.norm, crafted.probes - original) / traits.epsilon
     if isinstance(attack, Worn):
         fixed = ~attack.pixels(landmarks, height, width)
