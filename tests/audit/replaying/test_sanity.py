@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 
 from tests.models import Linear
@@ -37,6 +38,7 @@ from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.report.schemas import report_schema
 from toolkit.verifiers.manifest import Decision, find_manifest
+from toolkit.verifiers.parity import rounding_of
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
 from toolkit.verifiers.white_box import WhiteBox
@@ -711,3 +713,30 @@ def test_an_attack_that_still_climbs_when_it_ends_is_noticed(
     check = started_again(attack, 0, monkeypatch)["progress"]
     assert check.passed is passes
     assert f"the margin of {0 if passes else 4} of 4 pairs still rises" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("kind", "operator", "passes"),
+    [(np.float32, "Add", False), (np.float16, "Add", True), (np.float16, "Cast", False)],
+)
+def test_rounding_is_that_of_the_numbers_that_a_network_computes_with(
+    tmp_path: Path, kind: Any, operator: str, passes: bool
+) -> None:
+    """Distances that differ by 1/200 are within the rounding of float16, not of float32."""
+    weights = [onnx.numpy_helper.from_array(np.ones(3, kind), "weights")]
+    given, more = (["weights"], {"to": onnx.TensorProto.FLOAT}) if operator == "Cast" else (["x", "weights"], {})
+    node = onnx.helper.make_node(operator, given, ["y"], **more)
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [3]) for name in "xy"]
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:], weights)), path)
+    crops = gray([100] * 10)
+    subject = seen_by(Turned, crops)
+    beside = SimpleNamespace(embed=lambda images: subject.model.runtime.embed(images) + np.float32(5e-4))
+    model = WhiteBox(subject.model.runtime, beside)  # type: ignore[arg-type]
+    clean = replace(subject.clean, eligible=np.zeros(10, np.bool_))
+    (check,) = check_profile(Subject(NONE, model, clean, rounding=rounding_of(path)), crops, BRIGHTNESS, 0)
+    assert check.passed is passes
+
+
+def test_the_shipped_verifier_computes_in_float32() -> None:
+    assert rounding_of(MANIFEST.model) == 1e-5

@@ -81,12 +81,14 @@ class Subject:
         model: the model that an attacker who knows the profile sees.
         clean: the clean run of the deployed verifier.
         samples: some probes that were crafted against the profile.
+        rounding: what two forms of the model may differ by, as a share of a distance; see `rounding_of`.
     """
 
     profile: Profile
     model: WhiteBox
     clean: CleanRun
     samples: tuple[Sample, ...] = ()
+    rounding: float = CLEARLY
 
 
 def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) -> list[Check]:
@@ -172,8 +174,7 @@ def _parity(subject: Subject, crops: CropSet, decision: Decision) -> Check:
     for kind, (rows, images) in zip(("clean", "crafted"), chosen, strict=False):
         sides = [_distances(side, images, subject, crops, rows, decision) for side in _sides(subject)]
         same = [is_same(decision, d[0]) for d in sides]
-        # Like `CLEARLY`, this is what forms of a model may differ by.
-        allowed = CLEARLY * np.maximum(decision.threshold, sides[0])
+        allowed = subject.rounding * np.maximum(decision.threshold, sides[0])
         apart = (np.abs(sides[0] - sides[1]) > allowed).any(axis=0)
         flips = int((same[0] != same[1]).sum())
         passed &= flips <= _FLIPS * len(rows) and int(apart.sum()) <= _APART * len(rows)
