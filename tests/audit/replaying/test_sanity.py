@@ -740,3 +740,12 @@ def test_rounding_is_that_of_the_numbers_that_a_network_computes_with(
 
 def test_the_shipped_verifier_computes_in_float32() -> None:
     assert rounding_of(MANIFEST.model) == 1e-5
+
+
+def test_other_draws_of_a_random_profile_are_not_taken_for_better_starts() -> None:
+    crops, profile = gray([100] * 8), find_profile("randomized")
+    attack = Climbing(lambda a: (8, 10), epsilon=0.1, steps=8)
+    subject = replace(seen_by(Turned, crops), profile=profile)
+    told = [outcome([True] * 4 + [False] * 4, attack, profile=profile)]
+    assert not {"restarts", "progress"} & {c.name for c in check_attacks(subject, told, crops, BRIGHTNESS, 0)}
+    assert {made.restarts for made, *_ in attack.seen} == {1}  # type: ignore[attr-defined]
