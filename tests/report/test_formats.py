@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -24,7 +25,9 @@ from sarif_pydantic import Sarif
 from tests.risk.runs import Told, told_run
 from tests.risk.test_gate import GOOD
 from toolkit.audit.plan import Unavailable
+from toolkit.audit.results.optimality import Optimality
 from toolkit.audit.results.outcomes import Run
+from toolkit.report.assessment import print_assessment
 from toolkit.report.risk import print_comparison, print_findings, print_overall, print_verdict, print_worst
 from toolkit.report.write import choose_formats
 from toolkit.risk.compare import compare_runs
@@ -303,3 +306,24 @@ def test_junit_counts_what_others_count_in_it(tmp_path: Path) -> None:
     for own, again in zip(said, counted, strict=True):
         assert (own.name, own.tests, own.failures) == (again.name, again.tests, again.failures)
     assert counted.tests
+
+
+def test_optimality_is_in_every_report_and_fits_the_terminal(tmp_path: Path) -> None:
+    run = told_run(SCENARIOS)
+    measured = (
+        Optimality("deepfool", "perfect", "mean3", "dodging", "l2", 0.954),
+        Optimality("deepfool", "perfect", "mean3", "impersonation", "l2", None),
+        Optimality("square", "query", "none", "dodging", "linf", 1.0),
+    )
+    run = replace(run, assessment=replace(run.assessment, optimality=measured))
+    texts = written(report(run), tmp_path)
+    assert "| deepfool | mean3 | perfect | L2 | 0.95 | - |" in texts["report.md"]
+    assert "<td>0.95</td><td>-</td>" in texts["report.html"]
+    text = StringIO()
+    print_assessment(run.assessment, Console(file=text, width=80), [])
+    lines = text.getvalue().splitlines()
+    (row,) = (line for line in lines if "0.95" in line)
+    assert row.split() == ["deepfool", "mean3", "perfect", "L2", "0.95", "-"]
+    assert max(map(len, lines)) <= 80
+    # Without a profile there is nothing to know.
+    assert "square    none              Linf     1.00          -" in text.getvalue()

@@ -171,6 +171,19 @@ class Attack(Protocol):
 
 
 @runtime_checkable
+class Worn(Attack, Protocol):
+    """An attack that changes only some pixels, which are known before it starts."""
+
+    def pixels(self, landmarks: NDArray[np.float64] | None, height: int, width: int) -> Bools:
+        """Return the pixels (H, W) that may change. `landmarks` are those of `Task`.
+
+        Raises:
+            InputError: the pixels cannot be known.
+        """
+        ...
+
+
+@runtime_checkable
 class Trained(Attack, Protocol):
     """An attack that learns one perturbation from photographs of other people before it crafts probes."""
 
@@ -253,9 +266,11 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
         margin, which is the decision's or the detector's.
 
     Raises:
-        InputError: a gradient has values that are not finite.
+        InputError: there is no gradient, or it has values that are not finite.
     """
     d, gradient = model.distances_and_gradients(images, task.references[rows])
+    if gradient is None:
+        raise InputError("the model has no gradient; choose attacks that need none")
     sign = np.where(task.dodging[rows], 1.0, -1.0)
     margin, gradient = sign * (d - task.decision.threshold), gradient * sign.astype(np.float32)[:, None, None, None]
     if np.isfinite(task.alarm):

@@ -67,7 +67,7 @@ class Glasses:
             InputError: the positions of the eyes are unknown, or the mask or the palette cannot be used.
         """
         _, height, width, _ = task.probes.shape
-        mask = _frame(task, height, width) if self.mask is None else _read_mask(self.mask, height, width)
+        mask = self.pixels(task.landmarks, height, width)
         palette = KDTree(_LATTICE if self.palette is None else _read_palette(self.palette))
         cells = _cells(height, width)
         # Each cell starts with the mean color of its pixels.
@@ -92,11 +92,15 @@ class Glasses:
             colors[open_] = np.clip(colors[open_] + np.float32(self.step) * np.sign(mean[open_]), 0, 1)
         return _judged(model, task, probes, success, evaluations)
 
-
-def _frame(task: Task, height: int, width: int) -> Bools:
-    if task.landmarks is None:
-        raise InputError("glasses: the positions of the eyes are unknown; add [alignment] to the manifest, or set mask")
-    return glasses_mask(task.landmarks, height, width)
+    def pixels(self, landmarks: NDArray[np.float64] | None, height: int, width: int) -> Bools:
+        """See `Worn`."""
+        if self.mask is not None:
+            return _read_mask(self.mask, height, width)
+        if landmarks is None:
+            raise InputError(
+                "glasses: the positions of the eyes are unknown; add [alignment] to the manifest, or set mask"
+            )
+        return glasses_mask(landmarks, height, width)
 
 
 def _read_mask(path: Path, height: int, width: int) -> Bools:

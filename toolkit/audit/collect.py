@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Crafted
 from toolkit.audit.clean.bench import Bench
@@ -12,8 +13,9 @@ from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import Chunk
 from toolkit.audit.crafting.jobs import Step
 from toolkit.audit.plan import Plan, Scenario, Unavailable
+from toolkit.audit.replaying.bounds import Kept, look_at
 from toolkit.audit.replaying.replay import Replay, join, replay_chunk
-from toolkit.audit.replaying.sanity import Outcome
+from toolkit.audit.replaying.sanity import SAMPLED, SAMPLES, Outcome, Sample
 from toolkit.audit.results.assessment import ScenarioResult, scenario_results
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
@@ -49,6 +51,8 @@ class Collector:
 
     Attributes:
         clean: the clean run of each deployed profile.
+        kept: what was seen of the bounds of every chunk.
+        samples: for each profile, a few probes of every attack that was crafted against it.
     """
 
     def __init__(self, plan: Plan, bench: Bench, crops: CropSet, clean: dict[Profile, CleanRun]) -> None:
@@ -64,6 +68,8 @@ class Collector:
         self._plan, self._bench, self._crops = plan, bench, crops
         self._parts: dict[Scenario, list[Replay]] = {scenario: [] for scenario in plan.scenarios}
         self._failed: dict[tuple[Attack, Profile], Unavailable] = {}
+        self.kept: list[Kept] = []
+        self.samples: dict[Profile, list[Sample]] = {}
 
     def failed(self, attack: Attack, known: Profile) -> bool:
         """Whether the attack failed on the profile."""
@@ -75,11 +81,22 @@ class Collector:
         try:
             if isinstance(crafted, InputError):
                 raise crafted
+            template, clean = self._crops.template, step.series.clean(step.rows)
+            landmarks = None if template is None else np.array(template)
+            self.kept.append(look_at(attack, known, clean, crafted, landmarks))
+            self._sample(known, step.rows, crafted)
             for s in self._plan.scenarios:
                 if (s.attack, s.known) == (attack, known):
                     self._parts[s].append(self._replay(Chunk(step.rows, crafted), s.profile))
         except InputError as error:
             self._failed.setdefault((attack, known), Unavailable(step.series.name, str(error)))
+
+    def _sample(self, known: Profile, rows: NDArray[np.intp], crafted: Crafted) -> None:
+        """Keep copies of a few successes of the chunk, of as many chunks as a check looks at."""
+        of_profile = self.samples.setdefault(known, [])
+        chosen = np.flatnonzero(crafted.success & self.clean[known].eligible[rows])[:SAMPLED]
+        if len(chosen) and len(of_profile) < SAMPLES:
+            of_profile.append(Sample(rows[chosen], crafted.probes[chosen]))
 
     def _replay(self, chunk: Chunk, profile: Profile) -> Replay:
         bench = self._bench

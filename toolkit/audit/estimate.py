@@ -326,8 +326,10 @@ def _stopped(attack: Attack, seconds: float, images: float, pairs: int) -> Span:
 
 
 def _checks(attack: Attack, craft: CraftEstimate, size: Size) -> Span:
-    """Time of the sanity checks, which run a gradient attack again with other bounds and with more steps."""
-    times = 2 * (attack.traits.epsilon is not None) + 2 * bool(attack.traits.steps)
+    """Time of the sanity checks, which run a gradient attack again with other bounds, more steps and more starts."""
+    bounded = attack.traits.epsilon is not None
+    # One attack of a profile runs on half of these pairs with one start more; this counts it for each.
+    times = 2 * bounded + 2 * bool(attack.traits.steps) + (bounded and hasattr(attack, "restarts"))
     share = times * min(AGAIN, size.pairs) / size.pairs
     return craft.seconds.times(0 if isinstance(attack, Trained) else share)
 

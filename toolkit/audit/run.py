@@ -21,9 +21,12 @@ from toolkit.audit.crafting.jobs import Pool, Step, finish, series_steps
 from toolkit.audit.crafting.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
+from toolkit.audit.replaying.bounds import check_bounds
 from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify
 from toolkit.audit.replaying.detection import detection_results
-from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_attacks, check_outcomes, check_profile
+from toolkit.audit.replaying.masking import check_masking
+from toolkit.audit.replaying.reruns import check_attacks
+from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_outcomes, check_profile
 from toolkit.audit.request import Request, make_request, plan_of, run_name
 from toolkit.audit.results.assessment import (
     Assessment,
@@ -33,6 +36,7 @@ from toolkit.audit.results.assessment import (
     scenario_results,
     worst_finding,
 )
+from toolkit.audit.results.optimality import run_optimality
 from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
 from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
@@ -48,7 +52,7 @@ from toolkit.progress import SILENT, Progress
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.manifest import Manifest, with_threshold
 from toolkit.verifiers.onnx_file import model_sha256
-from toolkit.verifiers.parity import Parity, compare
+from toolkit.verifiers.parity import Parity, compare, rounding_of
 from toolkit.verifiers.runtime import RuntimeVerifier
 
 if TYPE_CHECKING:
@@ -154,7 +158,8 @@ def run_audit(request: Request, folder: Path, progress: Progress = SILENT, worke
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
         certificates = _certify(request, probes, bench, clean, progress)
         write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
-        checks = [*_checks(request, plan, outcomes, bench, clean, progress), *check_outcomes(outcomes, clean)]
+        checks = _checks(request, plan, outcomes, bench, collector, progress)
+        checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
     except KeyboardInterrupt as stop:
         raise InterruptedAuditError(collector.so_far(folder.name)) from stop
     return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, checks))
@@ -187,10 +192,12 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
     ]
     detection = detection_results(found.outcomes, clean, genuine)
     certification = [result for one in found.certificates for result in certification_results(one, genuine)]
+    measured = run_optimality(found.outcomes, clean, genuine)
     goals: tuple[Goal, ...] = GOALS
     if crops.gallery is not None:
         goals = ("group",)
         results = [replace(result, goal="group") for result in results]
+        measured = [replace(result, goal="group") for result in measured if result.goal == "impersonation"]
         detection = [replace(result, goal="group") for result in detection if result.goal == "impersonation"]
         certification = [replace(result, goal="group") for result in certification]
     draws = {p.name: gradient_draws(p) * p.draws for p in request.profiles if p.random}
@@ -224,6 +231,7 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         suite=request.suite,
         certification=tuple(certification),
         generated=request.generated,
+        optimality=tuple(measured),
     )
 
 
@@ -250,7 +258,7 @@ def _checks(
     plan: Plan,
     outcomes: list[Outcome],
     bench: Bench,
-    clean: dict[Profile, CleanRun],
+    collector: Collector,
     progress: Progress,
 ) -> list[Check]:
     """Run the checks that need gradients, for every profile that a gradient attack knows."""
@@ -258,9 +266,11 @@ def _checks(
     decision, checks = request.manifest.decision, []
     stage = progress.stage("checks", len(known))
     for profile in known:
-        subject = Subject(profile, bench.white_box(profile), clean[profile])
-        aimed = aim(request.crops, clean[profile].embeddings, decision.metric)
+        clean = collector.clean[profile]
+        aimed = aim(request.crops, clean.embeddings, decision.metric)
         try:
+            samples = tuple(collector.samples.get(profile, ()))
+            subject = Subject(profile, bench.white_box(profile), clean, samples, rounding_of(request.manifest.model))
             checks += check_profile(subject, aimed, decision, request.seed)
             checks += check_attacks(subject, outcomes, aimed, decision, request.seed)
         except InputError as error:

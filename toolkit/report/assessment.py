@@ -15,6 +15,7 @@ from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report.terminal import (
     LEFT_OUT_SHOWN,
+    OPTIMALITY_LEGEND,
     bullet,
     by_people,
     counted,
@@ -23,6 +24,7 @@ from toolkit.report.terminal import (
     hit_percent,
     new_table,
     norm,
+    optimality_rows,
     rule,
     short_hash,
     whole_percent,
@@ -88,6 +90,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     console.print(_LEGEND, style="dim")
     _print_queries(a.scenarios, console)
     _print_tries(a.scenarios, console)
+    _print_optimality(a, console)
     _print_checks(a.checks, console)
     _print_detection(a, console)
     _print_certification(a, console)
@@ -152,6 +155,21 @@ def _print_tries(scenarios: Sequence[ScenarioResult], console: Console) -> None:
         table.add_row(s.attack, s.profile, _knows(s), goal, *map(hit_percent, s.hit_at))
     console.print(table)
     console.print(_TRIES_LEGEND.format(presented=random[0].presented), style="dim")
+
+
+def _print_optimality(a: Assessment, console: Console) -> None:
+    if not a.optimality:
+        return
+    goals = list(dict.fromkeys(one.goal for one in a.optimality))
+    table = new_table("optimality: how near each attack comes to the best of the run", console)
+    for column in ("attack", "profile", "knows", "norm"):
+        table.add_column(column, no_wrap=True)
+    for goal in goals:
+        table.add_column(goal.replace("impersonation", "imperson."), justify="right", no_wrap=True)
+    for row in optimality_rows(a):
+        table.add_row(*row)
+    console.print(table)
+    console.print(OPTIMALITY_LEGEND, style="dim")
 
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:

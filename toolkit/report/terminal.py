@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +12,15 @@ from rich.text import Text
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tries import HitRate
 
+if TYPE_CHECKING:
+    from toolkit.audit.results.assessment import Assessment
+
+OPTIMALITY_LEGEND = (
+    "1 means that no attack of the run with the same knowledge of the profile needs a smaller perturbation on any "
+    "pair: the area above an attack's robustness curve over that above the curve of the best on each pair "
+    "(AttackBench). For an attack in a ball: its successes over theirs within the ball. A run of weak attacks also "
+    "shows 1."
+)
 # A report names at most this many pairs that were left out.
 LEFT_OUT_SHOWN = 3
 _ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -41,6 +52,18 @@ def whole_percent(rate: Rate, *, interval: bool = True) -> str:
 def hit_percent(rate: HitRate) -> str:
     """Format the success rate within a number of tries in whole percent, with its 95 % interval."""
     return f"{100 * rate.value:.0f} [{100 * rate.low:.0f},{100 * rate.high:.0f}]"
+
+
+def optimality_rows(a: Assessment) -> list[tuple[str, ...]]:
+    """The optimality of each attack on each profile: attack, profile, knowledge, norm, and a value for each goal."""
+    values = {(o.attack, o.profile, o.knowledge, o.norm, o.goal): o.value for o in a.optimality}
+    goals = dict.fromkeys(o.goal for o in a.optimality)
+    rows = []
+    for attack, profile, knows, measured in dict.fromkeys(key[:4] for key in values):
+        cells = (values.get((attack, profile, knows, measured, goal)) for goal in goals)
+        shown = ("-" if value is None else f"{value:.2f}" for value in cells)
+        rows.append((attack, profile, knows if profile != "none" else "", measured.replace("l", "L", 1), *shown))
+    return rows
 
 
 def counted(rate: Rate) -> str:

@@ -101,6 +101,8 @@ def _operators() -> dict[str, _Operator]:
         "Relu": tf.nn.relu, "Sigmoid": tf.sigmoid, "Tanh": tf.tanh, "Exp": tf.exp, "Log": tf.math.log, "Sqrt": tf.sqrt,
         "Reciprocal": tf.math.reciprocal, "Abs": tf.abs, "Neg": tf.negative, "Softplus": tf.math.softplus,
         "Identity": tf.identity, "Dropout": tf.identity, "Erf": tf.math.erf,
+        # Their gradient is zero or none. An audit must see that, and not take it for an operator that it lacks.
+        "Round": tf.round, "Floor": tf.floor, "Ceil": tf.math.ceil, "Sign": tf.sign,
     }  # fmt: skip
     binary = {
         "Add": tf.add, "Sub": tf.subtract, "Mul": tf.multiply, "Div": tf.divide, "Pow": tf.pow,

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Decision
+from toolkit.verifiers.onnx_file import parse_onnx, read_onnx
 from toolkit.verifiers.scores import distances, is_same
+
+# What two forms of a network may differ by, as a share of a distance. In float32, the shipped verifiers and profiles
+# differ by at most a tenth of it. In float16, a value has a relative error of 1/2048, and some of them add up.
+_ROUNDING = {TensorProto.FLOAT: 1e-5, TensorProto.FLOAT16: 20 / 2048}
+
+
+def rounding_of(model: Path) -> float:
+    """Return what rounding may change in a distance, as a share of it.
+
+    It depends on whether the network computes in float16. Weights that are only stored in float16 have a cast behind.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    graph = parse_onnx(read_onnx(model).content, model).graph
+    halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    computes = any(halves.intersection(node.input) for node in graph.node if node.op_type != "Cast")
+    return _ROUNDING[TensorProto.FLOAT16 if computes else TensorProto.FLOAT]
 
 
 @dataclass(frozen=True)

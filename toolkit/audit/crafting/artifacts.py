@@ -68,10 +68,18 @@ def decode_probes(content: bytes, clean: NDArray[np.uint8]) -> Crafted | None:
     if not in_8bit:
         steps = np.stack([low, high], axis=-1).view("<i2").reshape(clean.shape)
         delta = steps.astype(np.float32) * per_image(largest.view("<f4") / np.float32(_STEPS))
-        probes = np.clip(to_unit(clean) + delta, 0, 1)
+        probes = to_unit(clean) + delta
+        # Rounding may leave the range of pixels. What is farther outside was outside before, and must stay visible.
+        rounding, inside = per_image(float_step(delta)), np.clip(probes, 0, 1)
+        probes = np.where(np.abs(probes - inside) <= rounding, inside, probes)
     return Crafted(
         probes, success.astype(np.bool_), probes8, success8.astype(np.bool_), evaluations.view("<i8").astype(np.int64)
     )
+
+
+def float_step(deltas: Images) -> NDArray[np.float64]:
+    """Return the step (N,) in which an artifact holds float differences (N, H, W, 3); no value changes by more."""
+    return np.abs(deltas).max(axis=(1, 2, 3), initial=0).astype(np.float64) / _STEPS
 
 
 def encode_learned(learned: Images) -> bytes:

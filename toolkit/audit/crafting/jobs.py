@@ -154,9 +154,11 @@ def run_job(job: Job, bench: Bench) -> bytes:
     """Craft a chunk, and encode it as an artifact.
 
     Raises:
-        InputError: the attack cannot run on this model.
+        InputError: the attack cannot run on this model, or its probes have values that are not finite.
     """
     crafted = job.attack.craft(bench.side(job.attack, job.known), job.task)  # type: ignore[arg-type]
+    if not np.isfinite(crafted.probes).all():
+        raise InputError(f"{job.attack.name}: crafted probes with NaN or infinite values; repair the attack")
     return encode_probes(crafted, to_8bit(job.task.probes))
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import flipped
+from toolkit.attacks.base import Traits, flipped
+from toolkit.attacks.norms import Norm
 from toolkit.audit.clean.group import reference_distances
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import Chunk
@@ -57,6 +58,10 @@ class Replay:
         """Whether the first presentation succeeds."""
         return self.passed[:, 0]
 
+    def norms(self, norm: Norm) -> Float:
+        """The norms of the 8-bit perturbation, in units of the pixel range."""
+        return self.linf if norm == "linf" else self.l2
+
     @property
     def hits(self) -> NDArray[np.int64]:
         """How many of the presentations succeed."""
@@ -66,6 +71,12 @@ class Replay:
     def first_hit(self) -> NDArray[np.int64]:
         """The first presentation that succeeds, from 1; 0 if none does."""
         return np.where(self.passed.any(axis=1), self.passed.argmax(axis=1) + 1, 0)
+
+
+def own_norm(traits: Traits) -> Norm | None:
+    """The norm of an attack's ball, or the one that it minimizes, or L2; None if it minimizes something else."""
+    looked_for = traits.norm or traits.minimizes or "l2"
+    return looked_for if looked_for in ("linf", "l2") else None
 
 
 def presentations(profile: Profile) -> int:

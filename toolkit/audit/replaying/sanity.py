@@ -1,38 +1,40 @@
 """Sanity checks of an audit: signs of weak attacks, masked gradients or a wrong model.
 
-The checks follow Carlini et al. 2019 (arXiv:1902.06705, section 4) and Athalye et al. 2018 (arXiv:1802.00420, section
-3.1). They use the pairs of the run itself. If a check fails, the run is invalid: low success rates may mean that the
-attacks are weak, not that the defense is strong.
+The checks follow Carlini et al. 2019 (arXiv:1902.06705, section 4), Athalye et al. 2018 (arXiv:1802.00420, section 3.1)
+and the indicators of Pintor et al. 2022 (arXiv:2106.09947). They use the pairs of the run itself. If a check fails, the
+run is invalid: low success rates may mean that the attacks are weak, not that the defense is strong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Runtime, Task, Trained, ascent, margins
+from toolkit.attacks.base import CLEARLY, Attack, Runtime, Task, Trained, ascent, margins
 from toolkit.attacks.norms import per_image, sizes
-from toolkit.attacks.pgd import Pgd
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import make_task
 from toolkit.audit.plan import ADAPTIVE, Scenario
 from toolkit.audit.replaying.replay import Replay
 from toolkit.faces.crops import CropSet
-from toolkit.pixels import Bools, Images, to_unit
+from toolkit.pixels import Bools, Float, Images, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.tests import mcnemar
 from toolkit.verifiers.manifest import Decision
-from toolkit.verifiers.parity import compare
+from toolkit.verifiers.scores import distances, is_same
 
 if TYPE_CHECKING:
     from toolkit.verifiers.white_box import WhiteBox
 
 Outcome = tuple[Scenario, Replay]
-CheckName = Literal["parity", "gradient", "iterative", "adaptive", "unbounded", "budget", "converged"]
+CheckName = Literal[
+    "parity", "gradient", "stable", "iterative", "adaptive", "masking", "unbounded", "budget", "converged", "restarts",
+    "progress", "bounds",
+]  # fmt: skip
 
 _LEVEL = 0.05
 # Number of pairs to check gradients on, and to run an attack again on.
@@ -41,11 +43,15 @@ _LOOKED_AT, AGAIN = 16, 8
 _NEARER = 0.8
 # RMS lengths of these steps. Short ones suit smooth models; long ones cross the levels of a quantized input.
 _STEPS_RMS = (0.25 / 255, 1 / 255, 4 / 255)
-# Largest share of clean decisions in which the attacked and the deployed model may differ.
+# Probes that the parity check takes of one chunk, and chunks that it takes probes of.
+SAMPLED, SAMPLES = 2, 16
+# Largest share of decisions in which the attacked and the deployed model may differ.
 _FLIPS = 0.02
-# An attack has converged if twice the steps do not shrink its median norm below this factor.
-_SHRINKS = 0.9
-_UNBOUNDED = Pgd(name="pgd without a bound", epsilon=1.0, steps=100, step=4 / 255)
+# Largest share of pairs whose distances may differ by more than rounding. A defense that rounds or draws can turn a
+# rounding error of one value into a whole step of it.
+_APART = 0.1
+# Largest change of the margin, as a share of the threshold, by noise of a quarter of a level; draws of this noise.
+_UNSTABLE, _NOISE, _NEIGHBORS = 0.1, 0.25 / 255, 3
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,30 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Some float probes (m, H, W, 3) that were crafted for the pairs `rows` (m,)."""
+
+    rows: NDArray[np.intp]
+    probes: Images
+
+
+@dataclass(frozen=True)
 class Subject:
-    """A profile to check: the model that an attacker who knows it sees, and the clean run of the deployed verifier."""
+    """A profile to check.
+
+    Attributes:
+        profile: the profile.
+        model: the model that an attacker who knows the profile sees.
+        clean: the clean run of the deployed verifier.
+        samples: some probes that were crafted against the profile.
+        rounding: what two forms of the model may differ by, as a share of a distance; see `rounding_of`.
+    """
 
     profile: Profile
     model: WhiteBox
     clean: CleanRun
+    samples: tuple[Sample, ...] = ()
+    rounding: float = CLEARLY
 
 
 def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) -> list[Check]:
@@ -133,24 +157,72 @@ def check_profile(subject: Subject, crops: CropSet, decision: Decision, seed: in
     Raises:
         InputError: the gradients cannot be computed.
     """
-    used, index = np.unique(crops.index[: 4 * _LOOKED_AT], return_inverse=True)
-    images = to_unit(crops.images[used])
-    index = index.reshape(-1, 2)
-    sides = subject.model.runtime.embed(images), subject.model.original.embed(images)
-    parity = compare(*sides, index, decision, subject.profile.name)
-    same = Check(
-        "parity",
+    checks = [_parity(subject, crops, decision)]
+    if subject.clean.eligible.any():
+        checks += [_gradients(subject, crops, decision, seed), _stable(subject, crops, decision, seed)]
+    return checks
+
+
+def _parity(subject: Subject, crops: CropSet, decision: Decision) -> Check:
+    """The model that gives the gradients must compute the deployed distances, on clean and on crafted probes."""
+    rows = np.arange(min(4 * _LOOKED_AT, len(crops.pairs)))
+    chosen = [(rows, to_unit(crops.images[crops.index[rows, 0]]))]
+    if subject.samples:
+        rows = np.concatenate([sample.rows for sample in subject.samples])
+        chosen.append((rows, np.concatenate([sample.probes for sample in subject.samples])))
+    passed, words = True, []
+    for kind, (rows, images) in zip(("clean", "crafted"), chosen, strict=False):
+        sides = [_distances(side, images, subject, crops, rows, decision) for side in _sides(subject)]
+        same = [is_same(decision, d[0]) for d in sides]
+        allowed = subject.rounding * np.maximum(decision.threshold, sides[0])
+        apart = (np.abs(sides[0] - sides[1]) > allowed).any(axis=0)
+        flips = int((same[0] != same[1]).sum())
+        passed &= flips <= _FLIPS * len(rows) and int(apart.sum()) <= _APART * len(rows)
+        words.append(
+            f"{int(apart.sum())} of {len(rows)} {kind} probes by more than rounding (largest difference "
+            f"{np.abs(sides[0] - sides[1]).max():.1e}), with {flips} other decisions"
+        )
+    detail = "distances of the gradient model and of the deployed model differ on " + ", and on ".join(words)
+    return Check("parity", subject.profile.name, passed, detail)
+
+
+def _sides(subject: Subject) -> tuple[Any, Any]:
+    return subject.model.runtime, subject.model.original
+
+
+def _distances(
+    side: Any, images: Images, subject: Subject, crops: CropSet, rows: NDArray[np.intp], decision: Decision
+) -> Float:
+    """The distances of images to the references of the pairs `rows`, and their attack scores: (1 or 2, m)."""
+    scored = np.isfinite(subject.clean.alarm)
+    embeddings, scores = side.embed_and_score(images) if scored else (side.embed(images), None)
+    d = distances(decision.metric, embeddings, subject.clean.embeddings[crops.index[rows, 1]])
+    return np.stack([d] if scores is None else [d, scores.astype(np.float64)])
+
+
+def _stable(subject: Subject, crops: CropSet, decision: Decision, seed: int) -> Check:
+    """Noise that rounding to 8 bits removes must hardly move the margin that attacks climb."""
+    task, _ = sample_task(subject, crops, decision, seed, "stable", AGAIN)
+    rows = np.arange(len(task))
+    before, _ = ascent(subject.model, task, rows, task.probes)
+    moved = []
+    for _ in range(_NEIGHBORS):
+        noise = np.stack([g.uniform(-_NOISE, _NOISE, task.probes.shape[1:]) for g in task.generators])
+        near = np.clip(task.probes + noise.astype(np.float32), 0, 1)
+        moved.append(np.abs(ascent(subject.model, task, rows, near)[0] - before))
+    change = float(np.mean(moved)) / decision.threshold
+    return Check(
+        "stable",
         subject.profile.name,
-        parity.flips <= _FLIPS * parity.pairs,
-        f"{parity.flips} of {parity.pairs} clean decisions differ between the gradient model and the deployed model, "
-        f"and embeddings differ by up to {parity.largest_embedding_difference:.1e}",
+        change <= _UNSTABLE,
+        f"noise of a quarter of a level moves the margins of {len(task)} clean probes by {100 * change:.2g} % of the "
+        "threshold on average",
     )
-    return [same, _gradients(subject, crops, decision, seed)] if subject.clean.eligible.any() else [same]
 
 
 def _gradients(subject: Subject, crops: CropSet, decision: Decision, seed: int) -> Check:
     """A step along the gradient must come nearer to the goal than a random step of the same length."""
-    task, _ = _sample(subject, crops, decision, seed, "gradient", _LOOKED_AT)
+    task, _ = sample_task(subject, crops, decision, seed, "gradient", _LOOKED_AT)
     _, gradient = ascent(subject.model, task, np.arange(len(task)), task.probes)
     random = np.stack([g.standard_normal(task.probes.shape[1:], np.float32) for g in task.generators])
     gains = _gain(subject.model, task, gradient)
@@ -174,105 +246,7 @@ def _gain(model: Runtime, task: Task, directions: Images) -> NDArray[np.float64]
     return np.asarray(after - margins(model, task, rows, task.probes))
 
 
-def check_attacks(
-    subject: Subject, outcomes: Sequence[Outcome], crops: CropSet, decision: Decision, seed: int
-) -> list[Check]:
-    """Run gradient attacks that know the profile again on a few pairs: unbounded, with other bounds, with more steps.
-
-    Attacks that must be trained are skipped, because a few pairs are not enough to train them.
-
-    Args:
-        subject: the profile.
-        outcomes: the results of all scenarios.
-        crops: the pairs.
-        decision: metric and threshold.
-        seed: seed of the audit.
-
-    Raises:
-        InputError: the gradients cannot be computed.
-    """
-    mine = [
-        (s.attack, r)
-        for s, r in outcomes
-        if s.profile == s.known == subject.profile
-        and s.attack.needs == "gradient"
-        and not isinstance(s.attack, Trained)
-    ]
-    if not mine:
-        return []
-
-    def again(attack: Attack, drawn: str, among: Bools | None = None) -> Again:
-        task, rows = _sample(subject, crops, decision, seed, drawn, AGAIN, among)
-        crafted = attack.craft(subject.model, task)
-        return Again(rows, crafted.success8, sizes("l2", to_unit(crafted.probes8) - task.probes))
-
-    checks = [_unbounded(subject, mine, again)]
-    for attack, replayed in mine:
-        about = f"{attack.name} on {subject.profile.name}"
-        if attack.traits.epsilon is not None:
-            checks.append(_budget(about, attack, replayed, again))
-        if attack.traits.steps:
-            checks.append(_converged(about, attack, replayed, again))
-    return checks
-
-
-@dataclass(frozen=True)
-class Again:
-    """The results of running an attack again on the pairs `rows`, with the L2 norms of its perturbations."""
-
-    rows: NDArray[np.intp]
-    success: Bools
-    l2: NDArray[np.float64]
-
-
-def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: Callable[..., Again]) -> Check:
-    """An unbounded attack may use any image, so that it must succeed on every pair."""
-    unsolved = subject.clean.eligible & ~np.any([r.crafted for _, r in mine], axis=0)
-    about, left = subject.profile.name, int(unsolved.sum())
-    if not left:
-        return Check("unbounded", about, True, "gradient attacks succeed on every eligible pair")
-    result = again(_UNBOUNDED, _UNBOUNDED.name, unsolved)
-    found = int(result.success.sum())
-    return Check(
-        "unbounded",
-        about,
-        found == len(result.rows),
-        f"on {left} pairs no gradient attack succeeds; without a bound, one succeeds on {found} of {len(result.rows)} "
-        "of them",
-    )
-
-
-def _budget(about: str, attack: Any, replayed: Replay, again: Callable[..., Again]) -> Check:
-    """A larger bound must not lower success, except for one pair by chance."""
-    half, double = (again(replace(attack, epsilon=factor * attack.epsilon), attack.name) for factor in (0.5, 2.0))
-    counts = [int(half.success.sum()), int(replayed.crafted[half.rows].sum()), int(double.success.sum())]
-    return Check(
-        "budget",
-        about,
-        counts[0] <= counts[1] + 1 and counts[1] <= counts[2] + 1,
-        f"with half, once and twice the bound, it succeeds on {counts[0]}, {counts[1]} and {counts[2]} of "
-        f"{len(half.rows)} pairs",
-    )
-
-
-def _converged(about: str, attack: Any, replayed: Replay, again: Callable[..., Again]) -> Check:
-    """Twice the steps must change neither success nor norms by much."""
-    longer = again(replace(attack, steps=2 * attack.steps), attack.name)
-    before = replayed.crafted[longer.rows]
-    both = before & longer.success
-    ratio = 1.0
-    if attack.traits.epsilon is None and both.any():
-        ratio = float(np.median(longer.l2[both] / replayed.l2[longer.rows][both]))
-    return Check(
-        "converged",
-        about,
-        bool(longer.success.sum() <= before.sum() + 1) and ratio >= _SHRINKS,
-        f"with twice the steps, it succeeds on {longer.success.sum()} instead of {before.sum()} of {len(before)} "
-        f"pairs, at {ratio:.2f} times the norm",
-    )
-
-
-def _sample(
+def sample_task(
     subject: Subject, crops: CropSet, decision: Decision, seed: int, drawn: str, most: int, among: Bools | None = None
 ) -> tuple[Task, NDArray[np.intp]]:
     """Draw at most `most` eligible pairs, always the same, with the random numbers of the attack `drawn`."""

@@ -17,6 +17,7 @@ from toolkit.audit.replaying.certify import CertificationResult
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.replay import Replay, presentations
 from toolkit.audit.replaying.sanity import Check
+from toolkit.audit.results.optimality import Optimality
 from toolkit.errors import InputError
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tries import HitRate, hit_rate
@@ -145,6 +146,7 @@ class Assessment:
     suite: str = "standard"
     certification: tuple[CertificationResult, ...] = ()
     generated: bool = False
+    optimality: tuple[Optimality, ...] = ()
 
 
 def declared_attack(assessment: Assessment, name: str) -> DeclaredAttack:

@@ -50,10 +50,14 @@ def check_consistency(run: Run) -> None:
     named = [
         *(d.profile for d in a.detection),
         *(c.profile for c in a.certification),
+        *(o.profile for o in a.optimality),
         *(c.profile for c in run.certificates),
     ]
     for profile in named:
         _check(profile in profiles, f"a result names the profile {profile!r}, which the run does not have")
+    for one in a.optimality:
+        _check(one.attack in attacks, f"a result names the attack {one.attack!r}, which the run does not have")
+        _check(one.value is None or 0 <= one.value <= 1, "an optimality is not from 0 to 1")
     _check_numbers(run)
 
 

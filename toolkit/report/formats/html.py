@@ -11,7 +11,7 @@ from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report import charts
 from toolkit.report.formats.base import Format
 from toolkit.report.paper import paper_tables
-from toolkit.report.terminal import hit_percent, percent, whole_percent
+from toolkit.report.terminal import OPTIMALITY_LEGEND, hit_percent, optimality_rows, percent, whole_percent
 from toolkit.risk.findings import Finding, Report
 from toolkit.statistics.intervals import Rate
 from toolkit.text import escaped
@@ -27,7 +27,7 @@ def render(report: Report) -> str:
     title = f"Sixpixels: {a.target.name}, run {a.run}"
     style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
     sections = [_head(report), _worst(report), _untested(a), _findings(report), _clean(report), *_attacks(report)]
-    sections += [_certification(a), _pictures(report), _paper(a), _facts(report)]
+    sections += [_optimality(a), _certification(a), _pictures(report), _paper(a), _facts(report)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -180,6 +180,15 @@ def _attacks(report: Report) -> list[str]:
         parts.append(_figure("Cumulative norms of successes (figure 5 of the paper).", charts.norms(run, goal)))
         sections.append(_section(_TITLES[goal], "".join(parts)))
     return sections
+
+
+def _optimality(a: Assessment) -> str:
+    if not a.optimality:
+        return ""
+    head = ("attack", "profile", "knows", "norm", *dict.fromkeys(one.goal for one in a.optimality))
+    rows = [tuple(map(escaped, row)) for row in optimality_rows(a)]
+    table = _table("Each attack beside the best of the run", head, rows)
+    return _section("Optimality of the attacks", table + f"<p class='note'>{escaped(OPTIMALITY_LEGEND)}</p>")
 
 
 def _certification(a: Assessment) -> str:

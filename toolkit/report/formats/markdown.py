@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from toolkit.audit.results.assessment import Assessment
 from toolkit.report.formats.base import Format
-from toolkit.report.terminal import percent
+from toolkit.report.terminal import OPTIMALITY_LEGEND, optimality_rows, percent
 from toolkit.risk.findings import Finding, Report, WorstCase
 from toolkit.text import LONGEST_SENTENCES, shown
 
@@ -31,10 +32,19 @@ def render(report: Report) -> str:
     untested = [*(f"{u.attack}: {u.reason}" for u in a.unavailable), *a.caveats]
     untested += [f"check failed: {c.name}, {c.about}: {c.detail}" for c in a.checks if not c.passed]
     lines += _folded(f"{len(untested)} limits of this run", [f"- {_text(one)}" for one in untested])
+    lines += _optimality(a)
     clean = [(_text(c.profile), percent(c.fnmr), percent(c.fmr)) for c in a.clean]
     lines += _folded("Clean errors, % with 95 % intervals", _table(("profile", "FNMR", "FMR"), clean))
     lines += ["Next steps:", ""] + [f"{i}. {_text(step)}" for i, step in enumerate(risk.next_steps, 1)]
     return "\n".join(lines) + "\n"
+
+
+def _optimality(a: Assessment) -> list[str]:
+    if not a.optimality:
+        return []
+    head = ("attack", "profile", "knows", "norm", *dict.fromkeys(one.goal for one in a.optimality))
+    rows = [tuple(map(_text, row)) for row in optimality_rows(a)]
+    return _folded("Optimality of the attacks", [*_table(head, rows), OPTIMALITY_LEGEND])
 
 
 def _worst(case: WorstCase) -> tuple[str, ...]:

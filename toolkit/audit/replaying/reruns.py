@@ -1,0 +1,174 @@
+"""Sanity checks that run the gradient attacks of an audit again on a few of its pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Attack, Trained
+from toolkit.attacks.norms import sizes
+from toolkit.attacks.pgd import Pgd
+from toolkit.audit.replaying.replay import Replay, own_norm
+from toolkit.audit.replaying.sanity import AGAIN, Check, Outcome, Subject, sample_task
+from toolkit.audit.replaying.watch import Watched
+from toolkit.faces.crops import CropSet
+from toolkit.pixels import Bools, to_unit
+from toolkit.verifiers.manifest import Decision
+
+# Pairs that an attack missed, which one start more is tried on; share of its gain that twice the steps may add.
+_MISSED, _STILL_GAINS = 4, 0.1
+# An attack has converged if twice the steps do not shrink its median norm below this factor.
+_SHRINKS = 0.9
+_UNBOUNDED = Pgd(name="pgd without a bound", epsilon=1.0, steps=100, step=4 / 255)
+
+
+def check_attacks(
+    subject: Subject, outcomes: Sequence[Outcome], crops: CropSet, decision: Decision, seed: int
+) -> list[Check]:
+    """Run gradient attacks that know the profile again on a few pairs.
+
+    They run without a bound, with other bounds, with more steps, and the most successful one with one start more.
+
+    Attacks that must be trained are skipped, because a few pairs are not enough to train them.
+
+    Args:
+        subject: the profile.
+        outcomes: the results of all scenarios.
+        crops: the pairs.
+        decision: metric and threshold.
+        seed: seed of the audit.
+
+    Raises:
+        InputError: the gradients cannot be computed.
+    """
+    mine = [
+        (s.attack, r)
+        for s, r in outcomes
+        if s.profile == s.known == subject.profile
+        and s.attack.needs == "gradient"
+        and not isinstance(s.attack, Trained)
+    ]
+    if not mine:
+        return []
+
+    def again(attack: Attack, drawn: str, among: Bools | None = None) -> Again:
+        # An attack that has the random numbers of another one explores other starts.
+        task, rows = sample_task(subject, crops, decision, seed, drawn, AGAIN, among)
+        watched = Watched(subject.model, task)
+        crafted = attack.craft(watched, task)
+        norm = own_norm(attack.traits) or "l2"
+        return Again(rows, crafted.success8, sizes(norm, to_unit(crafted.probes8) - task.probes), watched)
+
+    checks = [_unbounded(subject, mine, again)]
+    started = [(a, r) for a, r in mine if a.traits.epsilon is not None and hasattr(a, "restarts")]
+    if subject.profile.random:
+        # Other starts meet other draws, so that chance alone solves pairs that were missed.
+        started = []
+    strongest = max(started, key=lambda one: int((one[1].crafted & subject.clean.eligible).sum()), default=None)
+    for attack, replayed in mine:
+        about = f"{attack.name} on {subject.profile.name}"
+        if attack.traits.epsilon is not None:
+            checks.append(_budget(about, attack, replayed, again))
+        if attack.traits.steps:
+            longer = again(replace(attack, steps=2 * attack.steps), attack.name)  # type: ignore[type-var, attr-defined]
+            checks.append(_converged(about, attack, replayed, longer))
+            if strongest is not None and attack == strongest[0]:
+                checks += _restarted(about, attack, replayed, longer, again)
+    return checks
+
+
+@dataclass(frozen=True)
+class Again:
+    """The results of running an attack again on the pairs `rows`, with the sizes of its perturbations in its norm.
+
+    `watched` has the margins that it reached.
+    """
+
+    rows: NDArray[np.intp]
+    success: Bools
+    norms: NDArray[np.float64]
+    watched: Watched
+
+
+def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: Callable[..., Again]) -> Check:
+    """An unbounded attack may use any image, so that it must succeed on every pair."""
+    unsolved = subject.clean.eligible & ~np.any([r.crafted for _, r in mine], axis=0)
+    about, left = subject.profile.name, int(unsolved.sum())
+    if not left:
+        return Check("unbounded", about, True, "gradient attacks succeed on every eligible pair")
+    result = again(_UNBOUNDED, _UNBOUNDED.name, unsolved)
+    found = int(result.success.sum())
+    return Check(
+        "unbounded",
+        about,
+        found == len(result.rows),
+        f"on {left} pairs no gradient attack succeeds; without a bound, one succeeds on {found} of {len(result.rows)} "
+        "of them",
+    )
+
+
+def _budget(about: str, attack: Any, replayed: Replay, again: Callable[..., Again]) -> Check:
+    """A larger bound must not lower success, except for one pair by chance."""
+    half, double = (again(replace(attack, epsilon=factor * attack.epsilon), attack.name) for factor in (0.5, 2.0))
+    counts = [int(half.success.sum()), int(replayed.crafted[half.rows].sum()), int(double.success.sum())]
+    return Check(
+        "budget",
+        about,
+        counts[0] <= counts[1] + 1 and counts[1] <= counts[2] + 1,
+        f"with half, once and twice the bound, it succeeds on {counts[0]}, {counts[1]} and {counts[2]} of "
+        f"{len(half.rows)} pairs",
+    )
+
+
+def _restarted(about: str, attack: Any, replayed: Replay, longer: Again, again: Callable[..., Again]) -> list[Check]:
+    """One start more must solve few missed pairs, and twice the steps must hardly raise the margins of the others."""
+    missed = np.zeros(len(replayed.crafted), np.bool_)
+    missed[longer.rows[~replayed.crafted[longer.rows]][:_MISSED]] = True
+    if not missed.any():
+        detail = f"it misses none of the {len(longer.rows)} pairs that were looked at"
+        return [Check("restarts", about, True, detail), Check("progress", about, True, detail)]
+    more = again(replace(attack, restarts=attack.restarts + 1), f"{attack.name} again", missed)
+    found = int(more.success.sum())
+    rising = 0
+    for row, pair in enumerate(more.rows):
+        first = more.watched.highest(row, 1)
+        once = more.watched.highest(row, attack.steps + 1)
+        twice = longer.watched.highest(int(np.flatnonzero(longer.rows == pair)[0]))
+        rising += bool(twice - once > _STILL_GAINS * (once - first))
+    return [
+        Check(
+            "restarts",
+            about,
+            found <= 1,
+            f"with one start more and other random numbers, it succeeds on {found} of {len(more.rows)} pairs that it "
+            "missed",
+        ),
+        Check(
+            "progress",
+            about,
+            rising <= 1,
+            f"with twice the steps, the margin of {rising} of {len(more.rows)} pairs still rises by more "
+            f"than {100 * _STILL_GAINS:g} % of what the first steps gained; all of them were missed",
+        ),
+    ]
+
+
+def _converged(about: str, attack: Attack, replayed: Replay, longer: Again) -> Check:
+    """Twice the steps must change neither success nor norms by much."""
+    before = replayed.crafted[longer.rows]
+    both = before & longer.success
+    ratio = 1.0
+    if attack.traits.epsilon is None and both.any():
+        before_norms = replayed.norms(own_norm(attack.traits) or "l2")[longer.rows]
+        ratio = float(np.median(longer.norms[both] / before_norms[both]))
+    return Check(
+        "converged",
+        about,
+        bool(longer.success.sum() <= before.sum() + 1) and ratio >= _SHRINKS,
+        f"with twice the steps, it succeeds on {longer.success.sum()} instead of {before.sum()} of {len(before)} "
+        f"pairs, at {ratio:.2f} times the norm",
+    )
