@@ -25,8 +25,9 @@ from toolkit.audit.options import read_config
 from toolkit.audit.results.export import export_results
 from toolkit.audit.results.outcomes import FILE, Run, read_run
 from toolkit.audit.results.record import is_of_nobody, read_record
+from toolkit.audit.selection.candidates import candidates_of
 from toolkit.audit.selection.latency import read_latency_ratios
-from toolkit.audit.selection.select import Limits, candidates_of, select
+from toolkit.audit.selection.select import Limits, select
 from toolkit.commands.show import SafeConsole
 from toolkit.errors import InsufficientError
 from toolkit.faces.alignment import PARTS, read_landmarks
