@@ -36,6 +36,7 @@ from toolkit.audit.results.assessment import (
 from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
 from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
+from toolkit.audit.results.subgroups import Subgroups, subgroups_of
 from toolkit.documents import to_json
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
@@ -220,6 +221,7 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         suite=request.suite,
         certification=tuple(certification),
         generated=request.generated,
+        subgroups=_subgroups(request, clean, genuine, found.outcomes),
     )
 
 
@@ -227,6 +229,13 @@ def _clean_results(request: Request, clean: dict[Profile, CleanRun], genuine: Bo
     crops = request.crops
     people = people_of(crops.pairs) if crops.gallery is None else None
     return [clean_result(p.name, clean[p], genuine, people, request.seed) for p in request.profiles]
+
+
+def _subgroups(
+    request: Request, clean: dict[Profile, CleanRun], genuine: Bools, outcomes: list[Outcome]
+) -> Subgroups | None:
+    labels = [pair.subgroup or "" for pair in request.crops.pairs]
+    return subgroups_of(labels, genuine, {p: clean[p] for p in request.profiles}, outcomes, request.budget)
 
 
 def _certify(

@@ -13,6 +13,7 @@ from rich.text import Text
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Assessment, ScenarioResult
+from toolkit.report.subgroups import print_subgroups
 from toolkit.report.terminal import (
     LEFT_OUT_SHOWN,
     bullet,
@@ -82,6 +83,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     _print_checks(a.checks, console)
     _print_detection(a, console)
     _print_certification(a, console)
+    print_subgroups(a.subgroups, console)
     if a.caveats:
         heading(console, "caveats")
         for caveat in a.caveats:

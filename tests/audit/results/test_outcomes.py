@@ -123,7 +123,7 @@ def test_a_crop_is_told_by_its_pixels_and_a_person_by_the_folder(tmp_path: Path)
         ("CREATE TRIGGER more AFTER UPDATE ON pairs BEGIN DELETE FROM pairs; END", "not a results database"),
         ("DROP TABLE outcomes", "not a results database"),
         ("ALTER TABLE pairs DROP COLUMN probe_crop", "not a results database"),
-        ("PRAGMA user_version = 9", "not a results database of version 3"),
+        ("PRAGMA user_version = 9", "not a results database of version 4"),
         ("PRAGMA application_id = 1", "not a results database"),
         ("UPDATE scenarios SET attack = 'pgd'", "contradict each other"),
         ("UPDATE scenarios SET knowledge = 'query' WHERE profile = 'none'", "have different scenarios"),

@@ -16,6 +16,7 @@ from toolkit.audit.replaying.certify import CertificationResult
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.replay import Replay
 from toolkit.audit.replaying.sanity import Check
+from toolkit.audit.results.subgroups import Subgroups
 from toolkit.errors import InputError
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import Metric
@@ -122,6 +123,7 @@ class Assessment:
     suite: str = "standard"
     certification: tuple[CertificationResult, ...] = ()
     generated: bool = False
+    subgroups: Subgroups | None = None
 
 
 def declared_attack(assessment: Assessment, name: str) -> DeclaredAttack:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from toolkit.audit.plan import ADAPTIVE
 from toolkit.audit.results.assessment import BUDGETS, Assessment
+from toolkit.audit.results.subgroups import subgroup_rates
+from toolkit.faces.pairs import MOST_SUBGROUPS
 from toolkit.statistics.bootstrap import Det
 from toolkit.text import LONGEST_NAME
 
@@ -55,6 +57,7 @@ def check_consistency(run: Run) -> None:
     for profile in named:
         _check(profile in profiles, f"a result names the profile {profile!r}, which the run does not have")
     _check_numbers(run)
+    _check_subgroups(run)
 
 
 def _check_names(a: Assessment, profiles: Sequence[str], attacks: Sequence[str]) -> None:
@@ -80,6 +83,31 @@ def _check_numbers(run: Run) -> None:
     for clean in run.assessment.clean:
         if clean.det is not None:
             _check_det(clean.det)
+
+
+def _check_subgroups(run: Run) -> None:
+    labels, told = run.faces.subgroups, run.assessment.subgroups
+    named, profiles = {*labels} - {""}, [name for name, _ in run.assessment.profiles]
+    _check(len(named) <= MOST_SUBGROUPS, f"results.sqlite has more than {MOST_SUBGROUPS} groups of pairs")
+    _check(max(map(len, named), default=0) <= LONGEST_NAME, f"a group has more than {LONGEST_NAME} characters")
+    _check((told is not None) == bool(named), "results.sqlite and report.json have different groups of pairs")
+    if told is None:
+        return
+    stored = {
+        (clean.profile, measure): subgroup_rates(labels, kind, ~clean.correct)
+        for clean in run.clean
+        for measure, kind in (("fnmr", run.genuine), ("fmr", ~run.genuine))
+        if clean.profile in profiles
+    }
+    reported = {(c.profile, str(c.measure)): c.groups for c in told.comparisons}
+    _check(len(reported) == len(told.comparisons), "a rate by group is there twice")
+    _check(
+        {key: reported.get(key) for key in stored} == stored,
+        "the rates by group are not those of the groups in results.sqlite",
+    )
+    for comparison in told.comparisons:
+        _check(comparison.profile in profiles, "a rate by group is of a profile that the run does not have")
+        _check({g.label for g in comparison.groups} <= named, "a rate is of a group that no pair belongs to")
 
 
 def _check_det(det: Det) -> None:

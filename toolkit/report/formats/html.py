@@ -11,6 +11,7 @@ from toolkit.audit.results.assessment import Assessment, ScenarioResult
 from toolkit.report import charts
 from toolkit.report.formats.base import Format
 from toolkit.report.paper import paper_tables
+from toolkit.report.subgroups import HEAD, TITLE, subgroup_rows, subgroup_words
 from toolkit.report.terminal import percent, whole_percent
 from toolkit.risk.findings import Finding, Report
 from toolkit.statistics.intervals import Rate
@@ -27,7 +28,7 @@ def render(report: Report) -> str:
     title = f"Sixpixels: {a.target.name}, run {a.run}"
     style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
     sections = [_head(report), _worst(report), _untested(a), _findings(report), _clean(report), *_attacks(report)]
-    sections += [_certification(a), _pictures(report), _paper(a), _facts(report)]
+    sections += [_certification(a), _subgroups(a), _pictures(report), _paper(a), _facts(report)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -207,6 +208,14 @@ def _certification(a: Assessment) -> str:
         "Certified by randomized smoothing",
         _table("95 % Wilson intervals", head, rows) + f"<p class='note'>{legend}</p>",
     )
+
+
+def _subgroups(a: Assessment) -> str:
+    if a.subgroups is None:
+        return ""
+    rows = [tuple(map(escaped, row)) for row in subgroup_rows(a.subgroups)]
+    words = "".join(f"<p class='note'>{escaped(one)}</p>" for one in subgroup_words(a.subgroups))
+    return _section(TITLE, _table("95 % Wilson intervals", HEAD, rows) + words)
 
 
 def _scenario(s: ScenarioResult) -> tuple[str, ...]:

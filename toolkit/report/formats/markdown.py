@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from toolkit.report.formats.base import Format
+from toolkit.report.subgroups import HEAD, TITLE, subgroup_rows, subgroup_words
 from toolkit.report.terminal import percent
 from toolkit.risk.findings import Finding, Report, WorstCase
 from toolkit.text import LONGEST_SENTENCES, shown
@@ -33,6 +34,10 @@ def render(report: Report) -> str:
     lines += _folded(f"{len(untested)} limits of this run", [f"- {_text(one)}" for one in untested])
     clean = [(_text(c.profile), percent(c.fnmr), percent(c.fmr)) for c in a.clean]
     lines += _folded("Clean errors, % with 95 % intervals", _table(("profile", "FNMR", "FMR"), clean))
+    if a.subgroups is not None:
+        of_groups = [tuple(map(_text, row)) for row in subgroup_rows(a.subgroups)]
+        words = [f"- {_text(one)}" for one in subgroup_words(a.subgroups)]
+        lines += _folded(TITLE, [*_table(HEAD, of_groups), *words])
     lines += ["Next steps:", ""] + [f"{i}. {_text(step)}" for i, step in enumerate(risk.next_steps, 1)]
     return "\n".join(lines) + "\n"
 
