@@ -15,7 +15,7 @@ from toolkit.audit.crafting.workers import chosen_workers
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan
 from toolkit.audit.replaying.certify import Smoothing
-from toolkit.audit.suites import BUDGET, balls, choose_attacks, paper_pairs
+from toolkit.audit.suites import BUDGET, NATURAL, balls, choose_attacks, paper_pairs
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, has_generated_faces, load_pairs
@@ -138,6 +138,7 @@ def run_name(request: Request) -> str:
         [pair.id for pair in crops.pairs],
         [pair.subgroup for pair in crops.pairs],
         request.budget,
+        request.suite == NATURAL,
         None if crops.gallery is None else [crops.names[place] for place in crops.gallery],
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -149,6 +150,8 @@ def plan_of(request: Request) -> Plan:
     Raises:
         UsageError: see `make_plan`.
     """
+    if request.suite == NATURAL and not request.attacks:
+        return Plan((), ())
     no_gradients = _why_no_gradients(request.manifest) if any(a.needs == "gradient" for a in request.attacks) else None
     return make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
 

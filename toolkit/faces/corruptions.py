@@ -102,7 +102,7 @@ def _contrast(image: Image, value: float, _: np.random.Generator) -> Image:
 def _jpeg(image: Image, value: float, _: np.random.Generator) -> Image:
     bgr = np.ascontiguousarray(to_8bit(image[None])[0, ..., ::-1])
     coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(value)])[1]
-    return to_unit(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return to_unit(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
 
 
 def _resolution(image: Image, value: float, _: np.random.Generator) -> Image:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from toolkit.audit.plan import ADAPTIVE
 from toolkit.audit.results.assessment import BUDGETS, Assessment
 from toolkit.audit.results.subgroups import subgroup_rates
+from toolkit.faces.corruptions import CORRUPTIONS, STRENGTHS
 from toolkit.faces.pairs import MOST_SUBGROUPS
 from toolkit.statistics.bootstrap import Det
 from toolkit.text import LONGEST_NAME
@@ -52,11 +53,13 @@ def check_consistency(run: Run) -> None:
     named = [
         *(d.profile for d in a.detection),
         *(c.profile for c in a.certification),
+        *(n.profile for n in a.natural),
         *(c.profile for c in run.certificates),
     ]
     for profile in named:
         _check(profile in profiles, f"a result names the profile {profile!r}, which the run does not have")
     _check_numbers(run)
+    _check_natural(a)
     _check_subgroups(run)
 
 
@@ -83,6 +86,14 @@ def _check_numbers(run: Run) -> None:
     for clean in run.assessment.clean:
         if clean.det is not None:
             _check_det(clean.det)
+
+
+def _check_natural(a: Assessment) -> None:
+    known, keys = {c.name for c in CORRUPTIONS}, [(n.profile, n.corruption, n.strength, n.kind) for n in a.natural]
+    _check(len(set(keys)) == len(keys), "a result of a corruption is there twice")
+    for n in a.natural:
+        _check(n.corruption in known, f"a result names the corruption {n.corruption!r}, which does not exist")
+        _check(1 <= n.strength <= STRENGTHS, f"a corruption has a strength that is not from 1 to {STRENGTHS}")
 
 
 def _check_subgroups(run: Run) -> None:
