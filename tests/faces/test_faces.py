@@ -221,6 +221,35 @@ def test_a_list_may_name_its_people(people: Path) -> None:
             load_pairs(people)
 
 
+def test_a_list_may_label_groups_of_pairs(people: Path) -> None:
+    """With a header, only the columns that it names; without one, all of them, empty where nothing is known."""
+    for text in (
+        "probe,reference,label,group\nann/0.png,ann/1.png,same,20-39\nann/0.png,bob/0.png,different,\n",
+        "probe,reference,label,group,fold\nann/0.png,ann/1.png,same,20-39,\nann/0.png,bob/0.png,different,,\n",
+        "ann/0.png,ann/1.png,same,,,,20-39\nann/0.png,bob/0.png,different,,Ann,Bob,\n",
+    ):
+        (people / "pairs.csv").write_text(text)
+        pairs = load_pairs(people).pairs
+        assert [(p.subgroup, p.fold, p.genuine) for p in pairs] == [("20-39", None, True), (None, None, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("probe,reference,label,sex\n", ":1: the column 'sex' is not one of probe, .* group, or is there twice"),
+        ("probe,reference,label,group,group\n", ":1: the column 'group'"),
+        ("probe,reference,label,group\nann/0.png,ann/1.png,same\n", ":2: has 3 fields, but the header names 4"),
+        ("ann/0.png,ann/1.png,same,,Ann\n", ":1: has 5 fields; must be probe"),
+        (f"ann/0.png,ann/1.png,same,,,,{'x' * 201}\n", ":1: the group has 201 characters; the most is 200"),
+        ("".join(f"ann/0.png,ann/1.png,same,,,,{i}\n" for i in range(101)), "has more than 100 groups"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(people: Path, text: str, message: str) -> None:
+    (people / "pairs.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_pairs(people)
+
+
 @pytest.mark.parametrize("codec", ["utf-16", "utf-32", "latin-1"])
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.txt", "landmarks.csv"])
 def test_a_list_in_another_encoding_is_refused_by_name(people: Path, codec: str, name: str) -> None:

@@ -25,8 +25,9 @@ from toolkit.audit.options import read_config
 from toolkit.audit.results.export import export_results
 from toolkit.audit.results.outcomes import FILE, Run, read_run
 from toolkit.audit.results.record import is_of_nobody, read_record
+from toolkit.audit.selection.candidates import candidates_of
 from toolkit.audit.selection.latency import read_latency_ratios
-from toolkit.audit.selection.select import Limits, candidates_of, select
+from toolkit.audit.selection.select import Limits, select
 from toolkit.commands.show import SafeConsole
 from toolkit.errors import InsufficientError
 from toolkit.faces.alignment import PARTS, read_landmarks
@@ -128,7 +129,7 @@ def _reads(file: str, *readers: Callable[[Path], object]) -> Read:
 def finished() -> dict[str, bytes]:
     """The files of a small finished run of the embedded faces."""
     with TemporaryDirectory() as name:
-        folder = write(Path(name), TOLD, pairs=3)
+        folder = write(Path(name), TOLD, pairs=3, subgroups=["old", "young", ""] * 2)
         files = {file: (folder / file).read_bytes() for file in ("report.json", FILE)}
     pairs = load_pairs(embedded_pairs()).pairs[:3]
     manifest = read_manifest(bundled("models") / "facenet-mini")
@@ -204,6 +205,10 @@ def _read_request(path: Path) -> None:
     read_record(path.parent)
 
 
+GROUPED = b"""probe,reference,label,group
+images/ann/ann_0001.jpg,images/ann/ann_0002.jpg,same,20-39
+images/ann/ann_0001.jpg,images/bob/bob_0001.jpg,different,
+"""
 CSV = b"probe,reference,label,fold\n" + b"".join(
     b"images/%s,images/%s,%s,1\n" % (probe, reference, label)
     for probe, reference, label in (
@@ -223,7 +228,7 @@ SEEDS: dict[str, tuple[Callable[[], list[bytes]], Mutate, Read]] = {
     "results": (lambda: [finished()[FILE]], mutate_sqlite, _reads_run(FILE)),
     "request": (lambda: [finished()["request.json"]], mutate_json, _reads("request.json", _read_request)),
     "costs": (lambda: [finished()["costs.json"]], mutate_json, _reads_costs),
-    "pairs": (lambda: [CSV], mutate_csv, _reads_pairs("pairs.csv")),
+    "pairs": (lambda: [CSV, GROUPED], mutate_csv, _reads_pairs("pairs.csv")),
     "lfw": (lambda: [LFW.encode()], mutate_csv, _reads_pairs("pairs.txt")),
     "people": (lambda: [b"1\n2\nann\t3\nbob\t4\n", b"2\nann\t3\nbob\t4"], mutate_csv, _reads("p.txt", read_people)),
     "landmarks": (lambda: [LANDMARKS.encode()], mutate_csv, _reads("landmarks.csv", read_landmarks)),

@@ -21,6 +21,7 @@ from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Assessment, DeclaredAttack, Target, scenario_results
 from toolkit.audit.results.outcomes import CleanOutcomes, PairOutcomes, Run, write_outcomes
 from toolkit.audit.results.people import PairFaces
+from toolkit.audit.results.subgroups import subgroups_of
 from toolkit.documents import to_json
 from toolkit.faces.pairs import Pair
 from toolkit.profiles.profile import Profile
@@ -63,11 +64,12 @@ def told(
     copies: int = 1,
     people: int | None = None,
     generated: bool = False,
+    subgroups: Sequence[str] = (),
 ) -> tuple[Run, dict[str, Any]]:
     """A run with `pairs` pairs of each kind, numbered from `first`, and what `write` needs to write it.
 
     Each pair of images occurs `copies` times under other names. The pairs are of `people` people, by default of two
-    for each pair; with 0, the pairs do not name them.
+    for each pair; with 0, the pairs do not name them. `subgroups` are the labels of all pairs.
     """
     used = {**ATTACKS, **(attacks or {})}
     genuine = np.repeat([True, False], pairs)
@@ -114,12 +116,13 @@ def told(
         valid=all(check.passed for check in checks),
         detection=(),
         generated=generated,
+        subgroups=subgroups_of(subgroups, genuine, clean, outcomes, 255 * BUDGET),
     )
     numbers = [first + i for i in range(2 * pairs)]
     names = [Pair(f"p{i}", f"r{i}", bool(g)) for i, g in zip(numbers, genuine, strict=True)]
     who = [[_person(i, side, bool(g), people) for i, g in zip(numbers, genuine, strict=True)] for side in "pr"]
     crops = [[hashlib.sha256(f"{side}{i // copies}".encode()).hexdigest() for i in numbers] for side in "pr"]
-    faces = PairFaces(*(tuple(column) for column in (*who, *crops)))
+    faces = PairFaces(*(tuple(column) for column in (*who, *crops)), subgroups=tuple(subgroups or [""] * (2 * pairs)))
     run = Run(
         Path("told"),
         assessment,

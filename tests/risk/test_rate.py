@@ -506,7 +506,7 @@ def test_the_headline_tells_the_worst_truth_first(dodged: int, found: str) -> No
     parts = (
         *EVERYTHING_WRONG,
         found,
-        "Not tested: through mean3, no pair is eligible for impersonation.",
+        "Not tested: through mean3, no eligible pair was attacked for impersonation.",
         "NOT SHOWN, for lack of strong attacks within the budget: mean3 minimal, mean3 budgeted,",
     )
     places = [told.index(part) for part in parts]

@@ -268,7 +268,7 @@ def test_ids_tell_what_the_attacker_believes() -> None:
 
 def test_a_run_without_pairs_is_unknown() -> None:
     run = run_of(GOOD, eligible=0)
-    empty = PairFaces(*((),) * 4)
+    empty = PairFaces(*((),) * 5)
     assert len(distinct_pairs(replace(run, faces=empty))) == 0
     case = cases(run)["dodging"]
     assert (case.within, case.bound, case.people, case.median, case.by) == (Rate(0, 0), 1.0, 0, None, ())

@@ -23,7 +23,9 @@ from toolkit.audit.plan import Plan, Unavailable
 from toolkit.audit.replaying.replay import replay_chunk
 from toolkit.audit.replaying.sanity import AGAIN
 from toolkit.audit.request import SAMPLE, Request, make_request, plan_of
+from toolkit.audit.suites import NATURAL
 from toolkit.errors import InputError
+from toolkit.faces.corruptions import CORRUPTIONS, STRENGTHS
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
 from toolkit.faces.sampling import spread_rows
@@ -160,7 +162,8 @@ def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
         seconds, verifier = _timed(lambda profile=profile: bench.deployed(profile))  # type: ignore[misc]
         per_crop, clean[profile] = _timed(lambda v=verifier: run_clean(v, request.crops, decision))  # type: ignore[misc]
         other += Span(seconds, seconds, seconds)
-        other += _around(per_crop / len(request.crops.images) * size.images)
+        images = size.images + _corrupted(request, profile, size)
+        other += _around(per_crop / len(request.crops.images) * images)
 
     @cache
     def pace(known: Profile, needs: str) -> _Pace:
@@ -194,6 +197,12 @@ def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
         * (size.genuine + size.impostor)
         * sum(smoothing.draws for smoothing in request.smoothings),
     )
+
+
+def _corrupted(request: Request, profile: Profile, size: Size) -> int:
+    """The number of corrupted images that the suite shows to a profile."""
+    asked = request.suite == NATURAL and profile in request.profiles
+    return len(CORRUPTIONS) * STRENGTHS * size.pairs if asked else 0
 
 
 @dataclass(frozen=True)

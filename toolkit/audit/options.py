@@ -74,7 +74,7 @@ class AuditOptions:
     suite: str = option(
         "standard",
         "Set of attacks: standard; quick (without queries), strong (what the shipped policies ask for), "
-        "thorough (for a release); or paper, with the paper's tables, figures and, of all of LFW, its own pairs.",
+        "thorough (for a release); natural (no attack, but what cameras do); or paper, with its tables and figures.",
     )
     attacks: tuple[str, ...] | None = option(
         None, "Attacks, separated by commas; see `attacks`.", complete="attacks", shown="the suite's attacks"

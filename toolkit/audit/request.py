@@ -15,7 +15,7 @@ from toolkit.audit.crafting.workers import chosen_workers
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan
 from toolkit.audit.replaying.certify import Smoothing
-from toolkit.audit.suites import BUDGET, balls, choose_attacks, paper_pairs
+from toolkit.audit.suites import BUDGET, NATURAL, balls, choose_attacks, paper_pairs
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, has_generated_faces, load_pairs
@@ -36,7 +36,10 @@ _GENERATED_PAIRS, _REAL_PAIRS = 16, 40
 
 @dataclass(frozen=True)
 class Request:
-    """The inputs of an audit: verifier, aligned pairs, attacks, profiles and settings."""
+    """The inputs of an audit: verifier, aligned pairs, attacks, profiles and settings.
+
+    `budget` is the largest RMS, in 1/255, of a success that counts where the audit itself combines attacks.
+    """
 
     manifest: Manifest
     crops: CropSet
@@ -49,6 +52,7 @@ class Request:
     suite: str = "standard"
     smoothings: tuple[Smoothing, ...] = ()
     generated: bool = False
+    budget: float = BUDGET
 
 
 def make_request(options: AuditOptions, progress: Progress, *, sample: bool = False) -> tuple[Request, PairSet]:
@@ -77,7 +81,8 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
     manifest, execution = find_manifest(o.model), Execution(o.provider, o.require_provider, o.threads)
     if o.threshold is not None:
         manifest = with_threshold(manifest, o.threshold)
-    at = balls(BUDGET if o.budget is None else o.budget, 3 * manifest.input.height * manifest.input.width)
+    budget = BUDGET if o.budget is None else o.budget
+    at = balls(budget, 3 * manifest.input.height * manifest.input.width)
     attacks = choose_attacks(o.suite, o.attacks, o.settings, at)
     RuntimeVerifier(manifest, execution=execution)  # fail on an unusable model before the slow search for faces
     pair_set = _pairs(o)
@@ -94,6 +99,7 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
         suite=o.suite,
         smoothings=tuple(Smoothing(sigma, o.certify_samples, o.certify_confidence) for sigma in o.certify),
         generated=has_generated_faces(pair_set),
+        budget=budget,
     )
     return request, pair_set
 
@@ -131,6 +137,9 @@ def run_name(request: Request) -> str:
         request.seed,
         [asdict(smoothing) for smoothing in request.smoothings],
         [pair.id for pair in crops.pairs],
+        [pair.subgroup for pair in crops.pairs],
+        request.budget,
+        request.suite == NATURAL,
         None if crops.gallery is None else [crops.names[place] for place in crops.gallery],
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -142,6 +151,8 @@ def plan_of(request: Request) -> Plan:
     Raises:
         UsageError: see `make_plan`.
     """
+    if request.suite == NATURAL and not request.attacks:
+        return Plan((), ())
     no_gradients = _why_no_gradients(request.manifest) if any(a.needs == "gradient" for a in request.attacks) else None
     return make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
 

@@ -25,6 +25,7 @@ from toolkit.audit.replaying.bounds import check_bounds
 from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify
 from toolkit.audit.replaying.detection import detection_results
 from toolkit.audit.replaying.masking import check_masking
+from toolkit.audit.replaying.natural import NaturalDecisions, decide_natural, natural_results
 from toolkit.audit.replaying.reruns import check_attacks
 from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_outcomes, check_profile
 from toolkit.audit.request import Request, make_request, plan_of, run_name
@@ -40,9 +41,11 @@ from toolkit.audit.results.optimality import run_optimality
 from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
 from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
-from toolkit.audit.suites import weaker_than_strong
+from toolkit.audit.results.subgroups import Subgroups, subgroups_of
+from toolkit.audit.suites import NATURAL, weaker_than_strong
 from toolkit.documents import to_json
 from toolkit.errors import InputError
+from toolkit.faces.corruptions import CORRUPTIONS
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
 from toolkit.files import remove_stale_parts, sha256_of, write_bytes
@@ -130,6 +133,7 @@ class _Found:
     outcomes: list[Outcome]
     unavailable: tuple[Unavailable, ...]
     certificates: list[PairCertificates]
+    natural: list[NaturalDecisions]
     checks: list[Check]
 
 
@@ -157,12 +161,13 @@ def run_audit(request: Request, folder: Path, progress: Progress = SILENT, worke
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
         certificates = _certify(request, probes, bench, clean, progress)
+        natural = _natural(request, probes, bench, clean, progress)
         write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
         checks = _checks(request, plan, outcomes, bench, collector, progress)
         checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
     except KeyboardInterrupt as stop:
         raise InterruptedAuditError(collector.so_far(folder.name)) from stop
-    return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, checks))
+    return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks))
 
 
 def _set_up(request: Request, folder: Path) -> _Setting:
@@ -203,6 +208,10 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
     draws = {p.name: gradient_draws(p) * p.draws for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
     unavailable, checks = found.unavailable, found.checks
+    attacked = bool(results or unavailable)
+    caveats = [] if attacked else ["no attack was run, so this run says nothing of attackers"]
+    caveats += make_caveats(clean_results, results, unavailable, len(left_out), draws, goals if attacked else ())
+    caveats += weaker_than_strong(request.attacks) if attacked else []
     return Assessment(
         run=run,
         seed=request.seed,
@@ -220,10 +229,7 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         unavailable=unavailable,
         checks=tuple(checks),
         worst=worst_finding(results),
-        caveats=(
-            *make_caveats(clean_results, results, unavailable, len(left_out), draws, goals),
-            *weaker_than_strong(request.attacks),
-        ),
+        caveats=tuple(caveats),
         complete=not unavailable,
         valid=all(check.passed for check in checks),
         detection=tuple(detection),
@@ -232,6 +238,8 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         certification=tuple(certification),
         generated=request.generated,
         optimality=tuple(measured),
+        natural=tuple(natural_results(found.natural, genuine)),
+        subgroups=_subgroups(request, clean, genuine, found.outcomes),
     )
 
 
@@ -239,6 +247,13 @@ def _clean_results(request: Request, clean: dict[Profile, CleanRun], genuine: Bo
     crops = request.crops
     people = people_of(crops.pairs) if crops.gallery is None else None
     return [clean_result(p.name, clean[p], genuine, people, request.seed) for p in request.profiles]
+
+
+def _subgroups(
+    request: Request, clean: dict[Profile, CleanRun], genuine: Bools, outcomes: list[Outcome]
+) -> Subgroups | None:
+    labels = [pair.subgroup or "" for pair in request.crops.pairs]
+    return subgroups_of(labels, genuine, {p: clean[p] for p in request.profiles}, outcomes, request.budget)
 
 
 def _certify(
@@ -251,6 +266,17 @@ def _certify(
             done = progress.stage(f"certify {profile.name}, noise {smoothing.sigma:g}", len(request.crops.pairs))
             certificates.append(certify(bench, profile, smoothing, request.crops, clean[profile], probes, done))
     return certificates
+
+
+def _natural(
+    request: Request, probes: Path, bench: Bench, clean: dict[Profile, CleanRun], progress: Progress
+) -> list[NaturalDecisions]:
+    """Decide about corrupted probes behind every profile, if the suite asks for it."""
+    found = []
+    for profile in request.profiles if request.suite == NATURAL else ():
+        done = progress.stage(f"natural {profile.name}", len(CORRUPTIONS) * len(request.crops.pairs))
+        found.append(decide_natural(bench, profile, request.crops, clean[profile], probes, done))
+    return found
 
 
 def _checks(

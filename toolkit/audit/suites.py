@@ -25,6 +25,8 @@ from toolkit.faces.pairs import PairSet, load_pairs
 from toolkit.registry import choose, discover
 
 _OF_PAPER = ("deepfool", "fgsm", "gaussian", "uniform")
+# The suite of corruptions, which are no attacks.
+NATURAL = "natural"
 # The budget of the shipped policies: an RMS in 1/255.
 BUDGET = 2.15
 _OFFICIAL_PAIRS, _DRAWN, _USED = 6000, 100, 50
@@ -107,12 +109,18 @@ def _paper(at: Balls) -> tuple[Attack, ...]:  # noqa: ARG001 - its attacks have 
     return tuple(as_in_foolbox.get(attack.name, attack) for attack in choose("attack", _OF_PAPER, discover("attack")))
 
 
+def _natural(at: Balls) -> tuple[Attack, ...]:  # noqa: ARG001 - no attack at all
+    """What cameras do is no attack; see `replaying/natural.py`."""
+    return ()
+
+
 SUITES: dict[str, Callable[[Balls], tuple[Attack, ...]]] = {
     "quick": _quick,
     "standard": _standard,
     "strong": _strong,
     "thorough": _thorough,
     "paper": _paper,
+    NATURAL: _natural,
 }
 
 

@@ -14,11 +14,16 @@ from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.images import SUFFIXES
 from toolkit.faces.lists import read_csv, read_text
 from toolkit.files import bundled, checked_path, inside, sha256
+from toolkit.text import LONGEST_NAME
 
 _LONGEST_NUMBER = 6
-_COLUMNS = ("probe", "reference", "label", "fold", "probe_person", "reference_person")
-# The numbers of columns that a list may have.
-_WIDTHS = (3, 4, 6)
+_COLUMNS = ("probe", "reference", "label", "fold", "probe_person", "reference_person", "group")
+# A list has these columns, and may have the others.
+_NEEDED = _COLUMNS[:3]
+# The numbers of columns that a list without a header may have.
+_WIDTHS = (3, 4, 6, 7)
+# Rates of more subgroups are not worth a report.
+MOST_SUBGROUPS = 100
 _LABELS = {
     **dict.fromkeys(("same", "genuine", "1", "true", "match"), True),
     **dict.fromkeys(("different", "impostor", "0", "false", "mismatch"), False),
@@ -39,6 +44,8 @@ class Pair:
         fold: the fold of the pair, counted from 1; None if there are no folds.
         probe_identity: the name of the person in the probe; None if unknown.
         reference_identity: the name of the person in the reference; None if unknown.
+        subgroup: the pair's label in the column `group` of a list, for instance an age band, a sex or a camera; None
+            without one. It has nothing to do with the enrolled group of `--group`, whose probes have no such label.
     """
 
     probe: str
@@ -47,6 +54,7 @@ class Pair:
     fold: int | None = None
     probe_identity: str | None = None
     reference_identity: str | None = None
+    subgroup: str | None = None
 
     @property
     def id(self) -> str:
@@ -88,9 +96,9 @@ def load_pairs(
 
     Args:
         path: one of: a folder with LFW's `pairs.txt`; a CSV file, or a folder with `pairs.csv`, with the columns
-            probe, reference, label, optionally fold, and optionally probe_person and reference_person; a folder with
-            one folder of images per person. From folders of people, at most 10 genuine pairs per person and an equal
-            number of impostor pairs are drawn.
+            probe, reference, label, and optionally fold, probe_person, reference_person and group; a folder with one
+            folder of images per person. From folders of people, at most 10 genuine pairs per person and an equal number
+            of impostor pairs are drawn.
         limit: draw at most this many pairs; half genuine and half impostor, as far as there are enough.
         seed: the seed of every random choice.
         folds: keep only the pairs of these folds, counted from 1.
@@ -236,31 +244,54 @@ def _lfw_images(folder: Path) -> Path:
 
 def _read_csv(path: Path, root: Path) -> list[Pair]:
     pairs: list[Pair] = []
+    header: list[str] | None = None
     for number, fields in read_csv(path):
-        if number == 1 and [field.lower() for field in fields] == list(_COLUMNS[: len(fields)]):
+        names = [field.lower() for field in fields]
+        if number == 1 and tuple(names[: len(_NEEDED)]) == _NEEDED:
+            header = _checked_header(names, f"{path}:{number}")
             continue
-        if len(fields) not in _WIDTHS:
-            raise InputError(
-                f"{path}:{number}: has {len(fields)} fields; must be probe, reference, label, optionally fold, and "
-                "optionally probe_person and reference_person after it"
-            )
-        probe, reference, label, fold, *people = [*fields, "", "", ""][: len(_COLUMNS)]
-        if label.lower() not in _LABELS:
-            raise InputError(f"{path}:{number}: {label!r} is not a label; write same or different (or 1 or 0)")
-        # Where people are named, the fold may be left empty.
-        if len(fields) == _WIDTHS[1] or fold:
-            _check_fold(fold, f"{path}:{number}")
-        if probe == reference:
-            raise InputError(f"{path}:{number}: probe and reference are the same image, {probe!r}")
-        for name in (probe, reference):
-            if not name:
-                raise InputError(f"{path}:{number}: an image path is empty")
-            inside(root, name, f"{path}:{number}")
-        genuine, (one, other) = _LABELS[label.lower()], people
-        if one and other and (one == other) != genuine:
-            raise InputError(f"{path}:{number}: {one!r} and {other!r} do not fit the label {label!r}")
-        pairs.append(Pair(probe, reference, genuine, int(fold) if fold else None, one or None, other or None))
+        pairs.append(_csv_pair(fields, header, root, f"{path}:{number}"))
+    if len({pair.subgroup for pair in pairs} - {None}) > MOST_SUBGROUPS:
+        raise InputError(f"{path}: has more than {MOST_SUBGROUPS} groups; give each group more pairs")
     return pairs
+
+
+def _checked_header(names: list[str], where: str) -> list[str]:
+    for name in names:
+        if name not in _COLUMNS or names.count(name) > 1:
+            raise InputError(
+                f"{where}: the column {name[:40]!r} is not one of {', '.join(_COLUMNS)}, or is there twice"
+            )
+    return names
+
+
+def _csv_pair(fields: list[str], header: list[str] | None, root: Path, where: str) -> Pair:
+    if header is not None and len(fields) != len(header):
+        raise InputError(f"{where}: has {len(fields)} fields, but the header names {len(header)}")
+    if header is None and len(fields) not in _WIDTHS:
+        raise InputError(
+            f"{where}: has {len(fields)} fields; must be probe, reference, label, optionally fold, optionally "
+            "probe_person and reference_person after it, and optionally group; or name the columns in a header"
+        )
+    row = dict.fromkeys(_COLUMNS, "") | dict(zip(header or _COLUMNS, fields, strict=False))
+    probe, reference, label, fold, one, other, subgroup = (row[name] for name in _COLUMNS)
+    if label.lower() not in _LABELS:
+        raise InputError(f"{where}: {label!r} is not a label; write same or different (or 1 or 0)")
+    # Where other columns come after it, the fold may be left empty.
+    if (len(fields) == _WIDTHS[1] and header is None) or fold:
+        _check_fold(fold, where)
+    if probe == reference:
+        raise InputError(f"{where}: probe and reference are the same image, {probe!r}")
+    for name in (probe, reference):
+        if not name:
+            raise InputError(f"{where}: an image path is empty")
+        inside(root, name, where)
+    genuine = _LABELS[label.lower()]
+    if one and other and (one == other) != genuine:
+        raise InputError(f"{where}: {one!r} and {other!r} do not fit the label {label!r}")
+    if len(subgroup) > LONGEST_NAME:
+        raise InputError(f"{where}: the group has {len(subgroup)} characters; the most is {LONGEST_NAME}")
+    return Pair(probe, reference, genuine, int(fold) if fold else None, one or None, other or None, subgroup or None)
 
 
 def _check_fold(text: str, where: str) -> None:

@@ -13,6 +13,8 @@ from rich.text import Text
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
+from toolkit.report.natural import print_natural
+from toolkit.report.subgroups import print_subgroups
 from toolkit.report.terminal import (
     LEFT_OUT_SHOWN,
     OPTIMALITY_LEGEND,
@@ -87,13 +89,16 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     aims = {attack.name: attack.aim for attack in a.declared}
     for goal in dict.fromkeys(s.goal for s in a.scenarios):
         console.print(_attack_table([s for s in a.scenarios if s.goal == goal], aims, console))
-    console.print(_LEGEND, style="dim")
+    if a.scenarios:
+        console.print(_LEGEND, style="dim")
     _print_queries(a.scenarios, console)
     _print_tries(a.scenarios, console)
     _print_optimality(a, console)
     _print_checks(a.checks, console)
     _print_detection(a, console)
     _print_certification(a, console)
+    print_natural(a.natural, console)
+    print_subgroups(a.subgroups, console)
     if a.caveats:
         heading(console, "caveats")
         for caveat in a.caveats:

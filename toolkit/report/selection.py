@@ -7,10 +7,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from toolkit.audit.selection.added import Median
 from toolkit.audit.selection.cost import Costs
 from toolkit.audit.selection.select import Selection, Standing
 from toolkit.files import atomic_write
 from toolkit.report.terminal import bullet, counted, new_table, percent
+from toolkit.statistics.tests import LEVEL
+
+_ADDED_LEGEND = (
+    "Of each pair, the smallest perturbation and the fewest queries of any attack that knows the profile and succeeds "
+    "within an RMS of {budget:g}/255. more, less: pairs that need a larger or smaller perturbation than bare; p: exact "
+    "sign test with Holm's correction, bold below {level:g}. A pair that no attack got is only known to need more than "
+    "the budget; the sign test needs no more, but Wilcoxon's would. x RMS, + queries: median ratio and difference of "
+    "the pairs that fell on at least one side, at least; ?: the pairs give no bound."
+)
 
 
 def print_selection(selection: Selection, console: Console) -> None:
@@ -42,16 +52,47 @@ def print_selection(selection: Selection, console: Console) -> None:
     for s in selection.standings:
         for obstacle in (*s.unfit, *s.exceeded):
             bullet(console, f"{s.profile}: {obstacle}")
-    if selection.claims:
-        tests = new_table(f"do attacks succeed less often on {selection.nearest} than on other profiles?", console)
-        tests.add_column("other", no_wrap=True)
-        for column in ("pairs", f"only {selection.nearest}", "only other", "p", "p, Holm", "verdict"):
-            tests.add_column(column, justify="right", no_wrap=True)
-        for c in selection.claims:
-            verdict = {"better": "less often", "worse": "more often", "not shown": "not shown"}[c.verdict]
-            p_values = (f"{p:.2g}" for p in (c.p_value, c.p_adjusted))
-            tests.add_row(c.other, str(c.pairs), str(c.fell), str(c.other_fell), *p_values, verdict)
-        console.print(tests)
+    _print_claims(selection, console)
+    _print_added(selection, console)
+
+
+def _print_claims(selection: Selection, console: Console) -> None:
+    if not selection.claims:
+        return
+    tests = new_table(f"do attacks succeed less often on {selection.nearest} than on other profiles?", console)
+    tests.add_column("other", no_wrap=True)
+    for column in ("pairs", f"only {selection.nearest}", "only other", "p", "p, Holm", "verdict"):
+        tests.add_column(column, justify="right", no_wrap=True)
+    for c in selection.claims:
+        verdict = {"better": "less often", "worse": "more often", "not shown": "not shown"}[c.verdict]
+        p_values = (f"{p:.2g}" for p in (c.p_value, c.p_adjusted))
+        tests.add_row(c.other, str(c.pairs), str(c.fell), str(c.other_fell), *p_values, verdict)
+    console.print(tests)
+
+
+def _print_added(selection: Selection, console: Console) -> None:
+    """Print what each profile adds to the attacker's cost, also if none is recommended."""
+    if not selection.added:
+        bullet(console, "what profiles add to the attacker's cost is unknown: no usable results of the bare verifier")
+        return
+    table = new_table("what profiles add to the attacker's cost, against the bare verifier", console)
+    table.add_column("profile", no_wrap=True)
+    for column in ("pairs", "more", "less", "p, Holm", "x RMS [95 %]", "+ queries [95 %]"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for a in selection.added:
+        queries = "-" if a.queries is None else _median(a.queries, ".0f")
+        cells = (str(a.pairs), str(a.larger), str(a.smaller), f"{a.p_adjusted:.2g}", _median(a.ratio, ".2f"), queries)
+        table.add_row(a.profile, *cells, style="bold" if a.verdict == "better" else None)
+    console.print(table)
+    console.print(_ADDED_LEGEND.format(budget=selection.limits.budget, level=LEVEL), style="dim")
+
+
+def _median(median: Median, form: str) -> str:
+    """Format a median with its interval."""
+    if median.at_least is None:
+        return "no pairs" if not median.pairs else "unknown"
+    low, high = ("?" if end is None else format(end, form) for end in (median.low, median.high))
+    return f"{format(median.at_least, form)} [{low}, {high}]"
 
 
 def write_pareto(selection: Selection, path: Path) -> None:

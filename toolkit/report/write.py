@@ -86,4 +86,5 @@ def _may_show(run: Run, *, with_faces: bool | None) -> bool:
 
 def _pictures(run: Run, progress: Progress) -> tuple[Picture, ...]:
     """Pictures of a run's probes. A group has none, because its probes have no single reference."""
-    return () if run.assessment.group is not None else pictures(evidence_of(run, progress))
+    a = run.assessment
+    return () if a.group is not None or not a.scenarios else pictures(evidence_of(run, progress))

@@ -53,7 +53,7 @@ def missing_adaptive(a: Assessment, profile: str) -> list[str]:
 def worst_in_words(case: WorstCase, budget: str) -> str:
     """One worst case in a sentence, without a full stop."""
     if not case.within.trials:
-        return f"through {case.profile}, no pair is eligible for {case.goal}"
+        return f"through {case.profile}, no eligible pair was attacked for {case.goal}"
     counts = f"{case.within.successes} of {case.within.trials} pairs"
     bound = f"upper bound {100 * case.bound:.1f} %"
     if not case.by:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from tests.progress import Silent
 from toolkit.audit.request import Request
 from toolkit.audit.results.outcomes import read_run
 from toolkit.audit.run import run_audit
+from toolkit.audit.selection.added import Added
+from toolkit.audit.selection.candidates import Candidate, candidates_of
 from toolkit.audit.selection.latency import read_latency_ratios
-from toolkit.audit.selection.select import Candidate, Limits, Selection, Standing, candidates_of, check_chosen, select
+from toolkit.audit.selection.select import Limits, Selection, Standing, check_chosen, select
 from toolkit.documents import to_json
 from toolkit.errors import InputError, InsufficientError
-from toolkit.report.selection import write_pareto
+from toolkit.report.selection import print_selection, write_pareto
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tests import mcnemar
 
@@ -35,7 +39,13 @@ def flags(*places: range) -> np.ndarray:
 
 def candidate(name: str, *fallen: range, fnmr: int = 0, fmr: int = 0, latency: float | None = 1.0, **more) -> Candidate:
     """Its pairs in `fallen` fell to the one attack that knows it."""
-    values = {"eligible": np.ones(N, np.bool_), "successes": {"pgd": flags(*fallen)}, **more}
+    values = {
+        "eligible": np.ones(N, np.bool_),
+        "successes": {"pgd": flags(*fallen)},
+        "norms": np.where(flags(*fallen), 1.0, np.inf),
+        "queries": np.full(N, np.inf),
+        **more,
+    }
     return Candidate(name, Rate(fnmr, 40), Rate(fmr, 40), latency_ratio=latency, **values)
 
 
@@ -235,3 +245,76 @@ def test_latencies_of_another_audit_are_refused(request_: Request, tmp_path: Pat
     costs.write_text(json.dumps({"schema": 1, "kind": "costs", "model": "other", "profiles": timed}))
     with pytest.raises(InputError, match="is of 'other', but the run audited 'linear'"):
         read_latency_ratios(read_run(folder), costs)
+
+
+def added(selection: Selection, name: str) -> Added:
+    return next(a for a in selection.added if a.profile == name)
+
+
+def test_what_a_profile_adds_to_the_attackers_cost_is_said_where_none_is_recommended() -> None:
+    """Every pair still falls within the budget, but needs half as much again."""
+    bare, dearer, same = (candidate(name, range(80)) for name in ("none", "dearer", "same"))
+    bare_norms = np.linspace(0.5, 1.0, N)
+    bare, same = (dataclasses.replace(c, norms=bare_norms) for c in (bare, same))
+    selection = select([bare, dataclasses.replace(dearer, norms=1.5 * bare_norms), same], GENUINE, Limits())
+    assert selection.chosen is None
+    cost = added(selection, "dearer")
+    assert (cost.pairs, cost.larger, cost.smaller, cost.verdict) == (80, 80, 0, "better")
+    assert cost.p_value == pytest.approx(stats.binomtest(80, 80).pvalue)
+    # Holm: the smaller of two p values is doubled.
+    assert cost.p_adjusted == pytest.approx(2 * cost.p_value)
+    assert (cost.ratio.at_least, cost.ratio.low, cost.ratio.high) == pytest.approx((1.5, 1.5, 1.5))
+    assert cost.queries is None
+    free = added(selection, "same")
+    assert (free.larger, free.smaller, free.p_value, free.verdict) == (0, 0, 1.0, "not shown")
+    assert free.ratio.at_least == pytest.approx(1)
+
+
+def test_pairs_that_no_attack_got_need_more_than_the_budget_and_no_more_is_said_of_them() -> None:
+    bare = candidate("none", range(80))
+    half = candidate("half", range(30))
+    cost = added(select([bare, half], GENUINE, Limits("dodging")), "half")
+    assert (cost.larger, cost.smaller) == (10, 0), "thirty pairs fell to the same norm"
+    assert (cost.ratio.at_least, cost.ratio.high) == (1, 1)
+    none_fell = added(select([bare, candidate("strong")], GENUINE, Limits("dodging")), "strong")
+    assert none_fell.ratio.at_least == pytest.approx(2.15), "the budget over the bare verifier's norm of 1"
+    assert none_fell.ratio.high is None
+    both = added(select([candidate("none"), candidate("strong")], GENUINE, Limits("dodging")), "strong")
+    assert (both.ratio.pairs, both.ratio.at_least, both.p_value) == (0, None, 1)
+
+
+def test_extra_queries_are_paired_differences_of_the_fewest_queries() -> None:
+    asked = np.linspace(100, 500, N)
+    bare, dear = (candidate(name, range(80), most_queries=1000) for name in ("none", "dear"))
+    cheap = dataclasses.replace(bare, queries=asked)
+    cost = added(select([cheap, dataclasses.replace(dear, queries=asked + 70)], GENUINE, Limits()), "dear")
+    assert cost.queries is not None
+    assert (cost.queries.at_least, cost.queries.low, cost.queries.high) == pytest.approx((70, 70, 70))
+
+
+def test_without_the_bare_verifier_nothing_is_compared_with_it() -> None:
+    assert select([WEAK, STRONG], GENUINE, Limits()).added == ()
+
+
+def test_claims_compare_the_norms_too() -> None:
+    """Both fall everywhere, one to larger perturbations: the success rates differ nowhere, the norms everywhere."""
+    cheap, dear = (candidate(name, range(80)) for name in ("cheap", "dear"))
+    dear = dataclasses.replace(dear, norms=2 * dear.norms, latency_ratio=0.5)
+    selection = select([cheap, dear], GENUINE, Limits())
+    claim = selection.claims[0]
+    assert (selection.nearest, claim.verdict, claim.norms) == ("dear", "not shown", "better")
+    assert (claim.larger, claim.smaller) == (80, 0)
+    assert any("larger perturbations than with cheap (sign test" in reason for reason in selection.reasons)
+
+
+def test_the_report_says_the_added_cost_within_80_columns() -> None:
+    selection = select([NONE, dataclasses.replace(candidate("a-long-profile-name", range(80)))], GENUINE, Limits())
+    out = io.StringIO()
+    print_selection(selection, Console(file=out, width=80))
+    text = out.getvalue()
+    assert "what profiles add to the attacker's cost" in text
+    assert "1.00 [1.00, 1.00]" in text
+    assert max(map(len, text.splitlines())) <= 80
+    out = io.StringIO()
+    print_selection(select([WEAK, STRONG], GENUINE, Limits()), Console(file=out, width=80))
+    assert "is unknown: no usable results of the bare verifier" in " ".join(out.getvalue().split())

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted
 from toolkit.attacks.norms import per_image
-from toolkit.pixels import Images, to_unit
+from toolkit.pixels import Bools, Images, to_unit
 
 _PROBES, _PROBES8 = b"sixpixels probes 2\n", b"sixpixels 8-bit probes 2\n"
 _LEARNED, _VOTES = b"sixpixels learned 1\n", b"sixpixels votes 1\n"
+_DECISIONS = b"sixpixels decisions 1\n"
 _HASH = 32
 _STEPS = 8191
 
@@ -102,6 +103,17 @@ def decode_votes(content: bytes, count: int) -> NDArray[np.int64] | None:
     """Decode an artifact of `encode_votes` for `count` pairs; None if it is damaged or of another kind or size."""
     raw = _unseal(_VOTES, content, 16 * count)
     return None if raw is None else np.frombuffer(raw, "<i8").reshape(count, 2).astype(np.int64)
+
+
+def encode_decisions(accepted: Bools) -> bytes:
+    """Encode decisions of any shape as an artifact; see `decide_natural`."""
+    return _seal(_DECISIONS, accepted.tobytes())
+
+
+def decode_decisions(content: bytes, shape: tuple[int, ...]) -> Bools | None:
+    """Decode an artifact of `encode_decisions`; None if it is damaged or of another kind or size."""
+    raw = _unseal(_DECISIONS, content, int(np.prod(shape)))
+    return None if raw is None else np.frombuffer(raw, np.uint8).reshape(shape) != 0
 
 
 def read_artifact(path: Path) -> bytes:

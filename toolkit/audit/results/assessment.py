@@ -15,9 +15,11 @@ from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Knowledge, Scenario, Unavailable
 from toolkit.audit.replaying.certify import CertificationResult
 from toolkit.audit.replaying.detection import DetectionResult
+from toolkit.audit.replaying.natural import NaturalResult
 from toolkit.audit.replaying.replay import Replay, presentations
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.optimality import Optimality
+from toolkit.audit.results.subgroups import Subgroups
 from toolkit.errors import InputError
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tries import HitRate, hit_rate
@@ -147,6 +149,8 @@ class Assessment:
     certification: tuple[CertificationResult, ...] = ()
     generated: bool = False
     optimality: tuple[Optimality, ...] = ()
+    subgroups: Subgroups | None = None
+    natural: tuple[NaturalResult, ...] = ()
 
 
 def declared_attack(assessment: Assessment, name: str) -> DeclaredAttack:
@@ -232,6 +236,8 @@ def _query_counts(attack: Attack) -> list[int]:
 
 def worst_finding(scenarios: list[ScenarioResult]) -> str:
     """Describe the scenario with the highest success in one sentence. The smallest perturbation breaks ties."""
+    if not scenarios:
+        return "No attack was run."
     hit = [s for s in scenarios if s.asr.successes]
     if not hit:
         return "No attack succeeded on an eligible pair. The caveats say what this can and cannot show."

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from toolkit.audit.plan import ADAPTIVE
 from toolkit.audit.results.assessment import BUDGETS, Assessment
+from toolkit.audit.results.subgroups import subgroup_rates
+from toolkit.faces.corruptions import CORRUPTIONS, STRENGTHS
+from toolkit.faces.pairs import MOST_SUBGROUPS
 from toolkit.statistics.bootstrap import Det
 from toolkit.text import LONGEST_NAME
 
@@ -51,6 +54,7 @@ def check_consistency(run: Run) -> None:
         *(d.profile for d in a.detection),
         *(c.profile for c in a.certification),
         *(o.profile for o in a.optimality),
+        *(n.profile for n in a.natural),
         *(c.profile for c in run.certificates),
     ]
     for profile in named:
@@ -59,6 +63,8 @@ def check_consistency(run: Run) -> None:
         _check(one.attack in attacks, f"a result names the attack {one.attack!r}, which the run does not have")
         _check(one.value is None or 0 <= one.value <= 1, "an optimality is not from 0 to 1")
     _check_numbers(run)
+    _check_natural(a)
+    _check_subgroups(run)
 
 
 def _check_names(a: Assessment, profiles: Sequence[str], attacks: Sequence[str]) -> None:
@@ -90,6 +96,39 @@ def _check_numbers(run: Run) -> None:
     for clean in run.assessment.clean:
         if clean.det is not None:
             _check_det(clean.det)
+
+
+def _check_natural(a: Assessment) -> None:
+    known, keys = {c.name for c in CORRUPTIONS}, [(n.profile, n.corruption, n.strength, n.kind) for n in a.natural]
+    _check(len(set(keys)) == len(keys), "a result of a corruption is there twice")
+    for n in a.natural:
+        _check(n.corruption in known, f"a result names the corruption {n.corruption!r}, which does not exist")
+        _check(1 <= n.strength <= STRENGTHS, f"a corruption has a strength that is not from 1 to {STRENGTHS}")
+
+
+def _check_subgroups(run: Run) -> None:
+    labels, told = run.faces.subgroups, run.assessment.subgroups
+    named, profiles = {*labels} - {""}, [name for name, _ in run.assessment.profiles]
+    _check(len(named) <= MOST_SUBGROUPS, f"results.sqlite has more than {MOST_SUBGROUPS} groups of pairs")
+    _check(max(map(len, named), default=0) <= LONGEST_NAME, f"a group has more than {LONGEST_NAME} characters")
+    _check((told is not None) == bool(named), "results.sqlite and report.json have different groups of pairs")
+    if told is None:
+        return
+    stored = {
+        (clean.profile, measure): subgroup_rates(labels, kind, ~clean.correct)
+        for clean in run.clean
+        for measure, kind in (("fnmr", run.genuine), ("fmr", ~run.genuine))
+        if clean.profile in profiles
+    }
+    reported = {(c.profile, str(c.measure)): c.groups for c in told.comparisons}
+    _check(len(reported) == len(told.comparisons), "a rate by group is there twice")
+    _check(
+        {key: reported.get(key) for key in stored} == stored,
+        "the rates by group are not those of the groups in results.sqlite",
+    )
+    for comparison in told.comparisons:
+        _check(comparison.profile in profiles, "a rate by group is of a profile that the run does not have")
+        _check({g.label for g in comparison.groups} <= named, "a rate is of a group that no pair belongs to")
 
 
 def _check_det(det: Det) -> None:

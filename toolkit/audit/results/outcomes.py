@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -49,6 +49,8 @@ COLUMNS: dict[str, tuple[str, type]] = {
 }
 _CLEAN_COLUMNS: dict[str, tuple[str, type]] = {"distance": ("REAL", np.float64), "correct": ("INTEGER", np.bool_)}
 _CERTIFICATE_COLUMNS: dict[str, tuple[str, type]] = {"same": ("INTEGER", np.int64), "radius": ("REAL", np.float64)}
+# The fields of `PairFaces`, in the order of the columns.
+_FACES = tuple(field.name for field in fields(PairFaces))
 # Beyond these limits, reading a run would take gigabytes of memory.
 _LARGEST_DATABASE = 1 << 30
 _MOST_PAIRS = 1_000_000
@@ -63,7 +65,7 @@ def _columns(columns: dict[str, tuple[str, type]]) -> str:
 _SCHEMA = {
     "pairs": (
         "pair INTEGER PRIMARY KEY, id TEXT NOT NULL, genuine INTEGER NOT NULL, probe_person TEXT NOT NULL, "
-        "reference_person TEXT NOT NULL, probe_crop TEXT NOT NULL, reference_crop TEXT NOT NULL"
+        "reference_person TEXT NOT NULL, probe_crop TEXT NOT NULL, reference_crop TEXT NOT NULL, subgroup TEXT NOT NULL"
     ),
     "profiles": "profile INTEGER PRIMARY KEY, name TEXT NOT NULL",
     "clean": (
@@ -217,7 +219,7 @@ def _write(
         marks = ", ".join("?" * _SCHEMA[table].count("NULL")) + (", ?" if table not in _KEYED else "")
         database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - our own names
 
-    people = (faces.probe_people, faces.reference_people, faces.probe_crops, faces.reference_crops)
+    people = (getattr(faces, name) for name in _FACES)
     fill("pairs", ((i, p.id, int(p.genuine), *one) for i, (p, *one) in enumerate(zip(pairs, *people, strict=True))))
     for number, (profile, run) in enumerate(clean.items()):
         fill("profiles", [(number, profile.name)])
@@ -315,7 +317,8 @@ def _open(path: Path) -> sqlite3.Connection:
 def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) -> Run:
     pairs = _rows_of(
         database,
-        "SELECT id, genuine, probe_person, reference_person, probe_crop, reference_crop FROM pairs ORDER BY pair",
+        "SELECT id, genuine, probe_person, reference_person, probe_crop, reference_crop, subgroup FROM pairs "
+        "ORDER BY pair",
         _MOST_PAIRS,
     )
     count = len(pairs)
@@ -342,7 +345,7 @@ def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) ->
         how = (sigma, samples, confidence)
         certificates.append(PairCertificates(_text(profile), *how, same=found["same"], radius=found["radius"]))
     genuine = _column([genuine for _, genuine, *_ in pairs], np.bool_)
-    names, *who = (tuple(_text(row[i]) for row in pairs) for i in (0, 2, 3, 4, 5))
+    names, *who = (tuple(_text(row[i]) for row in pairs) for i in (0, *range(2, 7)))
     return Run(folder, assessment, names, genuine, PairFaces(*who), tuple(clean), tuple(outcomes), tuple(certificates))
 
 

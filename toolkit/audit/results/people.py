@@ -18,12 +18,14 @@ class PairFaces:
         probe_people, reference_people: (n,), the names of the people; "" if unknown.
         probe_crops, reference_crops: (n,), SHA-256 hashes of the crops' pixels, so that a copy under another name is
             found. The reference of a group is "".
+        subgroups: (n,), see `Pair.subgroup`; "" without one.
     """
 
     probe_people: tuple[str, ...]
     reference_people: tuple[str, ...]
     probe_crops: tuple[str, ...]
     reference_crops: tuple[str, ...]
+    subgroups: tuple[str, ...]
 
 
 def faces_of(crops: CropSet) -> PairFaces:
@@ -37,4 +39,5 @@ def faces_of(crops: CropSet) -> PairFaces:
         tuple(pair.reference_identity or "" for pair in crops.pairs),
         tuple(hashes[probe] for probe, _ in crops.index),
         tuple("" if alone else hashes[reference] for _, reference in crops.index),
+        tuple(pair.subgroup or "" for pair in crops.pairs),
     )

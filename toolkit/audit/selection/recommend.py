@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.audit.results.outcomes import Run
+from toolkit.audit.selection.candidates import candidates_of
 from toolkit.audit.selection.latency import audited_profiles, measure_latency_ratios, read_latency_ratios
-from toolkit.audit.selection.select import Limits, Selection, candidates_of, select
+from toolkit.audit.selection.select import Limits, Selection, select
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution
 

@@ -8,18 +8,17 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from toolkit.audit.plan import ADAPTIVE, GOALS, Goal
-from toolkit.audit.results.assessment import declared_attack
-from toolkit.audit.results.outcomes import Run
-from toolkit.errors import InputError, InsufficientError
+from toolkit.audit.plan import GOALS, Goal
+from toolkit.audit.selection.added import Added, Verdict, added_costs, norm_signs, norm_verdict
+from toolkit.audit.selection.candidates import BARE, Candidate
+from toolkit.audit.suites import BUDGET
+from toolkit.errors import InsufficientError
 from toolkit.pixels import Bools
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tests import FEWEST_PAIRS, LEVEL, holm, mcnemar
 
 GoalOrAny = Literal["dodging", "impersonation", "any"]
-_BARE = "none"
 WANTED: tuple[GoalOrAny, ...] = get_args(GoalOrAny)
-Verdict = Literal["better", "worse", "not shown"]
 
 
 @dataclass(frozen=True)
@@ -38,30 +37,7 @@ class Limits:
     max_fnmr: float | None = None
     max_fmr: float | None = None
     max_latency_ratio: float | None = None
-    budget: float = 2.15
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The evidence on one profile of a run with n pairs.
-
-    Attributes:
-        profile: name of the profile.
-        fnmr: clean FNMR at the manifest's threshold.
-        fmr: clean FMR at the manifest's threshold.
-        eligible: (n,), whether the deployed verifier decided the pair correctly before the attack.
-        successes: by name of each attack that knows the profile: (n,), whether it succeeded on the eligible pair.
-        failed_checks: names of the run's sanity checks that failed on the profile.
-        latency_ratio: see `Limits`; None if it was not measured.
-    """
-
-    profile: str
-    fnmr: Rate
-    fmr: Rate
-    eligible: Bools
-    successes: dict[str, Bools]
-    failed_checks: tuple[str, ...] = ()
-    latency_ratio: float | None = None
+    budget: float = BUDGET
 
 
 @dataclass(frozen=True)
@@ -104,6 +80,9 @@ class Claim:
         other_fell: pairs on which attacks succeed only with `other`.
         p_value, p_adjusted: before and after the correction over all claims.
         verdict: "better" if attacks succeed significantly less often on `profile`.
+        larger, smaller: pairs that need a larger perturbation behind `profile` than behind `other`, and a smaller one.
+        norms_p_value, norms_p_adjusted: of the sign test of these (see `Added`), corrected over all claims.
+        norms: "better" if significantly more pairs need a larger perturbation behind `profile`.
     """
 
     profile: str
@@ -114,6 +93,11 @@ class Claim:
     p_value: float
     p_adjusted: float
     verdict: Verdict
+    larger: int
+    smaller: int
+    norms_p_value: float
+    norms_p_adjusted: float
+    norms: Verdict
 
 
 @dataclass(frozen=True)
@@ -128,6 +112,7 @@ class Selection:
         refused: why no profile is recommended; "" if one is.
         nearest: the chosen profile, or the one that exceeds the limits least.
         claims: comparisons of `nearest` with the other fit profiles.
+        added: what each fit profile adds to the attacker's cost; empty if the bare verifier is not among them.
         reasons: the evidence in words.
     """
 
@@ -138,6 +123,7 @@ class Selection:
     refused: str
     nearest: str
     claims: tuple[Claim, ...]
+    added: tuple[Added, ...]
     reasons: tuple[str, ...]
 
 
@@ -145,7 +131,8 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
     """Recommend the profile with the smallest upper bound of the worst-case ASR, among those that meet the limits.
 
     A profile with a defense is recommended only if the data show that attacks succeed less often on it than on the bare
-    verifier, where the run has it. The bare verifier itself is no recommendation.
+    verifier, where the run has it. The bare verifier itself is no recommendation. Larger perturbations are what a
+    profile adds to the attacker's cost. Where the attacker can pay that within the budget, they recommend nothing.
 
     The smaller FNMR, then FMR, then latency breaks ties. A profile is unfit for a recommendation if no attack in the
     run knows it, or fewer such attacks than for another profile; if a sanity check failed on it; if it has fewer than
@@ -171,8 +158,9 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
     within = [s for s in fit if not s.exceeded]
     best = min(within, key=_rank) if within else min(fit, key=lambda s: (_excess(s, limits), _rank(s)))
     compared = [c for c in candidates if any(s.profile == c.profile for s in fit)]
-    claims = _claims(best.profile, compared, _matters(genuine, _goals(limits.goal)))
-    refused = _refused(best, claims, limits, compared=any(c.profile == _BARE for c in candidates))
+    matters = _matters(genuine, _goals(limits.goal))
+    claims = _claims(best.profile, compared, matters)
+    refused = _refused(best, claims, limits, compared=any(c.profile == BARE for c in candidates))
     return Selection(
         limits,
         attacks,
@@ -181,6 +169,7 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
         refused,
         best.profile,
         claims,
+        added_costs(compared, matters, limits.budget),
         _reasons(best, claims, limits),
     )
 
@@ -201,53 +190,12 @@ def _refused(best: Standing, claims: Sequence[Claim], limits: Limits, *, compare
         return f"no profile meets the limits; the nearest is {best.profile}: {', '.join(best.exceeded)}"
     fell = ", ".join(f"{goal}: {rate.successes} of {rate.trials} pairs fell" for goal, rate in best.asr)
     within = f"within an RMS of {limits.budget:g}/255"
-    if best.profile == _BARE:
+    if best.profile == BARE:
         return f"no profile that meets the limits is better than the bare verifier {within} ({fell})"
-    shown = any(claim.other == _BARE and claim.verdict == "better" for claim in claims)
+    shown = any(claim.other == BARE and claim.verdict == "better" for claim in claims)
     if compared and not shown:
         return f"{best.profile} comes first, but is not shown to be better than the bare verifier {within} ({fell})"
     return ""
-
-
-def candidates_of(run: Run, latency_ratios: dict[str, float], budget: float = Limits.budget) -> list[Candidate]:
-    """Collect the evidence on the profiles of a run.
-
-    Args:
-        run: the run.
-        budget: see `Limits`.
-        latency_ratios: latency ratios by profile; see `Limits`.
-
-    Raises:
-        InputError: two profiles have the same name.
-    """
-    found: list[Candidate] = []
-    for clean in run.assessment.clean:
-        name = clean.profile
-        if any(c.profile == name for c in found):
-            raise InputError(f"two profiles of the run are called {name!r}; rename one and audit again")
-        mine = [o for o in run.outcomes if o.profile == name]
-        failed = [c.name for c in run.assessment.checks if not c.passed and f" on {c.about}".endswith(f" on {name}")]
-        found.append(
-            Candidate(
-                profile=name,
-                fnmr=clean.fnmr,
-                fmr=clean.fmr,
-                eligible=mine[0].eligible if mine else np.zeros(len(run.genuine), np.bool_),
-                successes={
-                    o.attack: o.within(
-                        "rms",
-                        budget,
-                        worn=declared_attack(run.assessment, o.attack).traits.masked,
-                        tries=o.presented,
-                    )
-                    for o in mine
-                    if o.knowledge in ADAPTIVE
-                },
-                failed_checks=tuple(dict.fromkeys(failed)),
-                latency_ratio=latency_ratios.get(name),
-            )
-        )
-    return found
 
 
 def _goals(goal: GoalOrAny) -> tuple[Goal, ...]:
@@ -259,12 +207,8 @@ def _matters(genuine: Bools, goals: Sequence[Goal]) -> Bools:
     return np.any([genuine if g == "dodging" else ~genuine for g in goals], axis=0)
 
 
-def _fallen(candidate: Candidate) -> Bools:
-    return np.any([np.zeros_like(candidate.eligible), *candidate.successes.values()], axis=0)
-
-
 def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Limits) -> Standing:
-    fallen, unfit = _fallen(c), _beyond_the_pairs(c, limits)
+    fallen, unfit = c.fallen, _beyond_the_pairs(c, limits)
     if not c.successes:
         unfit.append("the run has no attack that knows it")
     elif missing := [name for name in attacks if name not in c.successes]:
@@ -341,16 +285,29 @@ def _dominates(first: Standing, second: Standing) -> bool:
 
 def _claims(profile: str, candidates: Sequence[Candidate], matters: Bools) -> tuple[Claim, ...]:
     mine = next(c for c in candidates if c.profile == profile)
-    rows = []
-    for other in candidates:
-        if other.profile != profile:
-            both = mine.eligible & other.eligible & matters
-            a, b = _fallen(mine) & both, _fallen(other) & both
-            rows.append((other.profile, int(both.sum()), int((a & ~b).sum()), int((b & ~a).sum())))
-    p_values = [mcnemar(fell, other_fell) for _, _, fell, other_fell in rows]
+    others = [other for other in candidates if other is not mine]
+    rows, signs = [], [norm_signs(mine, other, matters) for other in others]
+    for other in others:
+        both = mine.eligible & other.eligible & matters
+        a, b = mine.fallen & both, other.fallen & both
+        rows.append((int(both.sum()), int((a & ~b).sum()), int((b & ~a).sum())))
+    p_values = [mcnemar(fell, other_fell) for _, fell, other_fell in rows]
+    adjusted, of_norms = holm(p_values), holm([sign.p_value for sign in signs])
     return tuple(
-        Claim(profile, *row, p_value, float(adjusted), _verdict(row[2], row[3], float(adjusted)))
-        for row, p_value, adjusted in zip(rows, p_values, holm(p_values), strict=True)
+        Claim(
+            profile,
+            other.profile,
+            *row,
+            p_value=p_values[i],
+            p_adjusted=float(adjusted[i]),
+            verdict=_verdict(row[1], row[2], float(adjusted[i])),
+            larger=signs[i].larger,
+            smaller=signs[i].smaller,
+            norms_p_value=signs[i].p_value,
+            norms_p_adjusted=float(of_norms[i]),
+            norms=norm_verdict(signs[i], float(of_norms[i])),
+        )
+        for i, (other, row) in enumerate(zip(others, rows, strict=True))
     )
 
 
@@ -381,4 +338,11 @@ def _reasons(best: Standing, claims: Sequence[Claim], limits: Limits) -> tuple[s
         others = [claim.other for claim in claims if claim.verdict == verdict]
         if others:
             reasons.append(words.format(", ".join(others)) + f" (McNemar with Holm, level {LEVEL:g})")
+    for verdict, words in (
+        ("better", "attackers need larger perturbations than with {}"),
+        ("worse", "attackers need smaller perturbations than with {}"),
+    ):
+        others = [claim.other for claim in claims if claim.norms == verdict]
+        if others:
+            reasons.append(words.format(", ".join(others)) + f" (sign test with Holm, level {LEVEL:g})")
     return tuple(reasons)

@@ -10,7 +10,11 @@ from toolkit import __version__
 from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report import charts
 from toolkit.report.formats.base import Format
+from toolkit.report.natural import HEAD as NATURAL_HEAD
+from toolkit.report.natural import LEGEND, natural_profiles, natural_rows, natural_words
+from toolkit.report.natural import TITLE as NATURAL_TITLE
 from toolkit.report.paper import paper_tables
+from toolkit.report.subgroups import HEAD, TITLE, subgroup_rows, subgroup_words
 from toolkit.report.terminal import OPTIMALITY_LEGEND, hit_percent, optimality_rows, percent, whole_percent
 from toolkit.risk.findings import Finding, Report
 from toolkit.statistics.intervals import Rate
@@ -27,7 +31,8 @@ def render(report: Report) -> str:
     title = f"Sixpixels: {a.target.name}, run {a.run}"
     style = (files("toolkit.report") / "report.css").read_text(encoding="utf-8")
     sections = [_head(report), _worst(report), _untested(a), _findings(report), _clean(report), *_attacks(report)]
-    sections += [_optimality(a), _certification(a), _pictures(report), _paper(a), _facts(report)]
+    sections += [_optimality(a), _certification(a), _natural(a), _subgroups(a)]
+    sections += [_pictures(report), _paper(a), _facts(report)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -231,6 +236,25 @@ def _tries(scenarios: Sequence[ScenarioResult]) -> str:
 
 def _knows(s: ScenarioResult) -> str:
     return s.known if s.knowledge == "partial" else s.knowledge
+
+
+def _natural(a: Assessment) -> str:
+    if not a.natural:
+        return ""
+    tables = [
+        _table(profile, NATURAL_HEAD, [tuple(map(escaped, row)) for row in natural_rows(a.natural, profile)])
+        for profile in natural_profiles(a.natural)
+    ]
+    words = "".join(f"<p class='note'>{escaped(one)}</p>" for one in [LEGEND, *natural_words(a.natural)])
+    return _section(NATURAL_TITLE, "".join(tables) + words)
+
+
+def _subgroups(a: Assessment) -> str:
+    if a.subgroups is None:
+        return ""
+    rows = [tuple(map(escaped, row)) for row in subgroup_rows(a.subgroups)]
+    words = "".join(f"<p class='note'>{escaped(one)}</p>" for one in subgroup_words(a.subgroups))
+    return _section(TITLE, _table("95 % Wilson intervals", HEAD, rows) + words)
 
 
 def _scenario(s: ScenarioResult, aim: Aim) -> tuple[str, ...]:

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from toolkit.audit.results.assessment import Assessment
 from toolkit.report.formats.base import Format
+from toolkit.report.natural import HEAD as NATURAL_HEAD
+from toolkit.report.natural import LEGEND, natural_profiles, natural_rows, natural_words
+from toolkit.report.natural import TITLE as NATURAL_TITLE
+from toolkit.report.subgroups import HEAD, TITLE, subgroup_rows, subgroup_words
 from toolkit.report.terminal import OPTIMALITY_LEGEND, optimality_rows, percent
 from toolkit.risk.findings import Finding, Report, WorstCase
 from toolkit.text import LONGEST_SENTENCES, shown
@@ -35,6 +39,15 @@ def render(report: Report) -> str:
     lines += _optimality(a)
     clean = [(_text(c.profile), percent(c.fnmr), percent(c.fmr)) for c in a.clean]
     lines += _folded("Clean errors, % with 95 % intervals", _table(("profile", "FNMR", "FMR"), clean))
+    for profile in natural_profiles(a.natural):
+        of_profile = [tuple(map(_text, row)) for row in natural_rows(a.natural, profile)]
+        lines += _folded(f"{NATURAL_TITLE}: {_text(profile)}", _table(NATURAL_HEAD, of_profile))
+    if a.natural:
+        lines += [*(f"- {_text(one)}" for one in [*natural_words(a.natural), LEGEND]), ""]
+    if a.subgroups is not None:
+        of_groups = [tuple(map(_text, row)) for row in subgroup_rows(a.subgroups)]
+        words = [f"- {_text(one)}" for one in subgroup_words(a.subgroups)]
+        lines += _folded(TITLE, [*_table(HEAD, of_groups), *words])
     lines += ["Next steps:", ""] + [f"{i}. {_text(step)}" for i, step in enumerate(risk.next_steps, 1)]
     return "\n".join(lines) + "\n"
 
