@@ -23,6 +23,7 @@ from tests.models import Linear
 from toolkit.attacks import (
     blended,
     boundary,
+    cgba,
     contrast,
     evolutionary,
     hop_skip_jump,
@@ -43,7 +44,7 @@ LADDERS = (salt_pepper.ATTACK, blended.ATTACK, contrast.ATTACK)
 SQUARE_L2 = replace(square.ATTACK, name="square-l2", norm="l2", epsilon=0.5)
 SPARSE = replace(sparse_rs.ATTACK, pixels=20)
 SCORES = (square.ATTACK, SQUARE_L2, simba.ATTACK, replace(simba.ATTACK, basis="pixel"), SPARSE, nes.ATTACK)
-DECISIONS = (hop_skip_jump.ATTACK, boundary.ATTACK, evolutionary.ATTACK)
+DECISIONS = (hop_skip_jump.ATTACK, cgba.ATTACK, boundary.ATTACK, evolutionary.ATTACK)
 
 
 def named(attack: object) -> str:
@@ -199,8 +200,10 @@ def test_without_a_start_only_dodging_begins(attack: Attack) -> None:
     assert crafted.success8.all()
 
 
-def test_hop_skip_jump_comes_near_the_closed_form() -> None:
-    attack = replace(hop_skip_jump.ATTACK, budget=3000)
+@pytest.mark.parametrize(
+    "attack", [replace(hop_skip_jump.ATTACK, budget=3000), replace(cgba.ATTACK, budget=3000, frequencies=1)], ids=named
+)
+def test_boundary_normals_lead_near_the_closed_form(attack: Attack) -> None:
     model, task = linear_task()
     crafted = attack.craft(model, with_start(model, task))
     ratio = found(task, crafted, "l2") / smallest(model, task, "l2")
@@ -210,6 +213,24 @@ def test_hop_skip_jump_comes_near_the_closed_form() -> None:
     noisy = attack.craft(model, linear_task()[1])
     dodging = noisy.success
     assert np.median(found(task, noisy, "l2")[dodging] / smallest(model, task, "l2")[dodging]) < 3
+
+
+def test_cgba_comes_near_the_closed_form_of_its_subspace() -> None:
+    """It leaves the plane of its start by low frequencies alone."""
+    model, task = linear_task()
+    first = [np.random.default_rng([5, i]).random(task.probes.shape[1:], dtype=np.float32) for i in range(len(task))]
+    crafted = replace(cgba.ATTACK, budget=2000).craft(model, task)
+    low = cosines(task.probes.shape[1])[:3]
+    smooth = np.einsum("ah,bw,cd->abchwd", low, low, np.eye(3)).reshape(27, -1)
+    for i in np.flatnonzero(task.dodging):
+        away = first[i] - task.probes[i]
+        basis = np.linalg.svd(np.vstack([smooth, away.reshape(1, -1)]), full_matrices=False)[2]
+        moved = (crafted.probes[i] - task.probes[i]).ravel()
+        # The reference is 0.25 above the probe, and the boundaries are 1 below and above the reference.
+        gap = 0.75 if moved @ model.weights < 0 else 1.25
+        least = gap / np.linalg.norm(basis @ model.weights)
+        np.testing.assert_allclose(moved - moved @ basis.T @ basis, 0, atol=1e-5)
+        assert 0.999 * least < np.linalg.norm(moved) < 1.1 * least
 
 
 @pytest.mark.parametrize("attack", [boundary.ATTACK, evolutionary.ATTACK], ids=named)

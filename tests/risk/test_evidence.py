@@ -77,7 +77,7 @@ def test_a_perturbation_in_the_corner_of_a_ball_has_the_largest_norms() -> None:
 CLASSES = {
     "minimal": ["carlini-wagner", "ddn", "deepfool", "deepfool-linf", "fgsm", "fmn"],
     "budgeted": ["apgd", "apgd-far", "apgd-l2", "momentum", "pgd", "pgd-l2", "universal"],
-    "query": ["boundary", "evolutionary", "hop-skip-jump", "nes", "simba", "sparse-rs", "square"],
+    "query": ["boundary", "cgba", "evolutionary", "hop-skip-jump", "nes", "simba", "sparse-rs", "square"],
     "noise": ["blended", "contrast", "gaussian", "salt-pepper", "uniform"],
     "worn": ["glasses"],
 }
