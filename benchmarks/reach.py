@@ -4,8 +4,7 @@ python benchmarks/reach.py facenet-mini --pairs LFW --folds 7,8 --limit 16 --att
 
 Attacks by decisions are compared in the same way:
 
-python benchmarks/reach.py facenet-mini --pairs LFW --limit 6 --profiles none --attacks cgba,hop-skip-jump \
-    --set cgba.budget=5000 --set hop-skip-jump.budget=5000
+python benchmarks/reach.py facenet-mini --pairs LFW --limit 6 --profiles none --attacks cgba --set cgba.budget=5000
 """
 
 from __future__ import annotations
