@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__
-from toolkit.commands import audit, build, catalog, config, doctor, evaluate, power, profiles, runs
+from toolkit.commands import audit, build, catalog, config, doctor, evaluate, power, profiles, reconstruct, runs
 from toolkit.errors import SixpixelsError
 from toolkit.quiet import DEBUG
 from toolkit.text import shown, visible_lines
@@ -52,7 +52,7 @@ def top(
 # The help page lists the commands in this order.
 for command in (audit.audit, doctor.doctor, runs.replay, runs.gate, runs.report, runs.compare, audit.sweep):
     app.command()(command)
-for command in (power.power, evaluate.evaluate, build.export):
+for command in (reconstruct.reconstruct, power.power, evaluate.evaluate, build.export):
     app.command()(command)
 app.command("attacks")(catalog.attacks_list)
 app.command("defenses")(catalog.defenses_list)

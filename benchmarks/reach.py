@@ -1,6 +1,10 @@
 """Whether minimum-norm attacks that know a profile get every pair through it: each shipped deterministic profile.
 
 python benchmarks/reach.py facenet-mini --pairs LFW --folds 7,8 --limit 16 --attacks deepfool,fmn,carlini-wagner
+
+Attacks by decisions are compared in the same way:
+
+python benchmarks/reach.py facenet-mini --pairs LFW --limit 6 --profiles none --attacks cgba --set cgba.budget=5000
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from toolkit.attacks.settings import apply_settings
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.craft import make_task
 from toolkit.faces.crops import crop_pairs
@@ -34,13 +39,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=16)
     parser.add_argument("--attacks", default="deepfool,fmn,carlini-wagner")
     parser.add_argument("--profiles", default=",".join(shipped_profiles()))
+    parser.add_argument("--set", action="append", default=[], help="ATTACK.PARAMETER=VALUE; may be repeated")
     args = parser.parse_args()
     manifest, console = find_manifest(args.verifier), Console(highlight=False)
     decision, spec = manifest.decision, manifest.input
     template = manifest.alignment.template if manifest.alignment else None
     pairs = load_pairs(args.pairs, limit=args.limit, folds=[int(fold) for fold in args.folds.split(",")])
     crops, model = crop_pairs(pairs, spec.width, spec.height, template), read_model(manifest)
-    attacks = choose("attack", args.attacks.split(","), discover("attack"))
+    attacks = apply_settings(choose("attack", args.attacks.split(","), discover("attack")), args.set)
     console.print(f"{manifest.name}, {pairs.source}: 8-bit successes over eligible pairs, median L2, seconds")
     for profile in map(find_profile, args.profiles.split(",")):
         if profile.random:

@@ -12,6 +12,7 @@ from .audit.run import audit_verifier as audit_verifier
 from .audit.selection.cost import measure_profiles as measure_profiles
 from .audit.selection.recommend import select_profile as select_profile
 from .audit.selection.select import Limits as Limits
+from .audit.transfer.reconstruct import reconstruct_faces as reconstruct_faces
 from .audit.transfer.transfer import replay_run as replay_run
 from .doctor import diagnose as diagnose
 from .documents import to_json as to_json

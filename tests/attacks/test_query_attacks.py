@@ -18,19 +18,33 @@ from tests.attacks.linear import (
     smallest,
     with_start,
 )
-from tests.attacks.test_attacks import linear_task
+from tests.attacks.test_attacks import distance_to_boundary, linear_task
 from tests.models import Linear
-from toolkit.attacks import blended, boundary, contrast, evolutionary, hop_skip_jump, nes, salt_pepper, simba, square
-from toolkit.attacks.base import Attack
+from toolkit.attacks import (
+    blended,
+    boundary,
+    cgba,
+    contrast,
+    evolutionary,
+    hop_skip_jump,
+    nes,
+    salt_pepper,
+    simba,
+    sparse_rs,
+    square,
+)
+from toolkit.attacks.base import Attack, Task
 from toolkit.attacks.norms import Norm, sizes
-from toolkit.attacks.simba import _cosines
+from toolkit.attacks.resampling import cosines
 from toolkit.attacks.square import _bump, _move_l2
+from toolkit.errors import InputError
 from toolkit.pixels import to_8bit, to_unit
 
 LADDERS = (salt_pepper.ATTACK, blended.ATTACK, contrast.ATTACK)
 SQUARE_L2 = replace(square.ATTACK, name="square-l2", norm="l2", epsilon=0.5)
-SCORES = (square.ATTACK, SQUARE_L2, simba.ATTACK, replace(simba.ATTACK, basis="pixel"), nes.ATTACK)
-DECISIONS = (hop_skip_jump.ATTACK, boundary.ATTACK, evolutionary.ATTACK)
+SPARSE = replace(sparse_rs.ATTACK, pixels=20)
+SCORES = (square.ATTACK, SQUARE_L2, simba.ATTACK, replace(simba.ATTACK, basis="pixel"), SPARSE, nes.ATTACK)
+DECISIONS = (hop_skip_jump.ATTACK, cgba.ATTACK, boundary.ATTACK, evolutionary.ATTACK)
 
 
 def named(attack: object) -> str:
@@ -114,7 +128,7 @@ def test_bounds_hold_and_are_needed(attack: square.Square) -> None:
 
 
 def test_simba_moves_by_orthonormal_vectors() -> None:
-    np.testing.assert_allclose(_cosines(12) @ _cosines(12).T, np.eye(12), atol=1e-6)
+    np.testing.assert_allclose(cosines(12) @ cosines(12).T, np.eye(12), atol=1e-6)
     attack = simba.Simba(basis="pixel", step=51 / 255, budget=9)
     model, task = linear_task(4)
     # Ten times as far: nothing is solved, and every vector is one value moved by 51 levels.
@@ -124,6 +138,41 @@ def test_simba_moves_by_orthonormal_vectors() -> None:
     changed = to_8bit(crafted.probes).astype(int) - to_8bit(probes)
     assert set(np.unique(np.abs(changed))) <= {0, 51}
     assert (np.count_nonzero(changed, axis=(1, 2, 3)) <= 8).all()
+
+
+def fewest_pixels(model: Linear, task: Task) -> np.ndarray:
+    """The closed form: the most that each pixel can move the distance toward the goal, the largest first."""
+    away = np.sign(model.embed(task.probes) - task.references)[:, 0] * np.where(task.dodging, 1, -1)
+    slope = away[:, None, None, None] * model.weights.reshape(task.probes.shape[1:])
+    gain = np.maximum(slope * -task.probes, slope * (1 - task.probes)).sum(axis=3).reshape(len(task), -1)
+    reach = np.cumsum(-np.sort(-gain, axis=1), axis=1)
+    return 1 + np.argmax(reach >= distance_to_boundary(task)[:, None], axis=1)
+
+
+def test_sparse_rs_needs_about_as_many_pixels_as_the_closed_form() -> None:
+    strong, task = linear_task(8)
+    model = Linear(strong.weights / 20, strong.decision)
+    task = replace(task, references=model.embed(task.probes) + task.references - strong.embed(task.probes))
+    fewest = fewest_pixels(model, task)
+    assert fewest.min() > 5
+    attack = replace(sparse_rs.ATTACK, budget=4000)
+    assert not replace(attack, pixels=int(fewest.min()) - 1).craft(model, task).success.any()
+    task = replace(task, generators=linear_task(8)[1].generators)
+    assert check_probes(replace(attack, pixels=int(1.25 * fewest.max())), model, task).success.all()
+
+
+def test_sparse_rs_leaves_all_other_pixels_as_they_are() -> None:
+    model, task = linear_task(8)
+    attack = replace(sparse_rs.ATTACK, pixels=3)
+    crafted = attack.craft(model, task)
+    assert crafted.success8.any()
+    np.testing.assert_array_equal(crafted.probes, to_unit(crafted.probes8))
+    changed = (crafted.probes8 != to_8bit(task.probes)).any(axis=3)
+    assert np.isin(crafted.probes8[changed], (0, 255)).all()
+    # The task has no value at the ends of the range, so that every chosen pixel shows.
+    assert (changed.sum(axis=(1, 2))[crafted.success8] == 3).all()
+    with pytest.raises(InputError, match=r"sparse-rs.pixels=144: a crop has 144 pixels"):
+        replace(attack, pixels=144).craft(model, task)
 
 
 def test_square_bumps_have_unit_norm_and_moves_keep_the_ball_full() -> None:
@@ -151,8 +200,10 @@ def test_without_a_start_only_dodging_begins(attack: Attack) -> None:
     assert crafted.success8.all()
 
 
-def test_hop_skip_jump_comes_near_the_closed_form() -> None:
-    attack = replace(hop_skip_jump.ATTACK, budget=3000)
+@pytest.mark.parametrize(
+    "attack", [replace(hop_skip_jump.ATTACK, budget=3000), replace(cgba.ATTACK, budget=3000, frequencies=1)], ids=named
+)
+def test_boundary_normals_lead_near_the_closed_form(attack: Attack) -> None:
     model, task = linear_task()
     crafted = attack.craft(model, with_start(model, task))
     ratio = found(task, crafted, "l2") / smallest(model, task, "l2")
@@ -162,6 +213,24 @@ def test_hop_skip_jump_comes_near_the_closed_form() -> None:
     noisy = attack.craft(model, linear_task()[1])
     dodging = noisy.success
     assert np.median(found(task, noisy, "l2")[dodging] / smallest(model, task, "l2")[dodging]) < 3
+
+
+def test_cgba_comes_near_the_closed_form_of_its_subspace() -> None:
+    """It leaves the plane of its start by low frequencies alone."""
+    model, task = linear_task()
+    first = [np.random.default_rng([5, i]).random(task.probes.shape[1:], dtype=np.float32) for i in range(len(task))]
+    crafted = replace(cgba.ATTACK, budget=2000).craft(model, task)
+    low = cosines(task.probes.shape[1])[:3]
+    smooth = np.einsum("ah,bw,cd->abchwd", low, low, np.eye(3)).reshape(27, -1)
+    for i in np.flatnonzero(task.dodging):
+        away = first[i] - task.probes[i]
+        basis = np.linalg.svd(np.vstack([smooth, away.reshape(1, -1)]), full_matrices=False)[2]
+        moved = (crafted.probes[i] - task.probes[i]).ravel()
+        # The reference is 0.25 above the probe, and the boundaries are 1 below and above the reference.
+        gap = 0.75 if moved @ model.weights < 0 else 1.25
+        least = gap / np.linalg.norm(basis @ model.weights)
+        np.testing.assert_allclose(moved - moved @ basis.T @ basis, 0, atol=1e-5)
+        assert 0.999 * least < np.linalg.norm(moved) < 1.1 * least
 
 
 @pytest.mark.parametrize("attack", [boundary.ATTACK, evolutionary.ATTACK], ids=named)

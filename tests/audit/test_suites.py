@@ -87,10 +87,10 @@ def test_a_run_says_what_it_lacks_of_the_strong_suite() -> None:
     assert weaker_than_strong(SUITES["strong"](at)) == weaker_than_strong(SUITES["thorough"](at)) == []
     assert weaker_than_strong(SUITES["standard"](at)) == [
         "square: 300 of the 1,000 queries of suite strong",
-        "hop-skip-jump: 300 of the 1,000 queries of suite strong",
+        "cgba: 300 of the 1,000 queries of suite strong",
     ]
     assert weaker_than_strong([Fmn(steps=7), *SUITES["quick"](at)[1:]]) == [
-        "suite strong also has square, hop-skip-jump",
+        "suite strong also has square, cgba",
         "fmn: 7 of the 50 steps of suite strong",
         "apgd: 1 of the 2 starts of suite strong",
         "apgd-l2: 1 of the 2 starts of suite strong",

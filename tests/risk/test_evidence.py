@@ -87,7 +87,7 @@ CLASSES = {
         "sigma-zero",
     ],
     "budgeted": ["apgd", "apgd-l2", "bsr", "momentum", "momentum-l2", "pgd", "pgd-l2", "universal"],
-    "query": ["boundary", "evolutionary", "hop-skip-jump", "nes", "simba", "square"],
+    "query": ["boundary", "cgba", "evolutionary", "hop-skip-jump", "nes", "simba", "sparse-rs", "square"],
     "noise": ["blended", "contrast", "gaussian", "salt-pepper", "uniform"],
     "worn": ["glasses"],
 }
@@ -147,7 +147,8 @@ BOUNDARY = "its probes lie on the boundary of what the attacker knows, and do no
                 "its ball reaches RMS 16/255, beyond RMS <= 2.15/255",
             ],
         ),
-        ("simba", "query", ["it has only 500 queries (the policy asks for 1000)"]),
+        ("simba", "query", ["it has only 500 queries (the policy asks for 1000)", "it minimizes nothing"]),
+        ("sparse-rs", "query", ["it minimizes nothing"]),
         ("nes", "query", ["its ball reaches RMS 8/255, beyond RMS <= 2.15/255"]),
         ("deepfool", "zero", [BOUNDARY]),
         ("boundary", "zero", [BOUNDARY]),

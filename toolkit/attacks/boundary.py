@@ -47,7 +47,7 @@ class Boundary:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(budget=self.budget)
+        return Traits(budget=self.budget, minimizes="l2")
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs leave the batch when their queries are used up."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits
 from toolkit.attacks.ladder import CARRY_RUNS, finish
-from toolkit.attacks.norms import ascending, per_image, sizes
-from toolkit.attacks.queries import Queries, find_starts
+from toolkit.attacks.norms import per_image, sizes
+from toolkit.attacks.queries import Queries, bisect, estimate_normal, find_starts
 from toolkit.parameters import number
 from toolkit.pixels import Images
 
@@ -45,7 +45,7 @@ class HopSkipJump:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(budget=self.budget)
+        return Traits(budget=self.budget, minimizes="l2")
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs leave the batch when their queries are used up."""
@@ -79,25 +79,14 @@ class HopSkipJump:
     def _bisect(queries: Queries, rows: NDArray[np.intp], far: Images, times: int) -> Images:
         """Return the image nearest to the clean probe that still reaches the goal, on the line from `far` to it."""
         clean = queries.task.probes[rows]
-        low, high = np.zeros(len(rows)), np.ones(len(rows))
-        for _ in range(times):
-            middle = (low + high) / 2
-            there = queries.succeeds(rows, clean + per_image(middle) * (far - clean))
-            low, high = np.where(there, low, middle), np.where(there, middle, high)
-        return clean + per_image(high) * (far - clean)
+        return bisect(queries, rows, far, lambda share: clean + per_image(share) * (far - clean), times)
 
     @staticmethod
     def _normal(queries: Queries, row: int, image: Images, radius: float, count: int) -> Images:
-        """Estimate the normal of the boundary, toward the goal, from decisions around `image` (equation 16)."""
+        """Estimate the normal of the boundary from `count` decisions."""
         noise = queries.task.generators[row].standard_normal((count, *image.shape), dtype=np.float32)
         noise *= per_image(1 / sizes("l2", noise))
-        around = np.clip(image + np.float32(radius) * noise, 0, 1)
-        moved = (around - image) / np.float32(radius)
-        there = np.where(queries.succeeds(np.full(count, row), around), 1.0, -1.0)
-        # Subtracting the mean reduces the variance. It would give zero if all decisions agree.
-        baseline = 0.0 if np.all(there == there[0]) else there.mean()
-        normal = np.tensordot((there - baseline).astype(np.float32), moved, axes=1)[None]
-        return ascending("l2", normal)[0]
+        return estimate_normal(queries, row, image, noise, radius)
 
     @staticmethod
     def _step(

@@ -1,13 +1,16 @@
-"""Tools of attacks on a deployed verifier: queries within a budget, ladders of candidates, and start images."""
+"""Tools of attacks on a deployed verifier: queries within a budget, ladders, start images and decision boundaries."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Runtime, Task, margins, reached
 from toolkit.attacks.ladder import CandidateMaker, first_success
-from toolkit.pixels import Bools, Images, to_8bit, to_unit
+from toolkit.attacks.norms import ascending
+from toolkit.pixels import Bools, Float, Images, to_8bit, to_unit
 
 _AT_ONCE = 4
 # The number of blends with noise to try for a start image.
@@ -112,3 +115,44 @@ def find_starts(queries: Queries) -> tuple[Images, NDArray[np.intp]]:
         there = queries.succeeds(rows, candidates)
         images[rows[there]], found[rows[there]] = candidates[there], True
     return images, np.flatnonzero(found)
+
+
+def bisect(
+    queries: Queries, rows: NDArray[np.intp], images: Images, path: Callable[[Float], Images], times: int
+) -> Images:
+    """Return the last images (M, H, W, 3) that reach the goal on the paths from `images` to the clean probes.
+
+    Args:
+        queries: the queries. Each pair spends `times` of them.
+        rows: (M,), the pairs.
+        images: (M, H, W, 3), images that reach the goal.
+        path: returns the images (M, H, W, 3) at shares (M,) of the way, from 1 at `images` to 0 at the clean probes.
+        times: the number of halvings.
+    """
+    low, high = np.zeros(len(rows)), np.ones(len(rows))
+    for _ in range(times):
+        middle = (low + high) / 2
+        there = queries.succeeds(rows, path(middle))
+        low, high = np.where(there, low, middle), np.where(there, middle, high)
+    return np.where((high < 1)[:, None, None, None], path(high), images)
+
+
+def estimate_normal(queries: Queries, row: int, image: Images, directions: Images, radius: float) -> Images:
+    """Estimate the unit normal (H, W, 3) of the boundary, toward the goal, from decisions around an image.
+
+    This is equation 16 of HopSkipJump (Chen et al. 2020, arXiv:1904.02144).
+
+    Args:
+        queries: the queries. The pair spends one for each direction.
+        row: the pair.
+        image: (H, W, 3), an image at the boundary.
+        directions: (K, H, W, 3), unit vectors.
+        radius: the distance of the decided images from `image`.
+    """
+    around = np.clip(image + np.float32(radius) * directions, 0, 1)
+    moved = (around - image) / np.float32(radius)
+    there = np.where(queries.succeeds(np.full(len(directions), row), around), 1.0, -1.0)
+    # Subtracting the mean reduces the variance. It would give zero if all decisions agree.
+    baseline = 0.0 if np.all(there == there[0]) else there.mean()
+    normal = np.tensordot((there - baseline).astype(np.float32), moved, axes=1)[None]
+    return ascending("l2", normal)[0]

@@ -42,3 +42,9 @@ def gaussian_blur(size: int, kernel: int) -> Floats:
     weight = np.where(np.abs(offset) <= half, np.exp(-(offset**2) / (2 * deviation**2)), 0)
     total = np.sum(np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * deviation**2)))
     return (weight / total).astype(np.float32)
+
+
+def cosines(side: int) -> Floats:
+    """Return the orthonormal basis (side, side) of the DCT-II, with low frequencies first."""
+    angle = np.pi * np.arange(side)[:, None] * (np.arange(side) + 0.5) / side
+    return (np.cos(angle) * np.sqrt(np.where(np.arange(side) == 0, 1, 2) / side)[:, None]).astype(np.float32)

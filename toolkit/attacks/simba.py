@@ -10,14 +10,9 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Gradients, Needs, Task, Traits, reached
 from toolkit.attacks.queries import Queries, craft_8bit
+from toolkit.attacks.resampling import cosines
 from toolkit.parameters import number
 from toolkit.pixels import Images, to_8bit, to_unit
-
-
-def _cosines(side: int) -> Images:
-    """Return the orthonormal basis (side, side) of the DCT-II, with low frequencies first."""
-    angle = np.pi * np.arange(side)[:, None] * (np.arange(side) + 0.5) / side
-    return (np.cos(angle) * np.sqrt(np.where(np.arange(side) == 0, 1, 2) / side)[:, None]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Simba:
         """Attack every pair. Solved pairs and pairs without queries or vectors left leave the batch."""
         _, height, width, channels = task.probes.shape
         dct, share = self.basis == "dct", self.frequencies if self.basis == "dct" else 1.0
-        tall, wide = (_cosines(side) if dct else np.eye(side, dtype=np.float32) for side in (height, width))
+        tall, wide = (cosines(side) if dct else np.eye(side, dtype=np.float32) for side in (height, width))
         counts = max(1, round(height * share)), max(1, round(width * share)), channels
         order = [generator.permutation(int(np.prod(counts)))[: self.budget] for generator in task.generators]
         queries = Queries(model, task, self.budget)

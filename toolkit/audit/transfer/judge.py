@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import UsageError
 from toolkit.faces.carry import View
-from toolkit.pixels import Bools, Images, to_unit
+from toolkit.pixels import Bools, Float, Images, to_unit
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import Alignment, Decision, Input, Manifest, find_manifest
@@ -73,10 +73,15 @@ class EmbeddingJudge:
 
     def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
         """See `Judge`. Probes with an attack score above `alarm` are rejected."""
+        d, scores = self.measure(probes, references)
+        return is_same(self.decision, d), scores > self.alarm
+
+    def measure(self, probes: Crops, references: Crops) -> tuple[Float, NDArray[np.float32]]:
+        """Return the distances (N,) of pairs of crops (N, H, W, 3), and the attack scores (N,) of the probes."""
         if not len(probes):
-            return np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+            return np.zeros(0), np.zeros(0, np.float32)
         (embeddings, scores), (others, _) = self._embedded(probes), self._embedded(references)
-        return is_same(self.decision, distances(self.decision.metric, embeddings, others)), scores > self.alarm
+        return distances(self.decision.metric, embeddings, others), scores
 
     def _embedded(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         keys = [_digest(crop) for crop in crops]
