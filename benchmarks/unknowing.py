@@ -3,8 +3,8 @@
 python benchmarks/unknowing.py facenet-mini --pairs LFW --folds 7,8 --limit 60
 
 Each attack crafts its probes for the bare verifier. The probes are replayed through each deterministic profile. Printed
-are 8-bit successes over eligible pairs within the budget (dodging, impersonation), with 95 % Wilson intervals in
-percent. `stretched` is the first attack's perturbation, scaled to the budget along its own direction.
+are 8-bit successes over eligible pairs within the budget, with 95 % Wilson intervals. `stretched` is FMN's
+perturbation, scaled to the budget along its own direction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from toolkit.attacks.apgd import Apgd
 from toolkit.attacks.apgd_l2 import ATTACK as APGD_L2
@@ -26,12 +25,14 @@ from toolkit.attacks.momentum_l2 import ATTACK as MOMENTUM_L2
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.craft import make_task
+from toolkit.audit.plan import GOALS, Goal
 from toolkit.audit.suites import BUDGET, balls
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.pixels import Images, to_8bit, to_unit
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import find_profile, shipped_profiles
+from toolkit.report.terminal import whole_percent
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import Decision, find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=BUDGET, help="an RMS in 1/255")
     parser.add_argument("--profiles", default=",".join(name for name in shipped_profiles() if name != "none"))
     args = parser.parse_args()
-    manifest, console = find_manifest(args.verifier), Console(highlight=False, width=200)
+    manifest = find_manifest(args.verifier)
     decision, spec = manifest.decision, manifest.input
     template = manifest.alignment.template if manifest.alignment else None
     pairs = load_pairs(args.pairs, limit=args.limit, folds=[int(fold) for fold in args.folds.split(",")])
@@ -62,18 +63,21 @@ def main() -> None:
     known = run_clean(runtime, crops, decision)
     rows = np.flatnonzero(known.eligible)
     white = WhiteBox(runtime, TensorFlowVerifier(manifest, bare.tensorflow))
-    console.print(f"{manifest.name}, {pairs.source}: within RMS {args.budget:g}/255 (dodging, impersonation)")
-    for name, probes in attacked(white, crops, rows, known, decision, args.budget):
-        cells = [
-            f"{profile} {success(verifier, clean[profile], crops, rows, probes, decision, args.budget)}"
-            for profile, verifier in deployed.items()
-        ]
-        console.print(f"{name:12}", *cells, sep="   ", markup=False)
+    attackers = attacked(white, crops, rows, known, decision, args.budget)
+    print(f"{manifest.name}, {pairs.source}: 8-bit successes within RMS {args.budget:g}/255, % [95 %]")
+    for goal in GOALS:
+        print(f"\n{goal}\n\n| profile | pairs | {' | '.join(attackers)} |\n| --- | --- |{' --- |' * len(attackers)}")
+        for name, verifier in deployed.items():
+            rates = [
+                success(verifier, clean[name], crops, rows, probes, decision, args.budget, goal)
+                for probes in attackers.values()
+            ]
+            print(f"| `{name}` | {rates[0].trials} | {' | '.join(map(whole_percent, rates))} |", flush=True)
 
 
 def attacked(
     white: WhiteBox, crops: CropSet, rows: NDArray[np.intp], clean: CleanRun, decision: Decision, budget: float
-) -> list[tuple[str, NDArray[np.uint8]]]:
+) -> dict[str, NDArray[np.uint8]]:
     """The 8-bit probes of each attacker on the bare verifier, whether they succeed there or not."""
     at = balls(budget, crops.images[0].size)
     attacks = (
@@ -83,20 +87,16 @@ def attacked(
         Momentum(epsilon=at.linf),
         replace(MOMENTUM_L2, epsilon=at.l2),
     )
-    found = []
+    found = {}
     for attack in attacks:
         task = make_task(attack.name, crops, rows, clean.embeddings[crops.index[rows, 1]], decision, 0, clean.alarm)
         crafted = attack.craft(white, task)
         if attack.name == "fmn":
-            found.append(("fmn", crafted.probes8))
-            found.append(("stretched", to_8bit(stretched(task, crafted.probes, 0.999 * at.l2))))
+            found["fmn"] = crafted.probes8
+            found["stretched"] = to_8bit(stretched(task, crafted.probes, 0.999 * at.l2))
         else:
-            found.append((attack.name, np.where(_each(crafted.success8), crafted.probes8, to_8bit(crafted.probes))))
+            found[attack.name] = crafted.probes8
     return found
-
-
-def _each(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return values[:, None, None, None]
 
 
 def stretched(task: Task, probes: Images, length: float) -> Images:
@@ -113,19 +113,17 @@ def success(
     probes: NDArray[np.uint8],
     decision: Decision,
     budget: float,
-) -> str:
-    """What gets through a profile within the budget, by goal."""
+    goal: Goal,
+) -> Rate:
+    """What gets through a profile within the budget, for one goal."""
     genuine = np.array([crops.pairs[row].genuine for row in rows])
     delta = to_unit(probes) - to_unit(crops.images[crops.index[rows, 0]])
     rms = 255 * np.sqrt(np.mean(np.square(delta, dtype=np.float64), axis=(1, 2, 3)))
     embeddings, scores = verifier.embed_and_score(to_unit(probes))
     d = distances(decision.metric, embeddings, clean.embeddings[crops.index[rows, 1]])
-    eligible = clean.eligible[rows]
+    eligible = clean.eligible[rows] & (genuine == (goal == "dodging"))
     fell = eligible & flipped(d, genuine, decision) & (scores <= clean.alarm) & (rms <= budget)
-    rates = [Rate(int(fell[of].sum()), int(eligible[of].sum())) for of in (genuine, ~genuine)]
-    return ", ".join(
-        f"{rate.successes}/{rate.trials} [{100 * rate.wilson()[0]:.0f},{100 * rate.wilson()[1]:.0f}]" for rate in rates
-    )
+    return Rate(int(fell.sum()), int(eligible.sum()))
 
 
 if __name__ == "__main__":

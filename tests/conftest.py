@@ -21,8 +21,10 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared"
 hypothesis.settings.register_profile("toolkit", deadline=None)
 hypothesis.settings.load_profile("toolkit")
 
-# Several processes run tests at once: one thread of TensorFlow in each, and in every process that they start.
+# Several processes run tests at once: one thread of TensorFlow, ONNX Runtime and linear algebra in each of them, and in
+# every process that they start.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Some tests import TensorFlow themselves.
 settle_tensorflow()
 

@@ -19,7 +19,7 @@ MODES = ("batched", "singly")
 @pytest.mark.slow
 def test_ours_succeed_at_least_as_often_as_the_libraries(tmp_path: Path) -> None:
     output = tmp_path / "attacks.json"
-    command = [sys.executable, "benchmarks/attacks.py", "--quick", "--count", "4", "--attacks", ",".join(ATTACKS)]
+    command = [sys.executable, "benchmarks/attacks.py", "--quick", "--count", "2", "--attacks", ",".join(ATTACKS)]
     command += ["--libraries", ",".join(LIBRARIES)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([*command, "-o", str(output)], cwd=ROOT, check=True, capture_output=True, env=environment)

@@ -50,7 +50,7 @@ def without_network() -> list[str]:
 def test_an_audit_without_arguments_needs_neither_network_nor_photographs(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     done = subprocess.run(
-        [*without_network(), sys.executable, "-c", CUT_OFF, "audit", "--limit", "2"],
+        [*without_network(), sys.executable, "-c", CUT_OFF, "audit", "--limit", "2", "--suite", "quick"],
         cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,7 +62,7 @@ def test_an_audit_without_arguments_needs_neither_network_nor_photographs(tmp_pa
     assert report["target"]["name"] == "facenet-mini"
     assert {name for name, _ in report["profiles"]} == {"none", "mean3"}
     tested = {(s["profile"], s["knowledge"]) for s in report["scenarios"]}
-    assert tested == {("none", "perfect"), ("none", "query"), *(("mean3", k) for k in ("zero", "perfect", "query"))}
+    assert tested == {("none", "perfect"), ("mean3", "zero"), ("mean3", "perfect")}
 
 
 def test_there_are_enough_faces_and_pairs_in_little_space() -> None:

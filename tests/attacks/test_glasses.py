@@ -138,7 +138,7 @@ def test_the_frame_is_about_as_large_as_the_papers(name: str) -> None:
 def test_glasses_fool_a_real_verifier_where_random_colors_do_not() -> None:
     manifest = find_manifest("facenet-mini")
     assert manifest.alignment is not None
-    crops = crop_pairs(load_pairs(embedded_pairs(), limit=12), 160, 160, manifest.alignment.template)
+    crops = crop_pairs(load_pairs(embedded_pairs(), limit=8), 160, 160, manifest.alignment.template)
     runtime = RuntimeVerifier(manifest, execution=Execution("cpu", threads=1))
     clean = run_clean(runtime, crops, manifest.decision)
     rows = np.flatnonzero(clean.eligible)

@@ -86,8 +86,8 @@ def test_a_run_says_what_it_lacks_of_the_strong_suite() -> None:
     at = balls(BUDGET, 3 * 160 * 160)
     assert weaker_than_strong(SUITES["strong"](at)) == weaker_than_strong(SUITES["thorough"](at)) == []
     assert weaker_than_strong(SUITES["standard"](at)) == [
-        "square: 300 of the 1,000 queries of suite strong",
-        "cgba: 300 of the 1,000 queries of suite strong",
+        "square: 200 of the 1,000 queries of suite strong",
+        "cgba: 200 of the 1,000 queries of suite strong",
     ]
     assert weaker_than_strong([Fmn(steps=7), *SUITES["quick"](at)[1:]]) == [
         "suite strong also has square, cgba",

@@ -195,7 +195,7 @@ def test_profiles_with_plugins_defenses_are_known_hardened_and_audited(site: Sit
         assert {s["attack"] for s in found if s["asr"]["successes"]} >= {"gamma", "deepfool"}
         (parity,) = [c for c in report["checks"] if c["name"] == "parity" and c["about"] == name]
         assert parity["passed"]
-        assert float(parity["detail"].split()[-1]) < 1e-5, parity
+        assert "0 of" in parity["detail"], parity
 
 
 @pytest.mark.parametrize(

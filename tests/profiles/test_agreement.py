@@ -21,7 +21,7 @@ from toolkit.verifiers.scores import distances
 
 EXECUTION = Execution("cpu", threads=1)
 PROFILES = [find_profile(name) for name in shipped_profiles()]
-PAIRS = 4
+PAIRS = 2
 
 
 def crops_for(manifest: Manifest, source: Path, folds: list[int] | None = None) -> CropSet:

@@ -65,3 +65,9 @@ def test_it_is_a_share(one: list[float], other: list[float], bound: float | None
 def test_norms_that_cannot_be_are_refused(norms: list[float]) -> None:
     with pytest.raises(InputError, match="smaller than those of the envelope"):
         optimality(np.array(norms), np.array([1.0]))
+
+
+@given(st.lists(st.one_of(st.floats(0.01, 100), st.just(np.inf)), min_size=1, max_size=40))
+def test_the_envelope_itself_is_at_one_exactly(norms: list[float]) -> None:
+    found = optimality(np.array(norms), np.array(norms))
+    assert found == (1.0 if np.isfinite(norms).any() else None)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.models import MANIFEST
 from toolkit.errors import InputError
 from toolkit.files import bundled
-from toolkit.verifiers.manifest import find_manifest, read_manifest
+from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
 from toolkit.verifiers.onnx_graph import load_onnx
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
@@ -151,23 +151,30 @@ HOSTILE: dict[str, tuple[list[Any], dict[str, np.ndarray]]] = {
     "an axis beyond the shape": ([helper.make_node("ReduceMean", ["x"], ["y"], axes=[99])], {}),
     "a node without an output": ([helper.make_node("Relu", ["x"], [])], {}),
     "an attribute of another type": ([helper.make_node("Flatten", ["x"], ["y"], axis="one")], {}),
-    "a result that ignores the input": (
-        [helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(weights(1, 3)))],
-        {},
-    ),
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_gradients_of_hostile_graphs_are_refused(tmp_path: Path, name: str) -> None:
-    path = model_of(tmp_path, HOSTILE[name][0], ["n", 3, 8, 8], HOSTILE[name][1])
+def described(path: Path) -> Manifest:
     shown = MANIFEST.format(
         name="model", side=8, layout="NCHW", channels="RGB", size=3, metric="euclidean", threshold=1.0, range=[0, 1],
         mean=0.0, std=1.0, maximum=4.0,
     )  # fmt: skip
     path.with_suffix(".toml").write_text(shown.replace('name = "input"', 'name = "x"').replace('"embedding"', '"y"'))
+    return read_manifest(path)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_gradients_of_hostile_graphs_are_refused(tmp_path: Path, name: str) -> None:
+    path = model_of(tmp_path, HOSTILE[name][0], ["n", 3, 8, 8], HOSTILE[name][1])
     with pytest.raises(InputError, match=r"model\.onnx: "):
-        TensorFlowVerifier(read_manifest(path))
+        TensorFlowVerifier(described(path))
+
+
+def test_a_result_that_ignores_the_input_has_no_gradient_but_can_be_audited(tmp_path: Path) -> None:
+    constant = helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(weights(1, 3)))
+    verifier = TensorFlowVerifier(described(model_of(tmp_path, [constant], ["n", 3, 8, 8], {})))
+    with pytest.raises(InputError, match="has no gradient"):
+        verifier.distances_and_gradients(np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 3), np.float32))
 
 
 def test_gradients_of_the_shipped_file_are_those_of_its_checkpoint() -> None:

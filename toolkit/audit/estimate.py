@@ -21,7 +21,7 @@ from toolkit.audit.crafting.craft import CHUNK, LEARNED_FROM, Chunk, make_task
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import Plan, Unavailable
 from toolkit.audit.replaying.replay import replay_chunk
-from toolkit.audit.replaying.sanity import AGAIN
+from toolkit.audit.replaying.reruns import pairs_again
 from toolkit.audit.request import SAMPLE, Request, make_request, plan_of
 from toolkit.audit.suites import NATURAL
 from toolkit.errors import InputError
@@ -339,7 +339,8 @@ def _checks(attack: Attack, craft: CraftEstimate, size: Size) -> Span:
     bounded = attack.traits.epsilon is not None
     # One attack of a profile runs on half of these pairs with one start more; this counts it for each.
     times = 2 * bounded + 2 * bool(attack.traits.steps) + (bounded and hasattr(attack, "restarts"))
-    share = times * min(AGAIN, size.pairs) / size.pairs
+    times = 0 if attack.traits.far else times
+    share = times * min(pairs_again(size.pairs), size.pairs) / size.pairs
     return craft.seconds.times(0 if isinstance(attack, Trained) else share)
 
 

@@ -64,7 +64,7 @@ class AuditOptions:
     )
     folds: tuple[int, ...] | None = option(None, "Use only these folds of the pair list, for example 7,8.", shown="all")
     limit: int | None = option(
-        None, "Use at most this many pairs, half of them genuine.", lowest=1, shown="16 generated or 40 real; paper: 50"
+        None, "Use at most this many pairs, half of them genuine.", lowest=1, shown="10 generated or 40 real; paper: 50"
     )
     group: int | None = option(None, "Enroll this many people. Everybody else tries to match any of them.")
     threshold: float | None = option(

@@ -31,7 +31,7 @@ from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 # Pairs on which an estimate measures every attack.
 SAMPLE = 4
 # With the generated pairs, an audit without options takes less than three minutes on two cores.
-_GENERATED_PAIRS, _REAL_PAIRS = 16, 40
+_GENERATED_PAIRS, _REAL_PAIRS = 10, 40
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from toolkit.audit.replaying.certify import PairCertificates, certification_resu
 from toolkit.audit.replaying.detection import detection_results
 from toolkit.audit.replaying.masking import check_masking
 from toolkit.audit.replaying.natural import NaturalDecisions, decide_natural, natural_results
-from toolkit.audit.replaying.reruns import check_attacks
+from toolkit.audit.replaying.reruns import check_attacks, pairs_again
 from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_outcomes, check_profile
 from toolkit.audit.request import Request, make_request, plan_of, run_name
 from toolkit.audit.results.assessment import (
@@ -290,7 +290,7 @@ def _checks(
     """Run the checks that need gradients, for every profile that a gradient attack knows."""
     known = list(dict.fromkeys(profile for attack, profile in plan.crafts if attack.needs == "gradient"))
     decision, checks = request.manifest.decision, []
-    stage = progress.stage("checks", len(known))
+    stage, most = progress.stage("checks", len(known)), pairs_again(len(request.crops.pairs))
     for profile in known:
         clean = collector.clean[profile]
         aimed = aim(request.crops, clean.embeddings, decision.metric)
@@ -298,7 +298,7 @@ def _checks(
             samples = tuple(collector.samples.get(profile, ()))
             subject = Subject(profile, bench.white_box(profile), clean, samples, rounding_of(request.manifest.model))
             checks += check_profile(subject, aimed, decision, request.seed)
-            checks += check_attacks(subject, outcomes, aimed, decision, request.seed)
+            checks += check_attacks(subject, outcomes, aimed, decision, request.seed, most)
         except InputError as error:
             checks.append(Check("gradient", profile.name, False, str(error)))
         stage(1)

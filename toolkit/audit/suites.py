@@ -81,7 +81,7 @@ def _quick(at: Balls) -> tuple[Attack, ...]:
 
 def _standard(at: Balls) -> tuple[Attack, ...]:
     """The attacks of `_strong`, with fewer queries."""
-    return (*_by_gradients(at, 2), *_by_queries(at, 300), Gaussian())
+    return (*_by_gradients(at, 2), *_by_queries(at, 200), Gaussian())
 
 
 def _strong(at: Balls) -> tuple[Attack, ...]:

@@ -66,8 +66,8 @@ def replay(
     """Test the probes of a finished audit on another verifier, and count how many transfer.
 
     The probes are resampled to the crop of the other verifier. No other command calls a remote verifier. Probes that
-    were crafted on several verifiers at once transfer better: give --source, and the run's attacks by gradients craft
-    such probes for its pairs.
+    were crafted on several verifiers at once may transfer better: give --source, and the run's attacks by gradients
+    craft such probes for its pairs.
 
     [bold]Examples[/bold]
 

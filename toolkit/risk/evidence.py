@@ -99,6 +99,8 @@ def _reach_without_ball(attack: DeclaredAttack, kind: EvidenceClass, target: Tar
         return "its probes lie on the boundary of what the attacker knows, and do not spend the budget"
     if kind in ("minimal", "query"):
         return _other_norm(attack, policy)
+    if kind == "worn":
+        return ""
     finest = attack.traits.finest
     if finest is None or policy.norm == "linf":
         return "it does not declare how weak its weakest noise is"

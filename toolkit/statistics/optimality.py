@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,8 +52,9 @@ def optimality(norms: NDArray[np.float64], best: NDArray[np.float64], bound: flo
     if not len(broken_norms):
         return None
     last = broken_norms.max()
-    area = float(np.maximum(last - broken_norms, 0).sum())
+    # Exact sums, so that an attack that needs no more than the envelope is at 1 whatever the order of its pairs.
+    area = math.fsum(last - broken_norms)
     if area <= _SLACK * last * len(broken_norms):
         # The envelope breaks all pairs at one norm, so that its curve has no area.
         return float((own <= last * (1 + _SLACK)).sum() / len(broken_norms))
-    return float(np.maximum(last - own, 0).sum() / area)
+    return math.fsum(np.maximum(last - own, 0)) / area

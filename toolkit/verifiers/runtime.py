@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ def _load_and_run(about: dict[str, Any], content: bytes) -> bytes:
     return b""
 
 
+def _threads_of_environment() -> int:
+    """OMP_NUM_THREADS, which other numeric libraries obey too; 0 without it."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and len(text) < 4 else 0
+
+
 def open_session(
     content: bytes, where: str | Path, provider: str = "CPUExecutionProvider", threads: int = 0
 ) -> onnxruntime.InferenceSession:
@@ -120,14 +127,14 @@ def open_session(
         content: the model, with all its weights inside.
         where: the file that it came from, for error messages.
         provider: see `Execution`.
-        threads: the number of threads; 0 lets ONNX Runtime choose.
+        threads: the number of threads; 0 takes OMP_NUM_THREADS, or lets ONNX Runtime choose.
 
     Raises:
         InputError: the model cannot be loaded.
         UnavailableError: the provider was asked for by name and cannot be used here.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or _threads_of_environment()
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # ONNX Runtime writes long messages to standard error about each provider that does not work here. They are not
     # needed, because the provider that the session really uses is checked below.

@@ -10,12 +10,12 @@ import pytest
 
 from tests.audit.replaying.test_sanity import NONE, outcome
 from toolkit.attacks.apgd import Apgd
-from toolkit.attacks.apgd_far import ATTACK as FAR
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.glasses import Glasses
 from toolkit.attacks.hop_skip_jump import HopSkipJump
+from toolkit.attacks.momentum_l2 import ATTACK as FAR
 from toolkit.attacks.pgd import Pgd
 from toolkit.attacks.square import Square
 from toolkit.attacks.universal import Universal
@@ -93,7 +93,7 @@ def test_attacks_without_a_ball_are_compared_by_what_they_need() -> None:
 
 
 def test_transfer_must_not_find_more_than_the_gradients_of_the_profile() -> None:
-    far = at(outcome(fell(0), replace(FAR, epsilon=0.1), "zero", profile=OTHER), linf=0.1)
+    far = at(outcome(fell(0), replace(FAR, norm="linf", epsilon=0.1), "zero", profile=OTHER), linf=0.1)
     far = replace(far[0], known=NONE), far[1]
     (check,) = masked(outcome(fell(10), Apgd(epsilon=0.1), profile=OTHER), far)
     assert check.about == f"{FAR.name} on other"

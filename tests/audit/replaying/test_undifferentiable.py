@@ -49,7 +49,7 @@ def test_a_verifier_without_useful_gradients_voids_its_audit(request_: Request, 
     hide(manifest.model, how)
     manifest = read_manifest(manifest.path)
     at = balls(2.15, 3 * manifest.input.height * manifest.input.width)
-    attacks = choose_attacks("strong", None, ["square.budget=50", "hop-skip-jump.budget=200"], at)
+    attacks = choose_attacks("strong", None, ["square.budget=50", "cgba.budget=200"], at)
     strong = replace(request_, manifest=manifest, attacks=attacks, profiles=(find_profile("none"),))
     assessment = run_audit(strong, tmp_path / "run")
     failed = {check.name for check in assessment.checks if not check.passed}

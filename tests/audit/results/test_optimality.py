@@ -26,7 +26,9 @@ def with_norms(told: Any, l2: list[float], linf: float = 0.1) -> Any:
     """The outcome of five pairs with these norms; infinite where it failed."""
     scenario, replayed = told
     success = np.isfinite(l2)
-    found = replace(replayed, success=success, crafted=success, l2=np.where(success, l2, 0), linf=np.full(5, linf))
+    found = replace(
+        replayed, passed=success[:, None], crafted=success, l2=np.where(success, l2, 0), linf=np.full(5, linf)
+    )
     return scenario, found
 
 

@@ -16,9 +16,9 @@ from tests.attacks.test_attacks import linear_task
 from tests.audit.transfer.test_transfer import SIDE, audited, people
 from tests.commands import refused, sixpixels
 from tests.models import Linear, write_linear
-from toolkit.attacks.apgd_far import ATTACK as APGD_FAR
 from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.momentum import ATTACK as MOMENTUM
 from toolkit.audit.transfer.ensemble import DECISION, Ensemble, Member, sight
 from toolkit.faces.carry import carry
 from toolkit.pixels import to_8bit, to_unit
@@ -120,7 +120,7 @@ def verifier(folder: Path, name: str, seed: int, share: float = 1.0) -> Path:
 def audited_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("joint")
     manifest = read_manifest(verifier(folder, "first", 1))
-    attacks = (replace(APGD_FAR, epsilon=6 / 255, steps=10), Gaussian(levels=1, draws=1))
+    attacks = (replace(MOMENTUM, epsilon=6 / 255, steps=10, kernel=1, diversity=0.0), Gaussian(levels=1, draws=1))
     audited(manifest, people(folder, 3), folder / "run", attacks, "none")
     verifier(folder, "second", 2)
     verifier(folder, "target", 2, 1.001)
@@ -136,8 +136,8 @@ def test_joint_probes_reach_a_target_that_only_the_further_source_is_like(audite
     jsonschema.validate(document, transfer_schema())
     assert [other["name"] for other in document["further"]] == ["second"]
     rows = {(r["attack"], r["joint"]): r for r in document["results"] if r["goal"] == "dodging"}
-    assert set(rows) == {("apgd-far", False), ("apgd-far", True), ("gaussian", False)}
-    own, joint = rows["apgd-far", False], rows["apgd-far", True]
+    assert set(rows) == {("momentum", False), ("momentum", True), ("gaussian", False)}
+    own, joint = rows["momentum", False], rows["momentum", True]
     assert own["crafted"] == joint["crafted"] == joint["eligible"] > 0
     assert own["asr"]["successes"] == 0
     # The mean may be reached without every member.

@@ -19,6 +19,8 @@ from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools, to_unit
 from toolkit.verifiers.manifest import Decision
 
+# The fewest pairs that an attack runs on again, if a run has as many.
+_FEWEST_AGAIN = 4
 # Pairs that an attack missed, which one start more is tried on; share of its gain that twice the steps may add.
 _MISSED, _STILL_GAINS = 4, 0.1
 # An attack has converged if twice the steps do not shrink its median norm below this factor.
@@ -27,12 +29,16 @@ _UNBOUNDED = Pgd(name="pgd without a bound", epsilon=1.0, steps=100, step=4 / 25
 
 
 def check_attacks(
-    subject: Subject, outcomes: Sequence[Outcome], crops: CropSet, decision: Decision, seed: int
+    subject: Subject,
+    outcomes: Sequence[Outcome],
+    crops: CropSet,
+    decision: Decision,
+    seed: int,
+    most: int = AGAIN,
 ) -> list[Check]:
     """Run gradient attacks that know the profile again on a few pairs.
 
     They run without a bound, with other bounds, with more steps, and the most successful one with one start more.
-
     Attacks that must be trained are skipped, because a few pairs are not enough to train them.
 
     Args:
@@ -41,40 +47,39 @@ def check_attacks(
         crops: the pairs.
         decision: metric and threshold.
         seed: seed of the audit.
+        most: the largest number of pairs; see `pairs_again`.
 
     Raises:
         InputError: the gradients cannot be computed.
     """
-    mine = [
-        (s.attack, r)
-        for s, r in outcomes
-        if s.profile == s.known == subject.profile
-        and s.attack.needs == "gradient"
-        and not isinstance(s.attack, Trained)
-    ]
+    known = [(s.attack, r) for s, r in outcomes if s.profile == s.known == subject.profile]
+    mine = [(a, r) for a, r in known if a.needs == "gradient" and not isinstance(a, Trained)]
     if not mine:
         return []
 
     def again(attack: Attack, drawn: str, among: Bools | None = None) -> Again:
         # An attack that has the random numbers of another one explores other starts.
-        task, rows = sample_task(subject, crops, decision, seed, drawn, AGAIN, among)
+        task, rows = sample_task(subject, crops, decision, seed, drawn, most, among)
         watched = Watched(subject.model, task)
         crafted = attack.craft(watched, task)
         norm = own_norm(attack.traits) or "l2"
         return Again(rows, crafted.success8, sizes(norm, to_unit(crafted.probes8) - task.probes), watched)
 
     checks = [_unbounded(subject, mine, again)]
-    started = [(a, r) for a, r in mine if a.traits.epsilon is not None and hasattr(a, "restarts")]
+    started = [(a, r) for a, r in mine if hasattr(a, "restarts") and a.traits.epsilon is not None]
     if subject.profile.random:
         # Other starts meet other draws, so that chance alone solves pairs that were missed.
         started = []
     strongest = max(started, key=lambda one: int((one[1].crafted & subject.clean.eligible).sum()), default=None)
     for attack, replayed in mine:
+        if attack.traits.far:
+            # It takes all of its steps, and looks for no success: more steps or another ball say nothing of it.
+            continue
         about = f"{attack.name} on {subject.profile.name}"
         if attack.traits.epsilon is not None:
             checks.append(_budget(about, attack, replayed, again))
         if attack.traits.steps:
-            longer = again(replace(attack, steps=2 * attack.steps), attack.name)  # type: ignore[type-var, attr-defined]
+            longer = again(_once(attack, steps=2 * attack.traits.steps), attack.name)
             checks.append(_converged(about, attack, replayed, longer))
             if strongest is not None and attack == strongest[0]:
                 checks += _restarted(about, attack, replayed, longer, again)
@@ -92,6 +97,16 @@ class Again:
     success: Bools
     norms: NDArray[np.float64]
     watched: Watched
+
+
+def pairs_again(pairs: int) -> int:
+    """On how many of a run's pairs an attack runs again: a quarter, from 4 to 8."""
+    return min(AGAIN, max(_FEWEST_AGAIN, pairs // 4))
+
+
+def _once(attack: Any, **changes: object) -> Any:
+    """The attack with other parameters and one start: more starts would cost as much again for each."""
+    return replace(attack, **changes, **({"restarts": 1} if hasattr(attack, "restarts") else {}))
 
 
 def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: Callable[..., Again]) -> Check:
@@ -113,7 +128,7 @@ def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: C
 
 def _budget(about: str, attack: Any, replayed: Replay, again: Callable[..., Again]) -> Check:
     """A larger bound must not lower success, except for one pair by chance."""
-    half, double = (again(replace(attack, epsilon=factor * attack.epsilon), attack.name) for factor in (0.5, 2.0))
+    half, double = (again(_once(attack, epsilon=factor * attack.epsilon), attack.name) for factor in (0.5, 2.0))
     counts = [int(half.success.sum()), int(replayed.crafted[half.rows].sum()), int(double.success.sum())]
     return Check(
         "budget",

@@ -1,4 +1,4 @@
-"""Joint probes: crafted on the verifier of a run and on further verifiers at once, because these transfer better."""
+"""Joint probes: crafted on the verifier of a run and on further ones at once, because these may transfer better."""
 
 from __future__ import annotations
 
