@@ -93,3 +93,10 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
 
 # With fewer pairs the exact McNemar test cannot reach the significance level, whatever the attacks achieve.
 FEWEST_PAIRS = next(n for n in range(1, 100) if mcnemar(0, n) < LEVEL)
+
+
+def holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct the p values that are known with `holm`; the others stay None and count as no test."""
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(holm(known).tolist())
+    return [None if p is None else next(adjusted) for p in p_values]

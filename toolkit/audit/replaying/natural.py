@@ -29,7 +29,7 @@ from toolkit.files import sha256, write_bytes
 from toolkit.pixels import Bools, to_8bit, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.intervals import Rate
-from toolkit.statistics.tests import holm, mcnemar
+from toolkit.statistics.tests import holm_of_known, mcnemar
 from toolkit.verifiers.scores import is_same
 
 
@@ -153,10 +153,8 @@ def natural_results(decisions: Sequence[NaturalDecisions], genuine: Bools) -> li
         for strength in range(1, STRENGTHS + 1)
         for kind, of_kind in _kinds(genuine)
     ]
-    tested = [i for i, result in enumerate(found) if result.p_value is not None]
-    for i, adjusted in zip(tested, holm([found[i].p_value or 0.0 for i in tested]), strict=True):
-        found[i] = replace(found[i], p_adjusted=float(adjusted))
-    return found
+    adjusted = holm_of_known([result.p_value for result in found])
+    return [replace(result, p_adjusted=p) for result, p in zip(found, adjusted, strict=True)]
 
 
 def _kinds(genuine: Bools) -> list[tuple[Literal["fnmr", "fmr"], Bools]]:

@@ -14,7 +14,7 @@ from toolkit.pixels import Bools
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.equality import equal_rates
 from toolkit.statistics.intervals import Rate
-from toolkit.statistics.tests import holm
+from toolkit.statistics.tests import holm_of_known
 
 # A group with fewer pairs is said to be too small. By the rule of three (Hanley 1983), even a group without an error
 # could then have a rate of 10 %.
@@ -99,10 +99,9 @@ def subgroups_of(
             rows.append(("impersonation", ~genuine & run.eligible, fell))
         for measure, counts, bad in rows:
             found.append(_comparison(profile.name, measure, subgroup_rates(labels, counts, bad)))
-    tested = [i for i, one in enumerate(found) if one.p_value is not None]
-    for i, adjusted in zip(tested, holm([found[i].p_value or 0.0 for i in tested]), strict=True):
-        found[i] = replace(found[i], p_adjusted=float(adjusted))
-    return Subgroups(budget, FEWEST, sum(not label for label in labels), tuple(found))
+    adjusted = holm_of_known([one.p_value for one in found])
+    comparisons = tuple(replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True))
+    return Subgroups(budget, FEWEST, sum(not label for label in labels), comparisons)
 
 
 def subgroup_rates(labels: Sequence[str], counts: Bools, bad: Bools) -> tuple[SubgroupRate, ...]:
