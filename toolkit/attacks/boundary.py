@@ -52,9 +52,8 @@ class Boundary:
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs leave the batch when their queries are used up."""
         queries = Queries(model, task, self.budget - CARRY_RUNS)
-        probes, started = find_starts(queries)
-        success = np.zeros(len(task), np.bool_)
-        success[started] = True
+        probes, success = find_starts(queries)
+        started = np.flatnonzero(success)
         around = _Length(len(task), self.around, 1.0, _TURNED, self)
         toward = _Length(len(task), self.toward, 0.5, _APPROACHED, self)
         for k in range(self.budget):

@@ -55,12 +55,10 @@ class Cgba:
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs leave the batch when their queries are used up."""
         queries = Queries(model, task, self.budget - CARRY_RUNS)
-        probes, started = find_starts(queries)
-        success = np.zeros(len(task), np.bool_)
-        success[started] = True
+        probes, success = find_starts(queries)
         _, height, width, _ = task.probes.shape
         tall, wide = (cosines(side)[: max(1, round(side * self.frequencies))].T for side in (height, width))
-        rows = queries.affording(started, self.bisections)
+        rows = queries.affording(np.flatnonzero(success), self.bisections)
         # Without a normal, the arc is the line to the clean probe.
         probes[rows] = self._around(queries, rows, probes[rows], np.zeros_like(probes[rows]))
         for t in range(1, self.budget + 1):

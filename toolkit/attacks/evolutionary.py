@@ -55,9 +55,8 @@ class Evolutionary:
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs leave the batch when their queries are used up."""
         queries = Queries(model, task, self.budget - CARRY_RUNS)
-        probes, started = find_starts(queries)
-        success = np.zeros(len(task), np.bool_)
-        success[started] = True
+        probes, success = find_starts(queries)
+        started = np.flatnonzero(success)
         _, height, width, channels = task.probes.shape
         tall = linear_resize(min(self.side, height), height)[None]
         wide = linear_resize(min(self.side, width), width)[None]

@@ -50,14 +50,12 @@ class HopSkipJump:
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Pairs leave the batch when their queries are used up."""
         queries = Queries(model, task, self.budget - CARRY_RUNS)
-        far, started = find_starts(queries)
+        far, success = find_starts(queries)
         best = far.copy()
-        success = np.zeros(len(task), np.bool_)
-        success[started] = True
         size = task.probes[0].size
         # The tolerance is gamma d^(-3/2), as a share of the distance to the clean probe (section V-B).
         bisections = max(1, int(np.ceil(np.log2(size**1.5 / self.gamma))))
-        rows = started
+        rows: NDArray[np.intp] = np.flatnonzero(success)
         for t in range(1, self.budget + 1):
             rows = queries.affording(rows, bisections)
             if not len(rows):

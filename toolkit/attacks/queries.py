@@ -91,14 +91,14 @@ def noise_blends(task: Task, levels: int) -> CandidateMaker:
     return blended
 
 
-def find_starts(queries: Queries) -> tuple[Images, NDArray[np.intp]]:
+def find_starts(queries: Queries) -> tuple[Images, Bools]:
     """Find images that reach the goal, as starts for decision-based attacks.
 
     The start is the task's `start` if it reaches the goal. Otherwise, for dodging only, it is the first successful
     blend with noise. For impersonation, blending cannot help, because noise does not look like the other person.
 
     Returns:
-        Images (N, H, W, 3), and the indices of the pairs that have a start. Other pairs have their clean probe.
+        Images (N, H, W, 3), and whether each pair has a start (N,). Other pairs have their clean probe.
     """
     task = queries.task
     images, found = task.probes.copy(), np.zeros(len(task), np.bool_)
@@ -114,7 +114,7 @@ def find_starts(queries: Queries) -> tuple[Images, NDArray[np.intp]]:
         candidates = blended(rows, np.full(len(rows), rung))
         there = queries.succeeds(rows, candidates)
         images[rows[there]], found[rows[there]] = candidates[there], True
-    return images, np.flatnonzero(found)
+    return images, found
 
 
 def bisect(
