@@ -55,7 +55,7 @@ from toolkit.progress import SILENT, Progress
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.manifest import Manifest, with_threshold
 from toolkit.verifiers.onnx_file import model_sha256
-from toolkit.verifiers.parity import Parity, compare, rounding_of
+from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import RuntimeVerifier
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def _checks(
         aimed = aim(request.crops, clean.embeddings, decision.metric)
         try:
             samples = tuple(collector.samples.get(profile, ()))
-            subject = Subject(profile, bench.white_box(profile), clean, samples, rounding_of(request.manifest.model))
+            subject = Subject(profile, bench.white_box(profile), clean, samples, bench.rounding)
             checks += check_profile(subject, aimed, decision, request.seed)
             checks += check_attacks(subject, outcomes, aimed, decision, request.seed, most)
         except InputError as error:

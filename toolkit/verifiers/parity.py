@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Decision
-from toolkit.verifiers.onnx_file import parse_onnx, read_onnx
+from toolkit.verifiers.onnx_file import parse_onnx
 from toolkit.verifiers.scores import distances, is_same
 
 # What two forms of a network may differ by, as a share of a distance. In float32, the shipped verifiers and profiles
@@ -20,15 +20,19 @@ from toolkit.verifiers.scores import distances, is_same
 _ROUNDING = {TensorProto.FLOAT: 1e-5, TensorProto.FLOAT16: 20 / 2048}
 
 
-def rounding_of(model: Path) -> float:
+def rounding_of(model: bytes, where: Path) -> float:
     """Return what rounding may change in a distance, as a share of it.
 
     It depends on whether the network computes in float16. Weights that are only stored in float16 have a cast behind.
 
+    Args:
+        model: the content of an ONNX file.
+        where: the file, for error messages.
+
     Raises:
-        InputError: the file cannot be read.
+        InputError: the content is not a model.
     """
-    graph = parse_onnx(read_onnx(model).content, model).graph
+    graph = parse_onnx(model, where).graph
     halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     computes = any(halves.intersection(node.input) for node in graph.node if node.op_type != "Cast")
     return _ROUNDING[TensorProto.FLOAT16 if computes else TensorProto.FLOAT]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from toolkit.attacks.base import Attack
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.parity import rounding_of
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class Bench:
         self.deployed = cache(self._deployed)
         self.attacked = cache(self._attacked)
         self.gradients = cache(self._gradients)
+
+    @cached_property
+    def rounding(self) -> float:
+        """What two forms of the model may differ by, as a share of a distance; see `rounding_of`."""
+        return rounding_of(self._model, self.manifest.model)
 
     def white_box(self, profile: Profile) -> WhiteBox:
         """The access of an attacker who knows the profile: queries and gradients."""
