@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report.natural import print_natural
@@ -24,6 +23,7 @@ from toolkit.report.terminal import (
     facts_table,
     heading,
     hit_percent,
+    knows,
     new_table,
     norm,
     optimality_rows,
@@ -121,10 +121,6 @@ def _what_pairs(a: Assessment) -> str:
     return f"{kinds}, {len(a.left_out)} left out   {a.pairs_source}"
 
 
-def _knows(of: ScenarioResult | DetectionResult) -> str:
-    return of.known if of.knowledge == "partial" else of.knowledge
-
-
 def _print_queries(scenarios: Sequence[ScenarioResult], console: Console) -> None:
     """Print success against the number of queries, for attacks with a budget."""
     curves = [s for s in scenarios if s.asr_at_queries]
@@ -140,7 +136,7 @@ def _print_queries(scenarios: Sequence[ScenarioResult], console: Console) -> Non
         within = dict(s.asr_at_queries)
         cells = [whole_percent(within[c], interval=False) if c in within else "" for c in counts]
         goal = "dodge" if s.goal == "dodging" else "imp."
-        table.add_row(s.attack, s.profile, _knows(s), goal, *cells)
+        table.add_row(s.attack, s.profile, knows(s), goal, *cells)
     console.print(table)
     console.print(_QUERY_LEGEND, style="dim")
 
@@ -157,7 +153,7 @@ def _print_tries(scenarios: Sequence[ScenarioResult], console: Console) -> None:
         table.add_column(str(one.tries), justify="right", no_wrap=True)
     for s in random:
         goal = "dodge" if s.goal == "dodging" else "imp."
-        table.add_row(s.attack, s.profile, _knows(s), goal, *map(hit_percent, s.hit_at))
+        table.add_row(s.attack, s.profile, knows(s), goal, *map(hit_percent, s.hit_at))
     console.print(table)
     console.print(_TRIES_LEGEND.format(presented=random[0].presented), style="dim")
 
@@ -206,7 +202,7 @@ def _print_detection(a: Assessment, console: Console) -> None:
     for d in a.detection:
         points = ["-" if p.detected is None else whole_percent(p.detected, interval=False) for p in d.points]
         deployed = whole_percent(d.deployed)
-        table.add_row(d.attack, d.profile, _knows(d), d.goal, str(d.deployed.trials), deployed, *points)
+        table.add_row(d.attack, d.profile, knows(d), d.goal, str(d.deployed.trials), deployed, *points)
     console.print(table)
     console.print(_DETECTION_LEGEND, style="dim")
 
@@ -251,7 +247,7 @@ def _attack_table(scenarios: list[ScenarioResult], aims: Mapping[str, Aim], cons
         table.add_row(
             *((s.attack, aims[s.attack]) if s.attack != previous else ("", "")),
             s.profile,
-            _knows(s) if s.profile != "none" else "",
+            knows(s) if s.profile != "none" else "",
             str(s.eligible),
             str(s.crafted),
             whole_percent(s.asr),

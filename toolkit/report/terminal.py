@@ -13,7 +13,8 @@ from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tries import HitRate
 
 if TYPE_CHECKING:
-    from toolkit.audit.results.assessment import Assessment
+    from toolkit.audit.replaying.detection import DetectionResult
+    from toolkit.audit.results.assessment import Assessment, ScenarioResult
 
 OPTIMALITY_LEGEND = (
     "1 means that no attack of the run with the same knowledge of the profile needs a smaller perturbation on any "
@@ -41,6 +42,11 @@ def norm(value: float | None) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
+def knows(of: ScenarioResult | DetectionResult) -> str:
+    """What the attacker knows: a level of knowledge, or the name of the profile that they believe in."""
+    return of.known if of.knowledge == "partial" else of.knowledge
+
+
 def whole_percent(rate: Rate, *, interval: bool = True) -> str:
     """Format a rate in whole percent, by default with its 95 % Wilson interval."""
     if rate.value is None:
@@ -59,10 +65,10 @@ def optimality_rows(a: Assessment) -> list[tuple[str, ...]]:
     values = {(o.attack, o.profile, o.knowledge, o.norm, o.goal): o.value for o in a.optimality}
     goals = dict.fromkeys(o.goal for o in a.optimality)
     rows = []
-    for attack, profile, knows, measured in dict.fromkeys(key[:4] for key in values):
-        cells = (values.get((attack, profile, knows, measured, goal)) for goal in goals)
+    for attack, profile, level, measured in dict.fromkeys(key[:4] for key in values):
+        cells = (values.get((attack, profile, level, measured, goal)) for goal in goals)
         shown = ("-" if value is None else f"{value:.2f}" for value in cells)
-        rows.append((attack, profile, knows if profile != "none" else "", measured.replace("l", "L", 1), *shown))
+        rows.append((attack, profile, level if profile != "none" else "", measured.replace("l", "L", 1), *shown))
     return rows
 
 

@@ -238,10 +238,11 @@ def _photos(pairs: PairSet, names: tuple[str, ...], views: tuple[View, View]) ->
     finder = LandmarkFinder(pairs.root)
     alone = PairSet(pairs.root, tuple(Pair(name, name, True) for name in names), pairs.source)
     own, theirs = (crop_pairs(alone, view.width, view.height, view.template, finder) for view in views)
-    both = tuple(name for name in own.names if name in set(theirs.names))
+    mine, others = ({name: i for i, name in enumerate(crops.names)} for crops in (own, theirs))
+    both = tuple(name for name in mine if name in others)
     if not both:
         raise InsufficientError(f"{pairs.source}: no photograph has a face in the crops of both verifiers")
-    first, second = ([crops.names.index(name) for name in both] for crops in (own, theirs))
+    first, second = ([place[name] for name in both] for place in (mine, others))
     return _Photos(both, own.images[first], theirs.images[second], finder, len(names) - len(both))
 
 

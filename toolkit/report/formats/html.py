@@ -15,7 +15,7 @@ from toolkit.report.natural import LEGEND, natural_profiles, natural_rows, natur
 from toolkit.report.natural import TITLE as NATURAL_TITLE
 from toolkit.report.paper import paper_tables
 from toolkit.report.subgroups import HEAD, TITLE, subgroup_rows, subgroup_words
-from toolkit.report.terminal import OPTIMALITY_LEGEND, hit_percent, optimality_rows, percent, whole_percent
+from toolkit.report.terminal import OPTIMALITY_LEGEND, hit_percent, knows, optimality_rows, percent, whole_percent
 from toolkit.risk.findings import Finding, Report
 from toolkit.statistics.intervals import Rate
 from toolkit.text import escaped
@@ -230,12 +230,8 @@ def _tries(scenarios: Sequence[ScenarioResult]) -> str:
     if not random:
         return ""
     head = ("attack", "profile", "knows", *(f"in {one.tries}, %" for one in random[0].hit_at))
-    rows = [(escaped(s.attack), escaped(s.profile), escaped(_knows(s)), *map(hit_percent, s.hit_at)) for s in random]
+    rows = [(escaped(s.attack), escaped(s.profile), escaped(knows(s)), *map(hit_percent, s.hit_at)) for s in random]
     return _table("Random profiles: the same probe succeeds in one of so many tries, 95 % intervals", head, rows)
-
-
-def _knows(s: ScenarioResult) -> str:
-    return s.known if s.knowledge == "partial" else s.knowledge
 
 
 def _natural(a: Assessment) -> str:
@@ -265,7 +261,7 @@ def _scenario(s: ScenarioResult, aim: Aim) -> tuple[str, ...]:
         escaped(s.attack),
         aim,
         escaped(s.profile),
-        escaped(_knows(s)),
+        escaped(knows(s)),
         str(s.eligible),
         whole_percent(s.asr),
         number(s.median_rms, ".2f"),
