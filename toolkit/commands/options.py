@@ -58,7 +58,7 @@ Provider = Annotated[
     str, typer.Option(help="ONNX Runtime execution provider: auto, cpu, cuda, tensorrt, or a full name.")
 ]
 RequireProvider = Annotated[str | None, typer.Option(help="Fail if the model does not run on this provider.")]
-Threads = Annotated[int, typer.Option(min=0, help="Number of ONNX Runtime threads; 0 lets ONNX Runtime choose.")]
+Threads = Annotated[int, typer.Option(min=0, help="ONNX Runtime threads; 0: OMP_NUM_THREADS, or ONNX Runtime chooses.")]
 PolicyName = Annotated[str, typer.Option(help="A shipped policy's name (see `policy show`), or a .toml file.")]
 Formats = Annotated[
     str,

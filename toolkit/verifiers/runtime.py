@@ -40,7 +40,7 @@ class Execution:
         provider: the execution provider: a short name (cpu, cuda, ...), a full name, or "auto" for the best provider
             of this machine.
         required: the provider that the session must really use; None accepts any.
-        threads: the number of threads; 0 lets ONNX Runtime choose.
+        threads: the number of threads; 0 takes OMP_NUM_THREADS, or lets ONNX Runtime choose.
         batch: the number of crops per call, unless the file fixes the batch size.
     """
 
