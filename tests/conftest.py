@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import hypothesis
@@ -12,6 +14,10 @@ import pytest
 
 from tests.models import write_linear
 from toolkit.quiet import settle_tensorflow
+from toolkit.verifiers.manifest import find_manifest
+
+if TYPE_CHECKING:
+    from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 # Of the crops of `work`.
 WORK_SIDE = 16
@@ -44,6 +50,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shared() -> Path:
     """Folder with lfw/, verifiers/ and faces_unlabeled/; only for tests marked `shared`."""
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def facenet_network() -> Callable[[Any], Any]:
+    """The network of facenet-mini in TensorFlow: loading and tracing it takes seconds."""
+    from toolkit.verifiers.tensorflow import differentiable
+
+    return differentiable(find_manifest("facenet-mini"))
+
+
+@pytest.fixture(scope="session")
+def facenet_mini(facenet_network: Callable[[Any], Any]) -> TensorFlowVerifier:
+    """The bare facenet-mini with gradients."""
+    from toolkit.verifiers.tensorflow import TensorFlowVerifier
+
+    return TensorFlowVerifier(find_manifest("facenet-mini"), network=facenet_network)
 
 
 @pytest.fixture

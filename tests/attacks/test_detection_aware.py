@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,14 +99,14 @@ def test_noise_counts_only_what_is_not_seen() -> None:
     assert not (crafted.success8 & seen).any()
 
 
-def test_knowing_the_detector_beats_not_knowing_it_on_a_real_verifier() -> None:
+def test_knowing_the_detector_beats_not_knowing_it_on_a_real_verifier(facenet_network: Callable[[Any], Any]) -> None:
     manifest = read_manifest(bundled("models") / "facenet-mini")
     profile = Profile("watch", "", (), "", detector=Detector((Median(3),), 0.0135, 0.05))
     side = manifest.input.height
     crops = crop_pairs(load_pairs(embedded_pairs(), limit=4, seed=0), side, side, manifest.alignment.template)  # type: ignore[union-attr]
     runtime = deploy(read_model(manifest), manifest, profile)
     squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
-    model = WhiteBox(runtime, TensorFlowVerifier(manifest, profile.tensorflow, squeezers=squeezers))
+    model = WhiteBox(runtime, TensorFlowVerifier(manifest, profile.tensorflow, facenet_network, squeezers=squeezers))
     probes, references = (to_unit(crops.images[crops.index[:, i]]) for i in (0, 1))
     dodging = np.array([pair.genuine for pair in crops.pairs])
     generators = tuple(np.random.default_rng(i) for i in range(4))

@@ -135,7 +135,7 @@ def test_the_frame_is_about_as_large_as_the_papers(name: str) -> None:
         assert mask[y, x : x + 30].any()
 
 
-def test_glasses_fool_a_real_verifier_where_random_colors_do_not() -> None:
+def test_glasses_fool_a_real_verifier_where_random_colors_do_not(facenet_mini: TensorFlowVerifier) -> None:
     manifest = find_manifest("facenet-mini")
     assert manifest.alignment is not None
     crops = crop_pairs(load_pairs(embedded_pairs(), limit=8), 160, 160, manifest.alignment.template)
@@ -143,7 +143,7 @@ def test_glasses_fool_a_real_verifier_where_random_colors_do_not() -> None:
     clean = run_clean(runtime, crops, manifest.decision)
     rows = np.flatnonzero(clean.eligible)
     task = make_task("glasses", crops, rows, clean.embeddings[crops.index[rows, 1]], manifest.decision, 0, np.inf)
-    model = WhiteBox(runtime, TensorFlowVerifier(manifest))
+    model = WhiteBox(runtime, facenet_mini)
     crafted = Glasses().craft(model, task)
     check_worn(task, to_unit(crafted.probes8), crafted.success)
     mask = glasses_mask(task.landmarks, 160, 160)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from toolkit.pixels import to_unit
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
+from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 
 def test_on_a_linear_verifier_it_is_the_sign_of_the_weights() -> None:
@@ -55,7 +56,9 @@ def crops() -> CropSet:
     return crop_pairs(load_pairs(embedded_pairs(), limit=40), 160, 160, manifest.alignment.template)
 
 
-def test_nobody_is_attacked_by_what_was_learned_from_them(crops: CropSet, tmp_path: Path) -> None:
+def test_nobody_is_attacked_by_what_was_learned_from_them(
+    crops: CropSet, tmp_path: Path, facenet_mini: TensorFlowVerifier
+) -> None:
     manifest = find_manifest("facenet-mini")
     runtime = RuntimeVerifier(manifest, execution=Execution("cpu", threads=1))
     clean = run_clean(runtime, crops, manifest.decision)
@@ -69,6 +72,7 @@ def test_nobody_is_attacked_by_what_was_learned_from_them(crops: CropSet, tmp_pa
     attack = Watched(epochs=4)
     series = Series(attack, find_profile("none"), "m", crops, manifest.decision, 0, tmp_path)
     bench = Bench(manifest, Execution("cpu", threads=1), 0)
+    bench.gradients = lambda profile: facenet_mini
     chunks = []
     for step, crafted in finish(series_steps(series, bench, clean), InProcess(bench)):
         assert isinstance(crafted, Crafted)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toolkit.attacks.base import Attack
 from toolkit.profiles.harden import deploy
@@ -74,9 +75,14 @@ class Bench:
 
         squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
         draws = gradient_draws(profile)
-        return TensorFlowVerifier(
-            self.manifest, profile.tensorflow, draws=draws, seed=self.seed + 1, squeezers=squeezers
-        )
+        return TensorFlowVerifier(self.manifest, profile.tensorflow, self._network, draws, self.seed + 1, squeezers)
+
+    @cached_property
+    def _network(self) -> Callable[[Any], Any]:
+        """The network in TensorFlow, which all profiles share: loading it takes seconds."""
+        from toolkit.verifiers.tensorflow import differentiable
+
+        return differentiable(self.manifest)
 
 
 def gradient_draws(profile: Profile) -> int:
