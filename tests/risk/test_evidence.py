@@ -53,6 +53,7 @@ def why_not(
         (Traits(norm="l2", epsilon=0.5), of_size(4, 12), "linf", 0.5),
         (Traits(), of_size(8, 8), "rms", None),
         (Traits(budget=1000), of_size(8, 8), "linf", None),
+        (Traits(norm="l2"), of_size(8, 8), "rms", None),
     ],
 )
 def test_the_largest_perturbation_of_a_ball_by_hand(
@@ -258,8 +259,27 @@ def test_the_limits_of_a_ball_and_of_noise_are_within_them() -> None:
 
 def test_a_random_profile_must_have_met_each_probe_as_often_as_the_policy_allows() -> None:
     a = told_run([Told("fmn", "perfect", "mean3")]).assessment
-    for presented, tries, said in ((10, 10, ""), (5, 6, "presented 5 times (the policy allows 6 tries)"), (1, 10, "")):
+    for presented, tries, said in (
+        (10, 10, ""),
+        (5, 6, "presented 5 times (the policy allows 6 tries)"),
+        (1, 10, ""),
+        (2, 3, "presented 2 times (the policy allows 3 tries)"),
+    ):
         found = no_evidence(
             a, replace(a.scenarios[0], presented=presented), declared_attack(a, "fmn"), replace(POLICY, tries=tries)
         )
         assert found == (f"each probe was {said}" if said else "")
+
+
+def test_under_a_budget_in_linf_the_smallest_linf_is_looked_for() -> None:
+    policy = replace(POLICY, norm="linf", budget=8 / 255)
+    assert why_not("fmn-linf", policy=policy) == ""
+    assert why_not("fmn", policy=policy) == "it looks for the smallest L2, not Linf"
+
+
+def test_what_is_worn_has_no_budget_even_if_it_has_a_ball() -> None:
+    a = told_run([Told("glasses", "perfect", "mean3")]).assessment
+    worn = declared_attack(a, "glasses")
+    assert worn.traits.masked
+    for traits in (worn.traits, replace(worn.traits, norm="linf", epsilon=1.0)):
+        assert no_evidence(a, a.scenarios[0], replace(worn, traits=traits), POLICY) == ""

@@ -251,6 +251,11 @@ def test_a_waiver_holds_until_the_end_of_the_longest_time() -> None:
     assert verdict(run_of(BAD), waivers=[waiver(days=180)]).status == "pass"
 
 
+def test_as_many_waivers_hold_as_the_policy_allows() -> None:
+    assert verdict(run_of(BAD), replace(POLICY, waivers=1), waivers=[waiver()]).status == "pass"
+    assert verdict(run_of(BAD), replace(POLICY, waivers=0), waivers=[waiver()]).status == "fail"
+
+
 def test_not_everything_can_be_waived() -> None:
     everything = [waiver(f"{name}/mean3/{goal}") for name in
                   ("deepfool/perfect", "apgd/perfect", "square/query", "apgd/zero")

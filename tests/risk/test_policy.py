@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jsonschema
 import pytest
 
 from tests.risk.policies import WHOLE, written
+from toolkit.audit.options import AuditOptions
 from toolkit.errors import InputError, UsageError
 from toolkit.risk.policy import (
     ACCESS,
@@ -20,6 +22,7 @@ from toolkit.risk.policy import (
     Policy,
     Required,
     Strength,
+    at_budget,
     find_policy,
     policy_schema,
     read_policy,
@@ -175,7 +178,7 @@ def test_a_goal_that_does_not_count_has_the_smallest_harm(tmp_path: Path) -> Non
     start, end = WHOLE.index("[goals.group]"), WHOLE.index("[access]")
     policy = read_policy(written(tmp_path, WHOLE[:start] + WHOLE[end:]))
     assert list(policy.goals) == ["dodging", "impersonation"]
-    assert policy.required("group").impact == LEAST_IMPACT
+    assert policy.required("group") == Required(LEAST_IMPACT, 0.1, 1, 1, ())
 
 
 NEEDED = [line.split(" = ")[0] for line in WHOLE.splitlines() if " = " in line]
@@ -362,3 +365,11 @@ def test_a_waiver_file_holds_waivers_alone(tmp_path: Path) -> None:
         read_waivers(written(tmp_path, "schema = 1\n[other]\n" + waiver_text()))
     with pytest.raises(InputError):
         read_waivers(written(tmp_path, "schema = 2\n" + waiver_text()))
+
+
+def test_attacks_spend_the_policys_budget_unless_another_is_given() -> None:
+    policy, options = find_policy("access-control"), AuditOptions(limit=7)
+    assert at_budget(options, policy) == replace(options, budget=policy.budget)
+    given = replace(options, budget=1.0)
+    assert at_budget(given, policy) is given
+    assert at_budget(options, replace(policy, norm="linf")) is options, "the suite's budgets are RMS"

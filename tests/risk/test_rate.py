@@ -360,6 +360,31 @@ def test_findings_are_worst_first() -> None:
     assert by_id["apgd/perfect/mean3/dodging"] < by_id["apgd/perfect/mean3/impersonation"]
 
 
+def test_what_was_shown_of_all_that_counts_is_as_severe_as_the_worst_of_it() -> None:
+    alone = replace(POLICY, goals={"dodging": POLICY.goals["dodging"]})
+    assert rate(told_run(GOOD, pairs=100), alone).severity == "low"
+    assert rate(told_run(GOOD, pairs=100), POLICY).severity == "medium"
+
+
+def test_harm_breaks_the_tie_between_findings_of_one_severity() -> None:
+    """6 of 30 times 9 is more than 8 of 30 times 4."""
+    found = rate(told_run([Told("apgd", "perfect", "mean3", dodged=8, impersonated=6)]), POLICY).findings
+    assert [(f.goal, f.severity) for f in found] == [("impersonation", "medium"), ("dodging", "medium")]
+
+
+def test_a_finding_says_how_many_tries_it_took() -> None:
+    run = told_run([Told("apgd", "perfect", "mean3", dodged=8)])
+    for presented, tries, said in (
+        (1, 3, ""), (2, 3, ", in at most 3 tries"), (10, 3, ", in at most 3 tries"), (10, 1, ", at the first try"),
+        (10, 2, ", in at most 2 tries"),
+    ):  # fmt: skip
+        scenarios = tuple(replace(s, presented=presented) for s in run.assessment.scenarios)
+        told = replace(run, assessment=replace(run.assessment, scenarios=scenarios))
+        policy = replace(POLICY, tries=tries)
+        finding = next(f for f in rate(told, policy).findings if f.goal == "dodging")
+        assert finding.terms[0].source.endswith(f"of 8/30 within {policy.within}{said}")
+
+
 def test_a_risk_says_under_which_policy_it_was_found() -> None:
     risk = rate(told_run(GOOD), POLICY)
     assert (risk.policy, risk.policy_sha256, risk.use_case) == (POLICY.name, POLICY.sha256, POLICY.use_case)
@@ -567,6 +592,18 @@ def test_clean_errors_are_those_of_what_is_deployed_with_their_limits_and_bounds
     for count, beyond in ((5, False), (6, True)):
         (fmr, _) = rate(told_run(GOOD, pairs=100, wrong=range(100, 100 + count)), POLICY).clean
         assert fmr.beyond == beyond, "5 of 100 are allowed"
+
+
+def test_only_a_group_has_no_false_non_matches_to_tell() -> None:
+    run = told_run(GOOD, pairs=100)
+    clean = tuple(replace(c, fnmr=Rate(0, 0)) for c in run.assessment.clean)
+    for group, kinds in ((None, ["fmr", "fnmr"]), (3, ["fmr"])):
+        assessment = replace(run.assessment, clean=clean, group=group)
+        assert [e.kind for e in rate(replace(run, assessment=assessment), POLICY).clean] == kinds
+
+
+def test_a_clean_error_a_little_beyond_its_limit_is_high_and_not_critical() -> None:
+    assert rate(told_run(GOOD, pairs=100, wrong=range(100, 106)), POLICY).severity == "high"
 
 
 def test_what_to_do_next_is_short_and_about_what_is_deployed() -> None:
