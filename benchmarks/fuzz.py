@@ -123,6 +123,7 @@ class Watch:
         for folder in (self.own, self._elsewhere, work / "temporary"):
             folder.mkdir()
         tempfile.tempdir = str(work / "temporary")
+        os.environ["MPLCONFIGDIR"] = tempfile.tempdir  # a library that makes a cache at home when it is imported
         os.chdir(self._elsewhere)
         self._on = False
         sys.addaudithook(self._look)

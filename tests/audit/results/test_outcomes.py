@@ -136,7 +136,8 @@ def test_a_crop_is_told_by_its_pixels_and_a_person_by_the_folder(tmp_path: Path)
         ("UPDATE outcomes SET hits = 0", "without a first one, or a first one without hits"),
         ("UPDATE outcomes SET hits = 2 WHERE success = 1", "more hits than its probe was presented"),
         ("UPDATE outcomes SET first_hit = -1, hits = 0 WHERE success = 0", "more hits than its probe was presented"),
-        ("UPDATE scenarios SET presented = 0", "presentations is not a positive integer"),
+        ("UPDATE scenarios SET presented = 0", "presentations is not an integer from 1 to"),
+        (f"UPDATE scenarios SET presented = {2**63 - 1}", "presentations is not an integer from 1 to"),
     ],
 )
 def test_a_changed_database_is_refused(copy: Path, statement: str, message: str) -> None:

@@ -55,6 +55,7 @@ _FACES = tuple(field.name for field in fields(PairFaces))
 _LARGEST_DATABASE = 1 << 30
 _MOST_PAIRS = 1_000_000
 _MOST_ROWS = 10_000
+_MOST_PRESENTATIONS = 10_000
 _LONGEST_VALUE = 1 << 16
 
 
@@ -332,8 +333,8 @@ def _read(database: sqlite3.Connection, folder: Path, assessment: Assessment) ->
     ):
         found = _arrays(database, "outcomes", "scenario", number, COLUMNS, count)
         attack, knowledge, known, profile = map(_text, of_scenario)
-        if type(presented) is not int or presented < 1:
-            raise ValueError("a number of presentations is not a positive integer")
+        if type(presented) is not int or not 1 <= presented <= _MOST_PRESENTATIONS:
+            raise ValueError(f"a number of presentations is not an integer from 1 to {_MOST_PRESENTATIONS}")
         outcomes.append(PairOutcomes(attack, knowledge, known, profile, presented, **found))
     certificates = []
     for number, profile, sigma, samples, confidence in _rows_of(
