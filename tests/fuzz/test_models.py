@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import os
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,10 @@ CORPUS = Path(__file__).parent / "corpus" / "models"
 
 
 def survives(target: Target, content: bytes, folder: Path) -> None:
-    start = time.perf_counter()
+    start = sum(os.times()[:4])  # of the processor: a busy machine is no hang
     with contextlib.suppress(SixpixelsError):
         target[2](content, folder)
-    assert time.perf_counter() - start < SLOWEST
+    assert sum(os.times()[:4]) - start < SLOWEST
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target[0])

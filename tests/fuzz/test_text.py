@@ -16,19 +16,20 @@ from toolkit.text import LONGEST
 CORPUS = sorted((Path(__file__).parent / "corpus" / "text").glob("*/*"))
 # Together about ten seconds. `benchmarks/fuzz.py` tries many more.
 MUTANTS = {"report": 50, "results": 50, "request": 100, "costs": 100, "manifest": 200}
+# Of the processor: a busy machine is no hang.
 MOST_SECONDS = 5
 
 
 def run(target: Target, content: bytes, folder: Path) -> None:
     """Read a file. Whatever else than an error of ours comes out fails the test."""
-    begun, message = time.monotonic(), ""
+    begun, message = time.process_time(), ""
     try:
         target.run(content, folder)
     except SixpixelsError as error:
         message = str(error)
     assert len(message) <= LONGEST
     assert message.isprintable()
-    assert time.monotonic() - begun < MOST_SECONDS
+    assert time.process_time() - begun < MOST_SECONDS
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
@@ -55,7 +56,7 @@ def test_every_seed_is_accepted_and_mutants_are_the_same_again(target: Target, t
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_failed_once_is_refused(path: Path, tmp_path: Path) -> None:
     (target,) = [one for one in TARGETS if one.name == path.parent.name]
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(SixpixelsError):
         target.run(path.read_bytes(), tmp_path)
-    assert time.monotonic() - begun < MOST_SECONDS
+    assert time.process_time() - begun < MOST_SECONDS

@@ -18,6 +18,7 @@ from tests.risk.world import write_people, write_verifier
 from toolkit import AuditOptions, audit_verifier, judge_run
 from toolkit.audit.results.outcomes import Run
 from toolkit.faces.pairs import load_pairs
+from toolkit.registry import discover
 from toolkit.risk.findings import Judgement
 from toolkit.risk.gate import judge
 from toolkit.risk.policy import find_policy
@@ -90,9 +91,7 @@ def forever(run: Run) -> list[Waiver]:
 
 WAYS = (
     Way("an honest strong audit"),
-    *(Way(f"{name} alone, as it comes", alone(name)) for name in (
-        "gaussian", "uniform", "salt-pepper", "blended", "contrast", "fgsm", "momentum", "square", "simba", "nes",
-        "boundary", "hop-skip-jump", "pgd", "apgd", "deepfool", "carlini-wagner", "universal")),
+    *(Way(f"{name} alone, as it comes", alone(name)) for name in sorted(discover("attack"))),
     Way("noise of one level", alone("gaussian", "gaussian.levels=1")),
     Way("one step of PGD", alone("pgd", "pgd.steps=1", f"pgd.epsilon={BUDGET}")),
     Way("PGD with steps of a millionth", alone("pgd", "pgd.step=1e-6", f"pgd.epsilon={BUDGET}")),

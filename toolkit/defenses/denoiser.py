@@ -201,8 +201,14 @@ class Denoiser:
     @property
     def manifest(self) -> DenoiserManifest:
         """The checked manifest."""
-        path = Path(self.model) if self.model.endswith(".toml") else bundled("models") / self.model / "denoiser.toml"
-        return _cached(path)
+        if self.model.endswith(".toml"):
+            return _cached(Path(self.model))
+        known = shipped_denoisers()
+        if self.model not in known:  # a name is no way to another folder
+            raise InputError(
+                f"no such denoiser: {self.model[:80]!r}; choose one of {', '.join(known)}, or name a .toml file"
+            )
+        return _cached(bundled("models") / self.model / "denoiser.toml")
 
     @property
     def sha256(self) -> str:

@@ -86,13 +86,24 @@ def parse_onnx(content: bytes, path: Path) -> onnx.ModelProto:
         path: the file that it came from, for the error message.
 
     Raises:
-        InputError: it is not an ONNX file, or its graphs are nested too deeply.
+        InputError: it is not an ONNX file, its graphs are nested too deeply, or a name in it is not UTF-8.
     """
     with refusing(f"{path}: is not an ONNX file"):
         proto = onnx.load_model_from_string(content)
-    for _ in graphs_of(proto.graph, path):
-        pass
+    for graph in graphs_of(proto.graph, path):
+        # Protobuf gives bytes where a text is not UTF-8.
+        if any(isinstance(name, bytes) for name in _names(graph)):
+            raise InputError(f"{path}: a name in it is not UTF-8; the file is damaged")
     return proto
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def graphs_of(graph: onnx.GraphProto, path: Path) -> Iterator[onnx.GraphProto]:
