@@ -14,6 +14,8 @@ from rich.console import Console
 
 from tests.models import write_linear
 from tests.progress import Silent
+from tests.risk.world import write_people, write_verifier
+from toolkit import AuditOptions, audit_verifier
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.momentum_l2 import ATTACK as MOMENTUM_L2
 from toolkit.attacks.square import Square
@@ -28,6 +30,7 @@ from toolkit.defenses.noise import Noise
 from toolkit.documents import to_json
 from toolkit.errors import UsageError
 from toolkit.profiles.profile import Profile, find_profile
+from toolkit.registry import discover
 from toolkit.report.assessment import print_assessment
 from toolkit.report.schemas import report_schema
 from toolkit.statistics.intervals import Rate
@@ -232,3 +235,19 @@ def test_small_numbers_and_missing_attacks_are_said_in_words(request_: Request, 
     assert "even 0 successes show only that the ASR is below" in text
     assert "fgsm was not run" in text
     assert "mean3: no adaptive attack was run" in text
+
+
+def test_every_attack_that_is_shipped_can_be_audited(tmp_path: Path) -> None:
+    """Attacks are tested alone by their own tests; here they meet all that an audit does with an attack."""
+    attacks = discover("attack")
+    budgets = {name: attack.traits.budget for name, attack in attacks.items() if attack.traits.budget is not None}
+    options = AuditOptions(
+        model=str(write_verifier(tmp_path, broken=True)), pairs=str(write_people(tmp_path / "people", broken=True)),
+        limit=4, attacks=tuple(attacks), profiles=("none",), run=str(tmp_path / "run"), provider="cpu",
+        settings=("carlini-wagner.steps=5", "sparse-rs.pixels=20", *(f"{name}.budget=100" for name in budgets)),
+    )  # fmt: skip
+    run = audit_verifier(options)
+    ran = {s.attack for s in run.assessment.scenarios}
+    assert ran == set(attacks) - {"glasses"}, "its frame needs landmarks"
+    assert {u.attack for u in run.assessment.unavailable} == {"glasses on none"}
+    assert not [c for c in run.assessment.checks if c.name == "bounds" and not c.passed]

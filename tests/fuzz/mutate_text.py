@@ -32,6 +32,10 @@ JSON_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+# A row is repeated up to here, so that mutants fit into memory.
+_MOST_FIELDS = 200
+
+
 def one_of(rng: Rng, values: Any) -> Any:
     return values[int(rng.integers(len(values)))]
 
@@ -223,7 +227,7 @@ def mutate_csv(rng: Rng, content: bytes) -> bytes:
         elif kind == 4:
             rows.insert(int(rng.integers(len(rows))), list(row))
         else:
-            row *= int(rng.integers(1, 100))
+            row[:] = (row * int(rng.integers(1, 100)))[:_MOST_FIELDS]
     changed = one_of(rng, ("\n", "\r\n", "\r", "\n\n")).join(comma.join(row) for row in rows)
     codec = one_of(rng, (*["utf-8"] * 8, "utf-8-sig", "utf-16", "latin-1", "utf-32"))
     return changed.encode(codec, "surrogatepass" if codec.startswith("utf") else "replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +170,6 @@ class Attack(Protocol):
         ...
 
 
-@runtime_checkable
 class Worn(Attack, Protocol):
     """An attack that changes only some pixels, which are known before it starts."""
 
@@ -183,13 +182,22 @@ class Worn(Attack, Protocol):
         ...
 
 
-@runtime_checkable
 class Trained(Attack, Protocol):
     """An attack that learns one perturbation from photographs of other people before it crafts probes."""
 
     def train(self, model: Gradients, task: Task) -> Images:
         """Return a perturbation (H, W, 3) learned from the probes of `task`. Use only the task's first generator."""
         ...
+
+
+def is_worn(attack: Attack) -> TypeGuard[Worn]:
+    """Whether an attack is a `Worn` one. A parameter of the same name as its method does not make it one."""
+    return callable(getattr(attack, "pixels", None))
+
+
+def is_trained(attack: Attack) -> TypeGuard[Trained]:
+    """Whether an attack is a `Trained` one. A parameter of the same name as its method does not make it one."""
+    return callable(getattr(attack, "train", None))
 
 
 def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from toolkit.attacks.base import Attack, Crafted, Task, Trained
+from toolkit.attacks.base import Attack, Crafted, Task, is_trained
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.group import aim
 from toolkit.audit.clean.run import CleanRun, run_clean
@@ -283,7 +283,7 @@ def _measure(
     task, clock = _task(attack.name, request, clean[known], rows), _Stopwatch(bench.side(attack, known), cap)
     learning, start, crafted = 0.0, time.perf_counter(), None
     try:
-        if isinstance(attack, Trained):
+        if is_trained(attack):
             learning, learned = _timed(lambda: attack.train(clock, task))
             task = replace(task, universal=np.broadcast_to(learned, task.probes.shape))
         crafted = attack.craft(clock, task)
@@ -341,7 +341,7 @@ def _checks(attack: Attack, craft: CraftEstimate, size: Size) -> Span:
     times = 2 * bounded + 2 * bool(attack.traits.steps) + (bounded and hasattr(attack, "restarts"))
     times = 0 if attack.traits.far else times
     share = times * min(pairs_again(size.pairs), size.pairs) / size.pairs
-    return craft.seconds.times(0 if isinstance(attack, Trained) else share)
+    return craft.seconds.times(0 if is_trained(attack) else share)
 
 
 def _task(name: str, request: Request, clean: CleanRun, rows: NDArray[np.intp]) -> Task:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Task, Trained, flipped
+from toolkit.attacks.base import Attack, Crafted, Task, flipped, is_trained
 from toolkit.attacks.norms import sizes
 from toolkit.attacks.settings import apply_settings
 from toolkit.audit.clean.bench import Bench
@@ -128,7 +128,7 @@ def embed_crops(
 
 def _chosen(attack: str | Attack, settings: Sequence[str]) -> Attack:
     found: Attack = choose("attack", [attack], discover("attack"))[0] if isinstance(attack, str) else attack
-    if isinstance(found, Trained):
+    if is_trained(found):
         raise UsageError(f"{found.name} must be trained on photos of other people first; run it in an audit instead")
     return apply_settings([found], settings)[0]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Task, Trained
+from toolkit.attacks.base import Attack, Crafted, Task, is_trained
 from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, encode_learned, read_artifact
 from toolkit.audit.crafting.code import attack_code, defense_code
 from toolkit.defenses.base import file_hash
@@ -67,7 +67,7 @@ class Series:
 
     def chunks(self) -> Iterator[tuple[NDArray[np.intp], Path]]:
         """Yield the rows of each chunk, and the file of its probes."""
-        learned = self.learned_path().name if isinstance(self.attack, Trained) else None
+        learned = self.learned_path().name if is_trained(self.attack) else None
         for start in range(0, len(self.crops.pairs), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(self.crops.pairs)))
             yield rows, self.folder / f"{self._key(rows, learned)}.probes"

@@ -19,7 +19,7 @@ from typing import Any, Protocol, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Task, Trained
+from toolkit.attacks.base import Attack, Crafted, Task, is_trained
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_probes, encode_probes, read_artifact
@@ -138,7 +138,7 @@ def series_steps(series: Series, bench: Bench, clean: CleanRun) -> Iterator[Step
         attack, known, crops = series.attack, series.known, series.crops
         references = clean.embeddings[crops.index[rows, 1]]
         task = make_task(attack.name, crops, rows, references, series.decision, series.seed, clean.alarm)
-        if isinstance(attack, Trained):
+        if is_trained(attack):
             if not learned:
                 learned.append(learn(series, bench.side(attack, known), clean.alarm))
             if isinstance(learned[0], InputError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Worn
+from toolkit.attacks.base import Attack, Crafted, is_worn
 from toolkit.attacks.norms import sizes
 from toolkit.audit.crafting.artifacts import float_step
 from toolkit.audit.replaying.sanity import Check
@@ -65,7 +65,7 @@ def look_at(
         for probes, slack in ((crafted.probes, step), (to_unit(crafted.probes8), 0.5 / 255)):
             beyond = beyond | (sizes(traits.norm, probes - original) > limit + scale * slack)
         reach = sizes(traits.norm, crafted.probes - original) / traits.epsilon
-    if isinstance(attack, Worn):
+    if is_worn(attack):
         fixed = ~attack.pixels(landmarks, height, width)
         for probes in (crafted.probes, to_unit(crafted.probes8)):
             beyond |= (probes != original)[:, fixed].any(axis=(1, 2))
@@ -81,7 +81,7 @@ def check_bounds(kept: Sequence[Kept]) -> list[Check]:
         bound = "the range of pixels"
         if attack.traits.epsilon is not None:
             bound = f"its {attack.traits.norm} ball; the furthest perturbation has {reach.max():.3f} times its radius"
-        elif isinstance(attack, Worn):
+        elif is_worn(attack):
             bound = "the pixels that it declares"
         checks.append(
             Check(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from toolkit.attacks.base import Attack, Trained
+from toolkit.attacks.base import Attack, is_trained
 from toolkit.attacks.norms import Norm
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import ADAPTIVE
@@ -38,7 +38,7 @@ def check_masking(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) -
     for profile in dict.fromkeys(s.profile for s, _ in outcomes):
         mine = [(s, r) for s, r in outcomes if s.profile == profile and not s.attack.traits.masked]
         white = [(s.attack, r) for s, r in mine if s.knowledge == "perfect" and s.attack.needs == "gradient"]
-        white = [(attack, r) for attack, r in white if not isinstance(attack, Trained)]
+        white = [(attack, r) for attack, r in white if not is_trained(attack)]
         for s, replayed in mine if white else ():
             if s.knowledge in ADAPTIVE and s.attack.needs == "gradient":
                 continue

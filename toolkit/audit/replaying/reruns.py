@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Trained
+from toolkit.attacks.base import Attack, is_trained
 from toolkit.attacks.norms import sizes
 from toolkit.attacks.pgd import Pgd
 from toolkit.audit.replaying.replay import Replay, own_norm
@@ -53,7 +53,7 @@ def check_attacks(
         InputError: the gradients cannot be computed.
     """
     known = [(s.attack, r) for s, r in outcomes if s.profile == s.known == subject.profile]
-    mine = [(a, r) for a, r in known if a.needs == "gradient" and not isinstance(a, Trained)]
+    mine = [(a, r) for a, r in known if a.needs == "gradient" and not is_trained(a)]
     if not mine:
         return []
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import CLEARLY, Attack, Runtime, Task, Trained, ascent, margins
+from toolkit.attacks.base import CLEARLY, Attack, Runtime, Task, ascent, is_trained, margins
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import make_task
@@ -117,7 +117,7 @@ def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) 
 
 def _iterative(profile: Profile, outcomes: Sequence[Outcome], eligible: Bools) -> list[Check]:
     gradient = [(s.attack, r) for s, r in outcomes if s.attack.needs == "gradient"]
-    one_step = [(a, r) for a, r in gradient if not a.traits.steps and not isinstance(a, Trained)]
+    one_step = [(a, r) for a, r in gradient if not a.traits.steps and not is_trained(a)]
     iterative = [(a, r) for a, r in gradient if a.traits.steps and not a.traits.masked]
     checks = []
     for attack, replayed in one_step if iterative else ():

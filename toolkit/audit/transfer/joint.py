@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, Trained
+from toolkit.attacks.base import Attack, Crafted, is_trained
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.craft import make_task
 from toolkit.audit.results.record import Record
@@ -42,7 +42,7 @@ def jointly(attacks: Sequence[Attack], further: Sequence[Manifest], judge: Judge
     for manifest in further:
         if model_sha256(manifest.model) == judge.identity:
             raise UsageError(f"--source {manifest.name}: is the verifier to replay on; name another one")
-    found = [attack for attack in attacks if attack.needs == "gradient" and not isinstance(attack, Trained)]
+    found = [attack for attack in attacks if attack.needs == "gradient" and not is_trained(attack)]
     if further and not found:
         raise UsageError("--source needs an attack by gradients in the run; audit with --attacks bsr, for example")
     return found
