@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__
-from toolkit.commands import audit, build, catalog, config, doctor, evaluate, power, profiles, reconstruct, runs
+from toolkit.commands import (
+    audit,
+    build,
+    catalog,
+    config,
+    doctor,
+    evaluate,
+    manifest,
+    power,
+    profiles,
+    reconstruct,
+    runs,
+)
 from toolkit.errors import SixpixelsError
 from toolkit.quiet import DEBUG
 from toolkit.text import shown, visible_lines
@@ -59,6 +71,7 @@ app.command("defenses")(catalog.defenses_list)
 for command in (build.harden, build.quantize, evaluate.calibrate):
     app.command()(command)
 for name, group in (
+    ("manifest", manifest.app),
     ("models", catalog.models_app),
     ("data", catalog.data_app),
     ("profiles", profiles.app),

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up: a folder imports only from itself and from folders before it.
 FLOORS = (
     "text", "errors", "plain", "quiet", "files", "progress", "pixels", "parameters", "registry", "completion", "tables",
-    "statistics", "documents", "faces", "networks", "verifiers", "defenses", "profiles", "attacks", "export", "audit",
-    "risk", "doctor", "report", "fetch", "commands",
+    "statistics", "documents", "faces", "networks", "verifiers", "manifests", "defenses", "profiles", "attacks",
+    "export", "audit", "risk", "doctor", "report", "fetch", "commands",
 )  # fmt: skip
 # The rooms of `audit` lie in the order of the data.
 ROOMS = (

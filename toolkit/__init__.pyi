@@ -20,6 +20,7 @@ from .errors import SixpixelsError as SixpixelsError
 from .export.compare import quantize_verifier as quantize_verifier
 from .export.run import export_verifier as export_verifier
 from .faces.pairs import load_pairs as load_pairs
+from .manifests.guess import guess_manifest as guess_manifest
 from .profiles.harden import harden_verifier as harden_verifier
 from .progress import Progress as Progress
 from .report.write import write_reports as write_reports

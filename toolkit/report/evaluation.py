@@ -34,6 +34,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation on clean pairs."""
     e = evaluation
     rule(console, f"sixpixels evaluate   {e.model}   {e.provider} ({e.provider_requested} requested)")
+    for warning in e.warnings:
+        console.print(f"WARNING: {warning}", style="bold red")
     facts = facts_table()
     facts.add_row("pairs", f"{e.genuine} genuine, {e.impostor} impostor, {len(e.left_out)} left out   {e.pairs_source}")
     facts.add_row(f"at the manifest's threshold {e.threshold:g}", "")

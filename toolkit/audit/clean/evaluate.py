@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.audit.clean.result import CleanResult, clean_result, pair_members, people_of
 from toolkit.audit.clean.run import run_clean
+from toolkit.audit.clean.suspicions import clean_suspicions
 from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
@@ -38,6 +39,7 @@ class Evaluation:
             quote.
         cross_validated: accuracy with the threshold chosen on the other folds.
         folds: how the folds were made.
+        warnings: what makes these numbers worth nothing, the gravest first; see `clean_suspicions`.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Evaluation:
     best_threshold: float
     cross_validated: CrossValidation
     folds: str
+    warnings: tuple[str, ...]
 
 
 def evaluate_verifier(
@@ -174,4 +177,9 @@ def evaluate(verifier: RuntimeVerifier, crops: CropSet, pairs_source: str, seed:
             run.distances, genuine, np.array(known_folds, np.int64) if use_folds else None, n_folds, seed
         ),
         folds=f"{n_folds} folds of the pair list, leaving one out" if use_folds else f"{n_folds} random folds",
-    )
+        warnings=tuple(
+            s.text for s in clean_suspicions(
+                run.distances, genuine, run.correct, decision.threshold, verifier.manifest.name
+            )
+        ),
+    )  # fmt: skip

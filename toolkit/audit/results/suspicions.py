@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from toolkit.audit.clean.suspicions import Suspicion, clean_suspicions
 from toolkit.audit.results.outcomes import CleanOutcomes, Run
 from toolkit.statistics.intervals import Rate
 
-Code = Literal[
-    "degenerate-embeddings",
-    "swapped-labels",
-    "duplicate-pairs",
-    "same-image",
-    "one-person",
-    "detector-alarms",
-    "accepts-all",
-    "refuses-all",
-]
 # A detector that flags more of the clean crops than this is suspicious.
 _MOST_ALARMS = 0.1
 # If one person is in more than this share of the pairs, the run is about that person.
 _MOST_OF_ONE = 0.5
-# Distances are stored with 6 digits. Distances that differ less than this share of the threshold are the same.
-_SAME = 1e-6
-
-
-@dataclass(frozen=True)
-class Suspicion:
-    """A warning about a run's data.
-
-    Attributes:
-        code: what is suspicious, for programs.
-        text: the same in plain words, with counts.
-    """
-
-    code: Code
-    text: str
 
 
 def suspicions(run: Run) -> tuple[Suspicion, ...]:
@@ -53,35 +27,9 @@ def suspicions(run: Run) -> tuple[Suspicion, ...]:
     return (*(s for clean in run.clean for s in _of_clean(run, clean)), *_of_pairs(run), *_of_detectors(run))
 
 
-def _of_clean(run: Run, clean: CleanOutcomes) -> list[Suspicion]:
-    found, d, n = [], np.asarray(clean.distances, np.float64), len(clean.correct)
-    if n == 0:
-        return []
-    behind = f"profile {clean.profile}"
-    finite = d[np.isfinite(d)]
-    if len(finite) < n:
-        found.append(
-            Suspicion("degenerate-embeddings", f"{behind}: {n - len(finite)} of {n} clean distances are not numbers")
-        )
-    scale = max(run.assessment.target.threshold, float(np.abs(finite).max(initial=0.0)))
-    if len(finite) > 1 and np.ptp(finite) <= _SAME * scale:
-        text = f"{behind}: all {len(finite)} clean distances are {finite[0]:g}; the embeddings do not tell images apart"
-        found.append(Suspicion("degenerate-embeddings", text))
-    right = int(clean.correct.sum())
-    if right < n - right:
-        text = (
-            f"{behind}: only {right} of {n} clean pairs are decided correctly, less than by chance; the labels may be "
-            "swapped"
-        )
-        found.append(Suspicion("swapped-labels", text))
-    # A verifier that accepts is correct on genuine pairs and wrong on impostor pairs.
-    accepted = np.asarray(clean.correct == run.genuine)
-    both = bool(run.genuine.any() and not run.genuine.all())
-    if both and accepted.all():
-        found.append(Suspicion("accepts-all", f"{behind}: the verifier accepts all {n} clean pairs, impostors too"))
-    if both and not accepted.any():
-        found.append(Suspicion("refuses-all", f"{behind}: the verifier refuses all {n} clean pairs, genuine ones too"))
-    return found
+def _of_clean(run: Run, clean: CleanOutcomes) -> tuple[Suspicion, ...]:
+    distances, threshold = np.asarray(clean.distances, np.float64), run.assessment.target.threshold
+    return clean_suspicions(distances, run.genuine, clean.correct, threshold, f"profile {clean.profile}")
 
 
 def _of_pairs(run: Run) -> list[Suspicion]:

@@ -1,0 +1,41 @@
+"""How far apart distances lie: known values, and intervals that cover."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from toolkit.statistics.separation import closeness, d_primes, paired_difference
+from toolkit.statistics.verification import d_prime
+
+
+def test_d_prime_has_a_sign_and_agrees_with_the_unsigned_one() -> None:
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(1, 0.2, 50), rng.normal(2, 0.3, 60)
+    labels = np.arange(110) < 50
+    expected = d_prime(np.concatenate([near, far]), labels)
+    assert d_primes(near, far) == pytest.approx(expected)
+    assert d_primes(far, near) == pytest.approx(-expected)
+    many = d_primes(np.stack([near, near + 1]), np.stack([far, far]))
+    np.testing.assert_allclose(many, [expected, d_primes(near + 1, far)])
+
+
+def test_distances_without_spread_are_infinitely_apart_or_not_at_all() -> None:
+    one, two = np.full(3, 1.0), np.full(3, 2.0)
+    assert (d_primes(one, two), d_primes(two, one), d_primes(one, one)) == (math.inf, -math.inf, 0)
+    assert closeness(one, two) == pytest.approx(math.log(2))
+
+
+def test_the_interval_of_a_paired_difference_covers_the_truth() -> None:
+    covered, genuine = 0, np.arange(120) < 60
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        face = rng.normal(0, 0.1, 120)
+        one = np.where(genuine, 1, 2) + face + rng.normal(0, 0.02, 120)
+        other = np.where(genuine, 1.1, 2) + face + rng.normal(0, 0.02, 120)
+        low, high = paired_difference(closeness, one, other, genuine, rng)
+        covered += low <= math.log(1.1) <= high
+        assert low > 0, "pairs that rise and fall together tell a small difference"
+    assert covered >= 52
