@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 # The most characters of a message, and of the name of a verifier, profile, policy or attack.
 LONGEST = 500
@@ -49,6 +50,12 @@ def cut(text: str, longest: int) -> str:
         return text
     end = longest // 3
     return text[: longest - len(_GAP) - end] + _GAP + text[len(text) - end :]
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Name some of many: "a, b, c, and 9 more"."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f", and {rest} more" if rest > 0 else "")
 
 
 def _escape(character: str) -> str:

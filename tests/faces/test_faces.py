@@ -58,11 +58,42 @@ def test_jpeg_is_read_and_orientation_is_applied(tmp_path: Path) -> None:
     assert turned[:14].mean() > 250
 
 
-def test_a_jpeg_may_be_followed_by_a_trailer(tmp_path: Path, color: np.ndarray) -> None:
-    path = save(tmp_path / "a.jpg", color)
-    whole = read_image(path)
-    path.write_bytes(path.read_bytes() + b"a phone's trailer" * 20)
-    np.testing.assert_array_equal(read_image(path), whole)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_what_follows_the_end_of_an_image_is_ignored(tmp_path: Path, color: np.ndarray, suffix: str) -> None:
+    path = save(tmp_path / f"a{suffix}", color)
+    content, whole = path.read_bytes(), read_image(path)
+    for trailer in (b"a phone's trailer" * 20, content[: len(content) // 2], b"\xff\xda\xff"):
+        path.write_bytes(content + trailer)
+        np.testing.assert_array_equal(read_image(path), whole)
+
+
+def test_an_image_that_ends_early_is_refused_although_a_thumbnail_in_it_does_not(tmp_path: Path) -> None:
+    """OpenCV fills the missing part with gray."""
+    color = np.random.default_rng(0).integers(0, 256, (200, 200, 3)).astype(np.uint8)
+    content, small = (save(tmp_path / f"{n}.jpg", color[:n, :n]).read_bytes() for n in (200, 8))
+    assert len(small) < 60_000
+    thumbnail = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
+    path = _write(tmp_path / "x.jpg", content[:2] + thumbnail + content[2:])
+    assert read_image(path).shape == (200, 200, 3)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="truncated"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("quality", [80, 101])
+def test_webp_is_read_like_any_image(tmp_path: Path, color: np.ndarray, quality: int) -> None:
+    path = tmp_path / "a.webp"
+    cv2.imwrite(str(path), color, [cv2.IMWRITE_WEBP_QUALITY, quality])
+    read = read_image(path)
+    assert read.shape == (20, 30, 3)
+    if quality > 100:  # lossless
+        np.testing.assert_array_equal(read, color[..., ::-1])
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match="truncated"):
+        read_image(path)
+    cv2.imwrite(str(path), np.dstack([color, color[..., :1]]), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    with pytest.raises(InputError, match="four channels"):
+        read_image(path)
 
 
 def test_an_lfw_list_must_mean_what_it_says(people: Path) -> None:
@@ -80,8 +111,8 @@ def test_an_lfw_list_must_mean_what_it_says(people: Path) -> None:
         (lambda p, c: save(p / "x.png", c.astype(np.uint16) * 257), "16 bits"),
         (lambda p, c: _cut(save(p / "x.png", c)), "truncated"),
         (lambda p, c: _cut(save(p / "x.jpg", c)), "truncated"),
-        (lambda p, c: _write(p / "x.jpg", b"hello"), "not a complete JPEG or PNG"),
-        (lambda p, c: _write(p / "x.jpg", b""), "not a complete JPEG or PNG"),
+        (lambda p, c: _write(p / "x.jpg", b"hello"), "not a complete JPEG, PNG or WebP"),
+        (lambda p, c: _write(p / "x.jpg", b""), "not a complete JPEG, PNG or WebP"),
         (lambda p, c: p / "nothing.png", "cannot be read"),
         (lambda p, c: _announce(save(p / "x.png", c), 60_000), "megapixels"),
         (lambda p, c: _transparent(save(p / "x.png", c)), "four channels"),
@@ -100,6 +131,7 @@ def _cut(path: Path) -> Path:
 
 
 def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     return path
 
@@ -174,6 +206,59 @@ def test_broken_csv_lines_are_named(people: Path, text: str, message: str) -> No
     (people / "pairs.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         load_pairs(people)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file1;file2;issame\nann/0.png;ann/1.png;1\nann/0.png;bob/1.png;0\n",
+        "ann/0.png\tann/1.png\tsame\nann/0.png\tbob/1.png\tdifferent\n",
+        "Label,Image1,Image2\ntrue,ann/0.png,ann/1.png\nfalse,ann/0.png,bob/1.png\n",
+        "img1,img2,is_same,name1,name2\nann/0.png,ann/1.png,1,ann,ann\nann/0.png,bob/1.png,0,ann,bob\n",
+    ],
+    ids=["semicolons", "tabs", "order", "people"],
+)
+def test_lists_of_others_are_understood(people: Path, text: str) -> None:
+    (people / "pairs.csv").write_text(text)
+    pairs = load_pairs(people).pairs
+    assert [(p.probe, p.reference, p.genuine) for p in pairs] == [
+        ("ann/0.png", "ann/1.png", True), ("ann/0.png", "bob/1.png", False)
+    ]  # fmt: skip
+
+
+def test_a_header_of_unknown_names_is_told(people: Path) -> None:
+    (people / "pairs.csv").write_text("left;right;verdict\nann/0.png;ann/1.png;1\n")
+    with pytest.raises(
+        InputError, match=r":1: has the columns left, right, verdict; a list of pairs begins with probe"
+    ):
+        load_pairs(people)
+
+
+def test_files_of_systems_are_no_photographs(people: Path) -> None:
+    expected = load_pairs(people).pairs
+    for path in (people / "ann" / "._0.png", people / "ann" / ".DS_Store", people / ".cache" / "0.png"):
+        _write(path, b"of a system")
+    assert load_pairs(people).pairs == expected
+
+
+def test_aligned_copies_of_lfw_may_have_another_format(people: Path, color: np.ndarray) -> None:
+    for person in ("ann", "bob"):
+        for i in (1, 2):
+            save(people / "lfw" / person / f"{person}_000{i}.png", color)
+    (people / "pairs.txt").write_text("1\nann\t1\t2\nann\t1\tbob\t2\n")
+    names = [(pair.probe, pair.reference) for pair in load_pairs(people).pairs]
+    assert names == [("ann/ann_0001.png", "ann/ann_0002.png"), ("ann/ann_0001.png", "bob/bob_0002.png")]
+
+
+def test_all_images_that_are_missing_or_bad_are_named_at_once(people: Path, color: np.ndarray) -> None:
+    (people / "pairs.csv").write_text("".join(f"ann/{i}.png,bob/{i}.png,different\n" for i in range(4)))
+    with pytest.raises(InputError, match=r"3 images are missing in .*: bob/2.png, ann/3.png, bob/3.png"):
+        load_pairs(people)
+    save(people / "ann" / "1.png", color[..., 0])
+    _cut(save(people / "bob" / "1.png", color))
+    (people / "pairs.csv").write_text("ann/0.png,bob/0.png,different\nann/1.png,bob/1.png,different\n")
+    with pytest.raises(InputError, match=r"2 images cannot be used: .*ann/1.png: is gray.*bob/1.png: .*truncated"):
+        crop_pairs(load_pairs(people), 30, 20, None)
 
 
 def a_generated_face() -> Path:

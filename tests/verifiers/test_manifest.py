@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from tests.models import write_linear
 from toolkit.errors import InputError
 from toolkit.files import bundled
 from toolkit.verifiers.manifest import find_manifest, read_manifest
+from toolkit.verifiers.onnx_file import read_onnx
+from toolkit.verifiers.runtime import read_model
 
 
 @pytest.fixture
@@ -87,3 +90,37 @@ def test_a_known_model_is_recognized_by_its_hash(shared: Path) -> None:
     manifest = find_manifest(str(shared / "verifiers" / "dlib_resnet.onnx"))
     assert manifest.name == "dlib-resnet"
     assert manifest.model == shared / "verifiers" / "dlib_resnet.onnx"
+
+
+def test_a_link_that_the_user_names_is_followed_and_one_that_a_manifest_names_is_not(tmp_path: Path) -> None:
+    """Caches of downloaded models are folders of links."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1a2b"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    path = write_linear(blobs, weights=np.eye(192, 4, dtype=np.float32), side=8)
+    (snapshot / "model.onnx").symlink_to(path)
+    text = path.with_suffix(".toml").read_text()
+    (snapshot / "model.toml").write_text(text.replace(path.name, "model.onnx"))
+    assert read_model(read_manifest(snapshot / "model.onnx")) == path.read_bytes()
+    with pytest.raises(InputError, match=r"leaves the folder .*; if you trust the link, give .*model.onnx itself"):
+        read_manifest(snapshot / "model.toml")
+    with pytest.raises(InputError, match="leaves the folder"):
+        read_manifest(snapshot)
+
+
+def test_external_data_of_a_linked_model_lie_where_it_lies(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots"
+    for folder in (blobs, snapshot):
+        folder.mkdir()
+    path = write_linear(blobs, weights=np.eye(192, 4, dtype=np.float32), side=8)
+    model = onnx.load(path)
+    onnx.save(model, blobs / "5f.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (blobs / "weights.bin").rename(blobs / "c0")
+    (snapshot / "model.onnx").symlink_to(blobs / "5f.onnx")
+    (snapshot / "weights.bin").symlink_to(blobs / "c0")
+    assert read_onnx(snapshot / "model.onnx").sha256 != read_onnx(path).sha256
+    (tmp_path / "elsewhere").write_bytes((blobs / "c0").read_bytes())
+    (snapshot / "weights.bin").unlink()
+    (snapshot / "weights.bin").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="leaves the folder"):
+        read_onnx(snapshot / "model.onnx")

@@ -67,6 +67,7 @@ def calibrate(
     ] = "none",
     pairs: Pairs = None,
     folds: Folds = None,
+    limit: Limit = None,
     confidence: Confidence = 0.95,
     point_estimate: PointEstimate = False,
     write: Annotated[
@@ -93,7 +94,7 @@ def calibrate(
 
     manifest, deployed = find_manifest(model), find_profile(profile)
     with progress(quiet=quiet or as_json) as shown:
-        chosen = chosen_pairs(pairs, folds, None, seed)
+        chosen = chosen_pairs(pairs, folds, limit, seed)
         result = calibrate_verifier(
             manifest,
             fmr,

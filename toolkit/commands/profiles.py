@@ -159,10 +159,11 @@ def profiles_select(
         Path | None, typer.Option(help="A file of latencies from `profiles bench --json`. Default: measure them now.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The verifier to measure. Default: the shipped one that the run names.")
+        str | None, typer.Option(help="The verifier to measure. Default: the one that the run recorded.")
     ] = None,
     profiles: Annotated[
-        str, typer.Option(help="The .toml files of the run's profiles that are not shipped, separated by commas.")
+        str,
+        typer.Option(help="Files of profiles that are not shipped. Default: those that the run recorded."),
     ] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw the Pareto front into this .png file.")] = None,
     repeats: Annotated[int, typer.Option(min=2, help="Timed calls per profile.")] = 20,

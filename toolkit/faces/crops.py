@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,10 @@ from toolkit.faces.alignment import LandmarkFinder, similarity_transform
 from toolkit.faces.images import read_image
 from toolkit.faces.pairs import Pair, PairSet
 from toolkit.faces.rows import Rows, gather_rows
+from toolkit.text import listed
+
+# So many images that cannot be used are named at once. More are no accident, and reading on takes long.
+_MOST_REFUSED = 20
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,18 @@ def crop_pairs(
     names = list(dict.fromkeys(name for pair in pairs.pairs for name in (pair.probe, pair.reference)))
     finder = finder or LandmarkFinder(pairs.root)
     place: dict[str, int] = {}
+    refused: list[InputError] = []
 
     def crops() -> Iterator[NDArray[np.uint8]]:
         yield np.empty((0, height, width, 3), np.uint8)
         for done, name in enumerate(names, 1):
-            crop = _crop(pairs, name, width, height, template, finder)
+            try:
+                crop = _crop(pairs, name, width, height, template, finder)
+            except InputError as error:
+                refused.append(error)
+                crop = None
+                if len(refused) == _MOST_REFUSED:
+                    break
             if crop is not None:
                 place[name] = len(place)
                 yield crop[None]
@@ -89,6 +100,7 @@ def crop_pairs(
                 progress(done, len(names))
 
     images = gather_rows(crops(), spill)
+    _check_readable(refused, pairs.source)
     kept = tuple(pair for pair in pairs.pairs if pair.probe in place and pair.reference in place)
     left_out = tuple(
         LeftOut(pair, f"no face found in {next(n for n in (pair.probe, pair.reference) if n not in place)}")
@@ -99,6 +111,15 @@ def crop_pairs(
         raise InsufficientError(f"{pairs.source}: no pair is left; {left_out[0].reason if left_out else 'none given'}")
     index = np.array([[place[pair.probe], place[pair.reference]] for pair in kept], np.intp)
     return CropSet(images, tuple(place), kept, index, left_out, template)
+
+
+def _check_readable(refused: Sequence[InputError], source: str) -> None:
+    """Raise InputError if images were refused, naming several of them at once."""
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        count = f"{len(refused)} or more" if len(refused) == _MOST_REFUSED else str(len(refused))
+        raise InputError(f"{source}: {count} images cannot be used: {listed([str(error) for error in refused])}")
 
 
 def _crop(

@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read a table with commas. Every CSV file from outside is read here.
+    """Read a table with commas, semicolons or tabs, whichever its first line has most. Every CSV file is read here.
 
     Yields:
         Each row that is not empty: the line of the file on which it starts, counted from 1, and its fields without
@@ -45,7 +45,10 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         InputError: see `read_text`; or a row is not CSV, has a field that is too long, or too many fields.
     """
-    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    text = read_text(path)
+    first = text.lstrip("\n").partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     start = 1
     while True:
         try:

@@ -14,10 +14,18 @@ from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.images import SUFFIXES
 from toolkit.faces.lists import read_csv, read_text
 from toolkit.files import bundled, checked_path, inside, sha256
-from toolkit.text import LONGEST_NAME
+from toolkit.text import LONGEST_NAME, listed
 
 _LONGEST_NUMBER = 6
 _COLUMNS = ("probe", "reference", "label", "fold", "probe_person", "reference_person", "group")
+# What other lists call them.
+_ALIASES = {
+    **dict.fromkeys(("file1", "image1", "img1", "path1", "first"), "probe"),
+    **dict.fromkeys(("file2", "image2", "img2", "path2", "second"), "reference"),
+    **dict.fromkeys(("issame", "is_same", "same", "match", "genuine", "decision"), "label"),
+    **dict.fromkeys(("person1", "name1", "identity1", "id1"), "probe_person"),
+    **dict.fromkeys(("person2", "name2", "identity2", "id2"), "reference_person"),
+}
 # A list has these columns, and may have the others.
 _NEEDED = _COLUMNS[:3]
 # The numbers of columns that a list without a header may have.
@@ -162,6 +170,7 @@ def has_generated_faces(pairs: PairSet) -> bool:
 def _check(pairs: Sequence[Pair], root: Path, path: Path) -> None:
     """Raise InputError if labels contradict each other or an image is missing."""
     labels: dict[tuple[str, str], bool] = {}
+    missing: dict[str, None] = {}
     for pair in pairs:
         if labels.setdefault((pair.probe, pair.reference), pair.genuine) != pair.genuine:
             raise InputError(f"{path}: {pair.probe} and {pair.reference} are labeled both same and different")
@@ -169,7 +178,11 @@ def _check(pairs: Sequence[Pair], root: Path, path: Path) -> None:
             if not _is_unicode(name):
                 raise InputError(f"{root / name}: the name is not UTF-8; rename the image, or give a list of others")
             if not (root / name).is_file():
-                raise InputError(f"{root / name}: no such image; the pairs of {path} need it")
+                missing[name] = None
+    if len(missing) == 1:
+        raise InputError(f"{root / next(iter(missing))}: no such image; the pairs of {path} need it")
+    if missing:
+        raise InputError(f"{path}: {len(missing)} images are missing in {root}: {listed(list(missing))}")
 
 
 def _is_unicode(name: str) -> bool:
@@ -227,12 +240,21 @@ def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
         people = (fields[0], fields[0]) if len(fields) == 3 else (fields[0], fields[2])
         if len(fields) == 4 and people[0] == people[1]:
             raise InputError(f"{path}:{number}: must name two different people, but both are {people[0]!r}")
-        names = [f"{who}/{who}_{int(n):04d}.jpg" for who, n in zip(people, numbers, strict=True)]
-        for name in names:
-            inside(root, name, f"{path}:{number}")
+        names = [_lfw_name(root, who, int(n), f"{path}:{number}") for who, n in zip(people, numbers, strict=True)]
         fold = index // (2 * half) + 1 if len(header) == 2 else None
         pairs.append(Pair(names[0], names[1], len(fields) == 3, fold, people[0], people[1]))
     return root, pairs
+
+
+def _lfw_name(root: Path, person: str, number: int, where: str) -> str:
+    """The name of a photograph. Aligned copies of LFW have other suffixes than .jpg.
+
+    Raises:
+        InputError: the name leaves the folder.
+    """
+    stem = f"{person}/{person}_{number:04d}"
+    inside(root, stem + max(SUFFIXES, key=len), where)
+    return next((f"{stem}{suffix}" for suffix in SUFFIXES if (root / f"{stem}{suffix}").is_file()), f"{stem}.jpg")
 
 
 def _lfw_images(folder: Path) -> Path:
@@ -246,14 +268,25 @@ def _read_csv(path: Path, root: Path) -> list[Pair]:
     pairs: list[Pair] = []
     header: list[str] | None = None
     for number, fields in read_csv(path):
-        names = [field.lower() for field in fields]
-        if number == 1 and tuple(names[: len(_NEEDED)]) == _NEEDED:
-            header = _checked_header(names, f"{path}:{number}")
-            continue
+        if header is None and not pairs:
+            names = [_ALIASES.get(field.lower(), field.lower()) for field in fields]
+            if set(_NEEDED) <= set(names):
+                header = _checked_header(names, f"{path}:{number}")
+                continue
+            if len(fields) >= len(_NEEDED) and not _could_be_pair(fields):
+                raise InputError(
+                    f"{path}:{number}: has the columns {listed([field[:40] for field in fields], 7)}; a list of pairs "
+                    f"begins with probe, reference, label, or names the columns {', '.join(_COLUMNS)} in any order"
+                )
         pairs.append(_csv_pair(fields, header, root, f"{path}:{number}"))
     if len({pair.subgroup for pair in pairs} - {None}) > MOST_SUBGROUPS:
         raise InputError(f"{path}: has more than {MOST_SUBGROUPS} groups; give each group more pairs")
     return pairs
+
+
+def _could_be_pair(fields: list[str]) -> bool:
+    """Whether the first row of a list is a pair, and not names of columns that nobody knows."""
+    return fields[2].lower() in _LABELS or any(Path(field).suffix for field in fields[:2])
 
 
 def _checked_header(names: list[str], where: str) -> list[str]:
@@ -301,9 +334,9 @@ def _check_fold(text: str, where: str) -> None:
 
 def _people_pairs(folder: Path, rng: np.random.Generator) -> list[Pair]:
     people = {
-        person.name: sorted(f"{person.name}/{p.name}" for p in person.iterdir() if p.suffix.lower() in SUFFIXES)
+        person.name: sorted(f"{person.name}/{p.name}" for p in person.iterdir() if _is_image(p))
         for person in sorted(folder.iterdir())
-        if person.is_dir()
+        if person.is_dir() and not person.name.startswith(".")
     }
     people = {name: images for name, images in people.items() if images}
     if not people:
@@ -331,6 +364,11 @@ def _people_pairs(folder: Path, rng: np.random.Generator) -> list[Pair]:
         )
         impostor.setdefault(pair.id, pair)
     return [*genuine, *impostor.values()]
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file's name is that of an image. Those with a dot at the start are a system's: ._a.jpg."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _balanced(pairs: Sequence[Pair], limit: int, rng: np.random.Generator) -> list[Pair]:

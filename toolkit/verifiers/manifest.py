@@ -204,11 +204,11 @@ def read_manifest(path: Path) -> Manifest:
     folder = source.parent
 
     model = top.table("model")
-    model_path = inside(folder, model.take("file", str), f"{source}: model.file")
+    model_path = _model_path(source, model.take("file", str), path)
     model_hash = model.take("sha256", str, None)
     license_, provenance = model.take("license", str), model.take("provenance", str)
     model.done()
-    if path.suffix == ".onnx" and path.resolve() != model_path:
+    if path.suffix == ".onnx" and path.resolve() != model_path.resolve():
         raise InputError(
             f"{source}: describes {model_path.name}, not {path.name}; write a {path.stem}.toml beside {path.name}"
         )
@@ -229,6 +229,22 @@ def read_manifest(path: Path) -> Manifest:
     )
     top.done()
     return manifest
+
+
+def _model_path(source: Path, file: str, asked: Path) -> Path:
+    """The model's file, inside the manifest's folder. A link that leaves it is followed if it is what the user named.
+
+    Caches of downloaded models consist of such links. What a manifest alone names may be hostile.
+    """
+    named = source.parent / checked_path(file, f"{source}: model.file")
+    if asked.suffix == ".onnx" and (asked.name, asked.parent.resolve()) == (named.name, named.parent.resolve()):
+        return asked
+    try:
+        return inside(source.parent, file, f"{source}: model.file")
+    except InputError as error:
+        if named.is_symlink():
+            raise InputError(f"{error}; if you trust the link, give {named} itself instead of its manifest") from error
+        raise
 
 
 def _candidates(path: Path) -> list[Path]:

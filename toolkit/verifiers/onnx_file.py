@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from toolkit.errors import InputError, refusing
-from toolkit.files import inside
+from toolkit.files import checked_path, inside
 
 LARGEST_MODEL = 2 << 30
 # Every tensor with external data names its file under this key.
@@ -177,7 +177,7 @@ class _Piece:
         """
         entries = {entry.key: entry.value for entry in tensor.external_data}
         where = f"{path}: tensor {tensor.name[:80]!r}"
-        file = inside(path.parent, entries.get("location", ""), f"{where}: its external data")
+        file = _beside(path, entries.get("location", ""), f"{where}: its external data")
         if not file.is_file():
             raise InputError(f"{where}: its external data {file.name[:80]!r} are missing; put them beside the model")
         numbers = [entries.get(key, default) for key, default in (("offset", "0"), ("length", ""))]
@@ -191,6 +191,13 @@ class _Piece:
                 "external data; the files do not belong together"
             )
         return cls(file, offset, length)
+
+
+def _beside(path: Path, location: str, what: str) -> Path:
+    """Return a data file in the model's folder. If the model is a link, its data may be links into the same folder."""
+    real = path.resolve().parent
+    found = (path.parent / checked_path(location, what)).resolve()
+    return found if found.parent == real and found.is_file() else inside(path.parent, location, what)
 
 
 def _length(tensor: onnx.TensorProto) -> int:

@@ -135,6 +135,16 @@ def read_record(folder: Path) -> Record:
         raise InputError(f"{path}: is damaged ({error}); give the audit's command again") from error
 
 
+def audited_files(folder: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """The verifier of a finished run, and the files of its profiles that are not shipped, as the run recorded them.
+
+    Raises:
+        InputError: the record is missing or damaged, or the verifier is no longer there.
+    """
+    content = _content(folder / _FILE)
+    return find_manifest(content.model), tuple(name for name, _ in content.profiles if name.endswith(".toml"))
+
+
 def is_of_nobody(folder: Path) -> bool:
     """Whether a finished run used pairs of the embedded faces, which are not real people, without a group."""
     try:

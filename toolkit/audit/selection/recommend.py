@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.audit.results.outcomes import Run
+from toolkit.audit.results.record import audited_files
 from toolkit.audit.selection.candidates import candidates_of
 from toolkit.audit.selection.latency import audited_profiles, measure_latency_ratios, read_latency_ratios
 from toolkit.audit.selection.select import Limits, Selection, select
@@ -29,8 +30,8 @@ def select_profile(
         run: the run.
         limits: the attacker's goal, and the largest acceptable costs.
         costs: file of latencies from `sixpixels profiles bench --json`. None measures them now.
-        model: the verifier to measure. Default: the shipped one that the run names.
-        profiles: .toml files of the run's profiles that are not shipped.
+        model: the verifier to measure. Default: the one that the run recorded.
+        profiles: .toml files of the run's profiles that are not shipped. Default: those that the run recorded.
         repeats: timed calls for each profile.
         execution: how ONNX Runtime runs the models.
 
@@ -41,7 +42,7 @@ def select_profile(
     if costs is not None:
         ratios = read_latency_ratios(run, costs)
     else:
-        manifest = find_manifest(model or run.assessment.target.name)
-        audited = audited_profiles(run, profiles)
+        recorded, files = audited_files(run.folder) if model is None else (find_manifest(model), ())
+        manifest, audited = recorded, audited_profiles(run, [*files, *profiles])
         ratios = measure_latency_ratios(run, manifest, audited, execution or Execution(), repeats)
     return select(candidates_of(run, ratios, limits.budget), run.genuine, limits)
