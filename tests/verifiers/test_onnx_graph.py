@@ -126,9 +126,58 @@ def test_what_has_no_gradient_is_refused_by_name(tmp_path: Path) -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["y"], name="odd one")]
     with pytest.raises(InputError, match=r"'odd one'.*NonZero"):
         load_onnx(model_of(tmp_path, nodes, IMAGE, {}))
-    nodes = [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], ceil_mode=1, name="ceiled")]
-    with pytest.raises(InputError, match=r"'ceiled'.*ceil_mode"):
+    nodes = [helper.make_node("Pad", ["x"], ["y"], pads=[0] * 8, mode="edge", name="edged")]
+    with pytest.raises(InputError, match=r"'edged'.*mode edge"):
         load_onnx(model_of(tmp_path, nodes, IMAGE, {}))(tf.zeros((1, 6, 11, 9)))
+
+
+def flattened(batch: int) -> list[Any]:
+    """As PyTorch writes x.view(x.size(0), -1), and as exports with a fixed batch write it."""
+    if batch:
+        return [helper.make_node("Reshape", ["pooled", "fixed"], ["flat"])]
+    return [
+        helper.make_node("Shape", ["pooled"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "zero"], ["count"], axis=0),
+        helper.make_node("Unsqueeze", ["count", "axes"], ["counts"]),
+        helper.make_node("Concat", ["counts", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["pooled", "shape"], ["flat"]),
+    ]
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_any_export_of_a_flattened_map_takes_any_batch(tmp_path: Path, batch: int) -> None:
+    """The batch is computed, or frozen in a Reshape. Nodes are in the wrong order, and another output needs NonZero."""
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["ages"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+        *flattened(batch)[::-1],
+        helper.make_node("GlobalAveragePool", ["split"], ["pooled"]),
+        helper.make_node("Split", ["x"], ["split", "other"], axis=1),
+    ]
+    constants = {
+        "fixed": np.array([max(batch, 1), -1]), "zero": np.array(0), "axes": np.array([0]), "rest": np.array([-1]),
+        "w": weights(3, 4),
+    }  # fmt: skip
+    path = model_of(tmp_path, nodes, IMAGE, constants)
+    x = weights(5, 6, 11, 9)
+    run = load_onnx(path)
+    expected = x[:, :3].mean((2, 3)) @ constants["w"]
+    np.testing.assert_allclose(run(tf.constant(x)), expected, atol=1e-5)
+    traced = tf.function(run, input_signature=[tf.TensorSpec((None, 6, 11, 9))])
+    np.testing.assert_allclose(traced(tf.constant(x)), expected, atol=1e-5)
+
+
+def test_the_embedding_may_be_any_output(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Exp", ["x"], ["z"])]
+    path, x = model_of(tmp_path, nodes, IMAGE, {}), weights(1, 6, 11, 9)
+    np.testing.assert_allclose(load_onnx(path, "z")(tf.constant(x)), np.exp(x), rtol=1e-5)
+    np.testing.assert_allclose(load_onnx(path)(tf.constant(x)), -x)
+
+
+def test_nodes_in_a_circle_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Add", ["x", "z"], ["y"]), helper.make_node("Neg", ["y"], ["z"])]
+    with pytest.raises(InputError, match="depends on itself"):
+        load_onnx(model_of(tmp_path, nodes, IMAGE, {}))
 
 
 def test_no_onnx_file_is_refused(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def _why_no_gradients(manifest: Manifest) -> str | None:
     from toolkit.verifiers.onnx_graph import load_onnx
 
     try:
-        load_onnx(manifest.model)
+        load_onnx(manifest.model, manifest.output.name)
     except InputError as error:
         return f"the original model has no checkpoint here, and gradients of the ONNX file cannot be computed: {error}"
     return None

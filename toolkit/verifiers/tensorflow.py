@@ -76,7 +76,7 @@ def _untried(manifest: Manifest) -> Callable[[Any], Any]:
     tf = import_tensorflow()
     if manifest.checkpoint is not None and has_checkpoint(manifest):
         return open_network(manifest.checkpoint, normalize=manifest.output.normalize)
-    network = load_onnx(manifest.model)
+    network = load_onnx(manifest.model, manifest.output.name)
     if not manifest.output.normalize:
         return network
     return lambda x: tf.math.l2_normalize(network(x), axis=-1, epsilon=1e-24)
