@@ -36,6 +36,7 @@ from toolkit.risk.gate import judge
 from toolkit.risk.policy import find_policy
 from toolkit.risk.rate import rate
 from toolkit.risk.waivers import Waiver
+from toolkit.statistics.tries import HitRate
 
 POLICY = find_policy("access-control")
 TODAY = dt.date(2030, 5, 17)
@@ -327,3 +328,14 @@ def test_optimality_is_in_every_report_and_fits_the_terminal(tmp_path: Path) -> 
     assert max(map(len, lines)) <= 80
     # Without a profile there is nothing to know.
     assert "square    none              Linf     1.00          -" in text.getvalue()
+
+
+def test_three_intervals_of_tries_fit_beside_the_longest_names() -> None:
+    run = told_run([Told("momentum-l2", "perfect", "randomized", dodged=30)], profiles=("none", "randomized"))
+    sure = tuple(HitRate(tries, 1.0, 0.34, 1.0) for tries in (1, 3, 10))
+    scenarios = tuple(replace(s, presented=10, hit_at=sure) for s in run.assessment.scenarios)
+    console = Console(file=StringIO(), width=80)
+    print_assessment(replace(run.assessment, scenarios=scenarios), console, [])
+    (line,) = [line for line in console.file.getvalue().splitlines() if "dodge" in line and "100[34,100]" in line]  # type: ignore[attr-defined]
+    assert line.count("100[34,100]") == 3
+    assert "momentum-l2  randomized" in line

@@ -147,13 +147,17 @@ def _print_tries(scenarios: Sequence[ScenarioResult], console: Console) -> None:
     if not random:
         return
     table = new_table("random profiles: success % within this many tries", console)
-    for column in ("attack", "profile", "knows", "goal"):
+    # Names may take two lines; numbers may not.
+    for column in ("attack", "profile"):
+        table.add_column(column, overflow="fold")
+    for column in ("knows", "goal"):
         table.add_column(column, no_wrap=True)
     for one in random[0].hit_at:
         table.add_column(str(one.tries), justify="right", no_wrap=True)
     for s in random:
         goal = "dodge" if s.goal == "dodging" else "imp."
-        table.add_row(s.attack, s.profile, knows(s), goal, *map(hit_percent, s.hit_at))
+        # Without spaces, three intervals fit beside the longest names that are shipped.
+        table.add_row(s.attack, s.profile, knows(s), goal, *(hit_percent(h).replace(" ", "") for h in s.hit_at))
     console.print(table)
     console.print(_TRIES_LEGEND.format(presented=random[0].presented), style="dim")
 
