@@ -71,3 +71,16 @@ def test_norms_that_cannot_be_are_refused(norms: list[float]) -> None:
 def test_the_envelope_itself_is_at_one_exactly(norms: list[float]) -> None:
     found = optimality(np.array(norms), np.array(norms))
     assert found == (1.0 if np.isfinite(norms).any() else None)
+
+
+def test_one_norm_of_all_pairs_and_norms_at_the_bound_are_counted() -> None:
+    """Without an area between curves, an attack is measured by the pairs that it breaks at this norm."""
+    assert optimality(np.array([2.0, 2.0, 3.0, 2.0]), np.full(4, 2.0)) == 0.75
+    # Tiny norms that differ are not one norm.
+    small = np.array([1e-6, 2e-6, 3e-6])
+    assert optimality(small, small) == 1
+    assert optimality(2 * small, small) == pytest.approx(1 / 3)
+    edge = 0.5 * (1 + 1e-5)
+    assert optimality(np.array([edge, edge, 1.0]), np.array([edge, edge, 0.4]), bound=0.5) == pytest.approx(2 / 3)
+    with pytest.raises(InputError):
+        optimality(np.ones((2, 2)), np.ones((2, 2)))

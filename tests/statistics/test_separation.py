@@ -39,3 +39,20 @@ def test_the_interval_of_a_paired_difference_covers_the_truth() -> None:
         covered += low <= math.log(1.1) <= high
         assert low > 0, "pairs that rise and fall together tell a small difference"
     assert covered >= 52
+
+
+def test_each_draw_of_distances_is_measured_apart() -> None:
+    near, far = np.array([[1.0, 2, 3], [2, 2, 2]]), np.array([[4.0, 5, 6], [5, 5, 5]])
+    np.testing.assert_allclose(d_primes(near, far), [3, 0])
+    np.testing.assert_allclose(closeness(near, far), [math.log(5 / 2), math.log(5 / 2)])
+    np.testing.assert_allclose(closeness(near, far * [[1], [2]]), [math.log(5 / 2), math.log(10 / 2)])
+
+
+def test_an_interval_has_its_confidence() -> None:
+    rng = np.random.default_rng(3)
+    genuine = np.arange(90) < 30
+    one, other = rng.normal(np.where(genuine, 1, 2), 0.2), rng.normal(np.where(genuine, 1.1, 2), 0.2)
+    widths = {c: np.diff(paired_difference(d_primes, one, other, genuine, np.random.default_rng(0), c))[0]
+              for c in (0.68, 0.95)}  # fmt: skip
+    # Of a normal distribution: 1.96 standard errors over 0.994.
+    assert widths[0.95] / widths[0.68] == pytest.approx(1.96 / 0.994, rel=0.1)

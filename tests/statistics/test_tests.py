@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from toolkit.errors import InputError
-from toolkit.statistics.tests import holm, mcnemar, mcnemar_power, mcnemar_worse
+from toolkit.statistics.tests import holm, holm_of_known, mcnemar, mcnemar_power, mcnemar_worse
 
 
 def test_six_to_nothing_is_the_least_that_reaches_five_percent() -> None:
@@ -102,3 +102,9 @@ def test_power_grows_with_pairs_and_with_the_change() -> None:
     assert by_pairs == sorted(by_pairs)
     # Fifteen pairs, of which nine newly fell: this was no regression, and no word was said.
     assert mcnemar_power(15, 0.1, 0.05 / 8) < 0.01
+
+
+def test_tests_that_were_not_made_do_not_count_in_the_correction() -> None:
+    p_values = [0.03, None, 0.01, 0.2, None]
+    assert holm_of_known(p_values) == [pytest.approx(0.06), None, pytest.approx(0.03), pytest.approx(0.2), None]
+    assert holm_of_known([None, None]) == [None, None]
