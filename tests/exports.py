@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from toolkit.defenses.base import with_opset
 from toolkit.manifests.outline import Shape
 from toolkit.manifests.readings import templates
-from toolkit.verifiers.onnx_file import rename_reads
+from toolkit.verifiers.onnx_file import inputs_of, rename_reads
 
 
 @dataclass
@@ -31,8 +31,7 @@ class Export:
 
     @property
     def input(self) -> onnx.ValueInfoProto:
-        constants = {tensor.name for tensor in self.model.graph.initializer}
-        return next(value for value in self.model.graph.input if value.name not in constants)
+        return inputs_of(self.model.graph)[0]
 
     def before(self, operator: str, constants: list[np.ndarray], **attributes: object) -> None:
         """Put a node between the input and everything that reads it."""

@@ -14,17 +14,13 @@ from numpy.typing import NDArray
 from toolkit.defenses.randomness import onnx_spread
 from toolkit.errors import refusing
 from toolkit.verifiers.entropy import ENTROPY
+from toolkit.verifiers.onnx_file import opset_of
 from toolkit.verifiers.trial import ONNX, run_apart
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 Backward = Literal["exact", "surrogate", "straight-through"]
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's standard operator set that a model uses; 0 if it uses none."""
-    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
 def with_opset(model: onnx.ModelProto, opset: int, what: str) -> onnx.ModelProto:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from toolkit.defenses.base import Backward, GraphBuilder, opset_of
+from toolkit.defenses.base import Backward, GraphBuilder
 from toolkit.errors import InputError
 from toolkit.files import bundled, check_sha256, inside
 from toolkit.networks import build, multiple_of
@@ -20,7 +20,7 @@ from toolkit.networks.hdf5 import open_hdf5
 from toolkit.networks.padding import on_any_side
 from toolkit.networks.weights import load_weights
 from toolkit.tables import Table, read_table
-from toolkit.verifiers.onnx_file import parse_onnx, read_onnx
+from toolkit.verifiers.onnx_file import inputs_of, opset_of, parse_onnx, read_onnx
 from toolkit.verifiers.runtime import open_session, run_session
 from toolkit.verifiers.trial import HDF5, ONNX, shipped_hashes, try_once
 
@@ -130,11 +130,7 @@ def _open_weights(about: dict[str, Any], _: bytes) -> bytes:
 
 
 def _check_shapes(model: onnx.ModelProto, path: Path) -> None:
-    constants = {tensor.name for tensor in model.graph.initializer}
-    for kind, values in (
-        ("input", [v for v in model.graph.input if v.name not in constants]),
-        ("output", list(model.graph.output)),
-    ):
+    for kind, values in (("input", inputs_of(model.graph)), ("output", list(model.graph.output))):
         if len(values) != 1:
             raise InputError(f"{path}: has {len(values)} {kind}s; a denoiser must have one")
         tensor = values[0].type.tensor_type
@@ -223,9 +219,7 @@ class Denoiser:
     @property
     def sides(self) -> tuple[int | None, int | None]:
         """The height and width of crops that the ONNX file accepts; None if it accepts any."""
-        graph = _load(self.manifest.model).graph
-        constants = {tensor.name for tensor in graph.initializer}
-        entry = next(value for value in graph.input if value.name not in constants)
+        entry = inputs_of(_load(self.manifest.model).graph)[0]
         height, width = entry.type.tensor_type.shape.dim[2:]
         return height.dim_value or None, width.dim_value or None
 

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from toolkit.defenses.base import opset_of, with_opset
+from toolkit.defenses.base import with_opset
 from toolkit.errors import InputError, refusing
 from toolkit.pixels import to_unit
 from toolkit.profiles.harden import PREFIX, check_defense, checked_graph, is_hardened
@@ -23,7 +23,7 @@ from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
-from toolkit.verifiers.onnx_file import bodies, parse_onnx
+from toolkit.verifiers.onnx_file import bodies, opset_of, parse_onnx
 from toolkit.verifiers.placing import check_output, write_verifier
 from toolkit.verifiers.runtime import open_model, try_model
 from toolkit.verifiers.trial import ONNX, is_shipped, run_apart

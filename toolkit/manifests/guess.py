@@ -15,10 +15,9 @@ from toolkit.manifests.search import Choice, Found, Tried, search
 from toolkit.manifests.wording import manifest_text
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
+from toolkit.statistics.separation import LEAST_SEPARATION
 from toolkit.statistics.verification import best_threshold, cross_validated_accuracy, eer
 
-# Below this separation about a third of all pairs are decided wrongly: no reading of the file recognizes people.
-LEAST_SEPARATION = 1.0
 # Fewer readings fit in a table that one reads.
 _ROWS = 8
 Verdict = Literal["stated", "clear", "tie", "only"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,17 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError
-from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.edge import batches, model_input
 from toolkit.verifiers.entropy import ENTROPY
 from toolkit.verifiers.manifest import LARGEST_SIDE, Decision, Input, Layout, Manifest, Output
-from toolkit.verifiers.onnx_file import parse_onnx, read_onnx
-from toolkit.verifiers.runtime import open_session, run_session, try_model
+from toolkit.verifiers.onnx_file import inputs_of, opset_of, parse_onnx, read_onnx
+from toolkit.verifiers.runtime import FLOATS, open_session, run_session, try_model
 
 # Sides of crops that published verifiers take, for files that leave the size open.
 SIDES = (112, 160, 150, 224)
 # Shorter outputs are ages, sexes or scores, not embeddings.
 _SHORTEST = 16
 _BATCH = 16
-_FLOATS = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,10 @@ class Probe:
         shapes = list(_shapes(dims[1:]))
         if not shapes:
             raise InputError(f"{path}: input {entry.name!r} has shape {dims}; images have three channels")
-        _try(file.content, path, entry.name, shapes)
+        _try(file.content, path, spec_of(entry.name, shapes[0]))
         self._session: onnxruntime.InferenceSession = open_session(file.content, path, threads=threads)
         taken, outputs, unit = self._run_once(shapes)
-        opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+        opset = opset_of(proto)
         producer = f"{proto.producer_name} {proto.producer_version}".strip()
         fixed = len(shapes) == 1
         self.outline = Outline(
@@ -138,14 +136,11 @@ class Probe:
         Raises:
             InputError: the model cannot be run.
         """
-        names = [output.name for output in self._session.get_outputs() if output.type in _FLOATS]
-        size, parts = self._batch or _BATCH, []
-        for start in range(0, len(crops), size):
-            batch = crops[start : start + size]
-            missing = (self._batch or len(batch)) - len(batch)
-            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-            found = run_session(self._session, names, {spec.name: model_input(padded, spec)}, self._path)
-            parts.append([np.asarray(value)[: len(batch)] if np.ndim(value) else np.empty(0) for value in found])
+        names = [output.name for output in self._session.get_outputs() if output.type in FLOATS]
+        parts = []
+        for batch, count in batches(crops, _BATCH, self._batch):
+            found = run_session(self._session, names, {spec.name: model_input(batch, spec)}, self._path)
+            parts.append([np.asarray(value)[:count] if np.ndim(value) else np.empty(0) for value in found])
         self.images_run += len(crops)
         whole = (np.concatenate(values).astype(np.float32) for values in zip(*parts, strict=True))
         return dict(zip(names, whole, strict=True))
@@ -159,8 +154,7 @@ def spec_of(name: str, shape: Shape) -> Input:
 
 def _entry(proto: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
     """The one input of images."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in constants and value.name != ENTROPY]
+    inputs = [value for value in inputs_of(proto.graph) if value.name != ENTROPY]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         raise InputError(f"{path}: has {len(inputs)} inputs ({names}); a verifier takes images alone")
@@ -186,9 +180,7 @@ def _shapes(dims: list[int | None]) -> Iterable[Shape]:
                 yield Shape(layout, *sizes)
 
 
-def _try(content: bytes, path: Path, name: str, shapes: list[Shape]) -> None:
+def _try(content: bytes, path: Path, spec: Input) -> None:
     """Run the model for the first time in a process of its own. See `trial`."""
-    for shape in itertools.islice(shapes, 1):
-        output, decision = Output("", 1, normalize=False), Decision("cosine", 1.0, 2.0)
-        spec = spec_of(name, shape)
-        try_model(content, Manifest(path, path.stem, path, None, "", "", spec, output, decision, None, None))
+    output, decision = Output("", 1, normalize=False), Decision("cosine", 1.0, 2.0)
+    try_model(content, Manifest(path, path.stem, path, None, "", "", spec, output, decision, None, None))

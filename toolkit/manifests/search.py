@@ -24,14 +24,12 @@ from toolkit.manifests.outline import Outline, Probe, spec_of
 from toolkit.manifests.readings import SCALINGS, Reading, metrics, neighbors
 from toolkit.pixels import to_unit
 from toolkit.progress import SILENT, Progress
-from toolkit.statistics.separation import Measure, closeness, d_primes, paired_difference
+from toolkit.statistics.separation import FEWEST_TO_SEPARATE, Measure, closeness, d_primes, paired_difference
 from toolkit.statistics.verification import Bools, Floats
 from toolkit.verifiers.scores import distances
 
 # Choices that are compared by d'.
 STRETCHING = ("range", "output", "metric")
-# Fewer pairs of a kind cannot tell readings apart.
-FEWEST = 10
 # Value ranges that are crossed with channel orders and alignments.
 _RANGES_KEPT = 4
 # Genuine pairs of the first sample: as many as this time allows, within these limits.
@@ -51,14 +49,12 @@ class Tried:
         distances: (n,) of the pairs.
         genuine: (n,), their labels.
         longest: the largest length of an embedding.
-        whole: whether these are all pairs, and not a sample of them.
     """
 
     reading: Reading
     distances: Floats
     genuine: Bools
     longest: float
-    whole: bool
 
     @property
     def separation(self) -> float:
@@ -121,7 +117,7 @@ def search(probe: Probe, pairs: PairSet, seed: int = 0, progress: Progress = SIL
 
     Args:
         probe: the verifier.
-        pairs: at least `FEWEST` genuine and as many impostor pairs.
+        pairs: at least `FEWEST_TO_SEPARATE` genuine and as many impostor pairs.
         seed: of the samples and of the bootstrap.
         progress: shows the stages.
 
@@ -130,10 +126,10 @@ def search(probe: Probe, pairs: PairSet, seed: int = 0, progress: Progress = SIL
         InputError: an image cannot be read.
     """
     genuine = sum(pair.genuine for pair in pairs.pairs)
-    if min(genuine, len(pairs.pairs) - genuine) < FEWEST:
+    if min(genuine, len(pairs.pairs) - genuine) < FEWEST_TO_SEPARATE:
         raise InsufficientError(
             f"{pairs.source}: has {genuine} genuine and {len(pairs.pairs) - genuine} impostor pairs; "
-            f"{FEWEST} of each kind are needed"
+            f"{FEWEST_TO_SEPARATE} of each kind are needed"
         )
     return _Search(probe, pairs, seed, progress).run()
 
@@ -286,18 +282,18 @@ class _Search:
         for output in self.outline.outputs:
             for compared in metrics(self.outline, output):
                 tried = None if output not in found else _tried(
-                    replace(reading, output=output, compared=compared), found[output], index, labels, sample is self.all
+                    replace(reading, output=output, compared=compared), found[output], index, labels
                 )  # fmt: skip
                 self.cache[sample.name, replace(reading, output=output, compared=compared)] = tried
 
 
-def _tried(reading: Reading, embeddings: np.ndarray, index: np.ndarray, labels: Bools, whole: bool) -> Tried | None:  # noqa: FBT001
+def _tried(reading: Reading, embeddings: np.ndarray, index: np.ndarray, labels: Bools) -> Tried | None:
     """The distances of a reading; None if embeddings are no numbers, or all the same."""
     lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
     if not np.isfinite(lengths).all() or not lengths.any():
         return None
     d = distances(reading.compared, embeddings[index[:, 0]], embeddings[index[:, 1]])
-    tried = Tried(reading, d, labels, float(lengths.max()), whole)
+    tried = Tried(reading, d, labels, float(lengths.max()))
     return tried if tried.separation > -np.inf and np.ptp(d) > 1e-7 * max(1.0, float(np.abs(d).max())) else None
 
 

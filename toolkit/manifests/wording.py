@@ -25,9 +25,7 @@ _WHAT = {"range": "value range", "channels": "channel order", "alignment": "alig
          "output": "output", "metric": "metric"}  # fmt: skip
 
 
-def manifest_text(
-    found: Found, choices: Sequence[GuessedChoice], best: GuessedReading, target: Path, name: str | None = None
-) -> str:
+def manifest_text(found: Found, choices: Sequence[GuessedChoice], best: GuessedReading, target: Path) -> str:
     """Return the manifest of the winner.
 
     Args:
@@ -35,11 +33,10 @@ def manifest_text(
         choices: how clearly each choice won.
         best: the winner on all pairs.
         target: where it will lie; the model's file is named relative to it.
-        name: of the verifier. Default: that of the file.
     """
     said = {choice.what: _comment(choice) for choice in choices}
     parts = (
-        _head(found, best, target, name or found.outline.path.stem),
+        _head(found, best, target),
         _input(found, said),
         _output(found, said),
         _decision(found, best, said["metric"]),
@@ -48,7 +45,7 @@ def manifest_text(
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-def _head(found: Found, best: GuessedReading, target: Path, name: str) -> list[str]:
+def _head(found: Found, best: GuessedReading, target: Path) -> list[str]:
     outline, a = found.outline, best.accuracy
     low, high = a.wilson()
     file = outline.path.resolve().relative_to(target.resolve().parent).as_posix()
@@ -58,7 +55,7 @@ def _head(found: Found, best: GuessedReading, target: Path, name: str) -> list[s
         f"# Written by `sixpixels manifest guess`. Accuracy on {best.pairs} pairs: {rates}.",
         "# Check what is called a tie, and fill in the license and where the model comes from.",
         "schema = 1",
-        f"name = {_text(cut(name, LONGEST_NAME))}",
+        f"name = {_text(cut(outline.path.stem, LONGEST_NAME))}",
         "",
         "[model]",
         f"file = {_text(file)}",
@@ -102,7 +99,7 @@ def _output(found: Found, said: dict[str, str]) -> list[str]:
 
 
 def _decision(found: Found, best: GuessedReading, said: str) -> list[str]:
-    maximum, calibrate = largest_distance(found.winner), f"sixpixels calibrate {shown(found.outline.path.name)}"
+    maximum, calibrate = _largest_distance(found.winner), f"sixpixels calibrate {shown(found.outline.path.name)}"
     return [
         "[decision]",
         f"# {said}",
@@ -122,7 +119,7 @@ def _alignment(reading: Reading, said: str) -> list[str]:
     return ["[alignment]", f"# {reading.template}. {said}", f"template = [{places}]"]
 
 
-def largest_distance(tried: Tried) -> float:
+def _largest_distance(tried: Tried) -> float:
     """The largest distance that is possible: 2 for cosine; twice the longest embedding seen for Euclidean distances."""
     return 2.0 if tried.reading.compared == "cosine" else float(np.ceil(20 * tried.longest) / 10)
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from toolkit import __version__
-from toolkit.defenses.base import GraphBuilder, any_range, oldest_opset, opset_of, with_opset
+from toolkit.defenses.base import GraphBuilder, any_range, oldest_opset, with_opset
 from toolkit.errors import InputError
 from toolkit.profiles.detector import ATTACK_SCORE
 from toolkit.profiles.profile import Profile, find_profile
@@ -17,7 +17,7 @@ from toolkit.profiles.sizes import check_sizes
 from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import unit_affine
 from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest
-from toolkit.verifiers.onnx_file import graphs_of, parse_onnx, readers, rename_reads
+from toolkit.verifiers.onnx_file import graphs_of, inputs_of, opset_of, parse_onnx, readers, rename_reads
 from toolkit.verifiers.placing import WrittenVerifier, check_output, write_verifier
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
 from toolkit.verifiers.trial import is_shipped
@@ -172,11 +172,11 @@ def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
     """
     where, name, output = manifest.model, manifest.input.name, manifest.output.name
     proto = parse_onnx(model, where)
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value.name for value in proto.graph.input if value.name not in constants]
-    if inputs != [name]:
-        raise InputError(f"{where}: inputs are {inputs}; a verifier must have one input, {name!r}")
-    entry = next(value for value in proto.graph.input if value.name == name)
+    inputs = inputs_of(proto.graph)
+    if [value.name for value in inputs] != [name]:
+        names = [value.name for value in inputs]
+        raise InputError(f"{where}: inputs are {names}; a verifier must have one input, {name!r}")
+    (entry,) = inputs
     if len(entry.type.tensor_type.shape.dim) != 4:
         raise InputError(f"{where}: input {name!r} is no batch of images with four dimensions")
     outputs = [value.name for value in proto.graph.output]

@@ -34,8 +34,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation on clean pairs."""
     e = evaluation
     rule(console, f"sixpixels evaluate   {e.model}   {e.provider} ({e.provider_requested} requested)")
-    for warning in e.warnings:
-        console.print(f"WARNING: {warning}", style="bold red")
+    print_warnings(e, console)
     facts = facts_table()
     facts.add_row("pairs", f"{e.genuine} genuine, {e.impostor} impostor, {len(e.left_out)} left out   {e.pairs_source}")
     facts.add_row(f"at the manifest's threshold {e.threshold:g}", "")
@@ -63,6 +62,12 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         bullet(console, f"left out: {reason}")
     if len(e.left_out) > LEFT_OUT_SHOWN:
         bullet(console, f"and {len(e.left_out) - LEFT_OUT_SHOWN} more; --json lists all")
+
+
+def print_warnings(evaluation: Evaluation, console: Console) -> None:
+    """Print what makes an evaluation's numbers worth nothing."""
+    for warning in evaluation.warnings:
+        console.print(f"WARNING: {warning}", style="bold red")
 
 
 def print_calibration(result: Calibration, what: str, source: str, console: Console) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from toolkit.audit.clean.evaluate import Evaluation
 from toolkit.manifests.guess import Guess, GuessedChoice
 from toolkit.manifests.search import STRETCHING
+from toolkit.report.evaluation import print_warnings
 from toolkit.report.terminal import bullet, facts_table, heading, new_table, percent, rule
 from toolkit.verifiers.manifest import Manifest
 
@@ -82,7 +83,6 @@ def print_check(manifest: Manifest, evaluation: Evaluation, console: Console) ->
     equal = "-" if e.clean.eer is None else f"{100 * e.clean.eer:.1f}"
     facts.add_row("EER %, d'", f"{equal}, {apart}")
     console.print(facts)
-    for warning in e.warnings:
-        console.print(f"WARNING: {warning}", style="bold red")
+    print_warnings(e, console)
     if not e.warnings:
         console.print("Nothing speaks against this manifest.")

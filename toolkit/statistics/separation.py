@@ -10,6 +10,10 @@ import numpy as np
 
 from toolkit.statistics.verification import Bools, Floats, check_pairs
 
+# Below this d' about a third of all pairs are decided wrongly at any threshold: nobody is recognized.
+LEAST_SEPARATION = 1.0
+# Fewer pairs of a kind show nothing about separation.
+FEWEST_TO_SEPARATE = 10
 # Resamples of the bootstrap.
 _DRAWS = 1000
 # A measure of genuine distances (..., g) and impostor distances (..., i): one number for each leading index.

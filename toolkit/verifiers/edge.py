@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,21 @@ def model_input(crops: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
     if spec.layout == "NCHW":
         x = x.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(x, np.float32)
+
+
+def batches(crops: NDArray[np.float32], size: int, fixed: int | None) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield crops (N, H, W, 3) in batches, and how many of each batch are crops.
+
+    Args:
+        crops: the crops.
+        size: the number of crops in each call, unless the model fixes it.
+        fixed: the batch size that the model fixes, or None. The last batch is filled up with copies of its last crop.
+    """
+    step = fixed or size
+    for start in range(0, len(crops), step):
+        batch = crops[start : start + step]
+        missing = (fixed or len(batch)) - len(batch)
+        yield (np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch), len(batch)
 
 
 def _along(channels: NDArray[np.float64], width: int) -> NDArray[np.float32]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import onnx
 
 from toolkit.quiet import import_tensorflow
-from toolkit.verifiers.onnx_values import TO_FIRST, TO_LAST, Operator, Value, axes_of, has, integers
+from toolkit.verifiers.onnx_values import TO_FIRST, TO_LAST, Operator, Single, Value, axes_of, has, integers
 
 
 def arrays() -> dict[str, Operator]:
@@ -101,7 +102,7 @@ def _reductions() -> dict[str, Operator]:
     return {name: _reduction(f) for name, f in found.items()}
 
 
-def elementwise(function: Callable[..., Any]) -> Operator:
+def elementwise(function: Callable[..., Any]) -> Single:
     """An operator that treats all elements alike. Its inputs are broadcast."""
 
     def run(values: list[Value], _: dict[str, Any]) -> Value:
@@ -112,17 +113,9 @@ def elementwise(function: Callable[..., Any]) -> Operator:
     return run
 
 
-def _folded(function: Callable[[Any, Any], Any]) -> Operator:
+def _folded(function: Callable[[Any, Any], Any]) -> Single:
     two = elementwise(function)
-
-    def run(values: list[Value], attributes: dict[str, Any]) -> Value | list[Value]:
-        result: Value | list[Value] = values[0]
-        for value in values[1:]:
-            assert isinstance(result, Value)  # noqa: S101 - elementwise operators have one output
-            result = two([result, value], attributes)
-        return result
-
-    return run
+    return lambda values, attributes: reduce(lambda a, b: two([a, b], attributes), values)
 
 
 def _with_attributes(function: Callable[..., Any]) -> Operator:

@@ -126,6 +126,17 @@ def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     return [graph for a in node.attribute for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's standard operator set that a model uses; 0 if it uses none."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Return what a graph must be given: its inputs without those that are constants."""
+    constants = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in constants]
+
+
 def rename_reads(nodes: list[onnx.NodeProto], old: str, new: str) -> int:
     """Make nodes read the value `new` instead of `old`, also inside their bodies. Return the number of changes.
 

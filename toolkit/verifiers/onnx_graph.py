@@ -18,7 +18,7 @@ from onnx.helper import get_attribute_value
 from toolkit.errors import InputError, refusing
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.onnx_arrays import arrays
-from toolkit.verifiers.onnx_file import parse_onnx, read_onnx
+from toolkit.verifiers.onnx_file import inputs_of, opset_of, parse_onnx, read_onnx
 from toolkit.verifiers.onnx_layers import layers
 from toolkit.verifiers.onnx_values import MISSING, Operator, Value
 
@@ -49,10 +49,10 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
     Raises:
         InputError, UnavailableError: as in `load_onnx`.
     """
-    graph, known, opset = proto.graph, operators(), _opset(proto)
+    graph, known, opset = proto.graph, operators(), opset_of(proto)
     with refusing(f"{path}: its constants cannot be read"):
         constants = {t.name: Value(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
-    inputs = [i.name for i in graph.input if i.name not in constants]
+    inputs = [value.name for value in inputs_of(graph)]
     if len(inputs) != 1:
         raise InputError(f"{path}: has {len(inputs)} inputs ({', '.join(inputs)}); a verifier must have one")
     if not graph.output:
@@ -85,10 +85,6 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
 def operators() -> dict[str, Operator]:
     """The operators that are translated, by name."""
     return {**arrays(), **layers()}
-
-
-def _opset(proto: onnx.ModelProto) -> int:
-    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
 def _run(operator: Operator, values: list[Value], attributes: dict[str, Any]) -> list[Value]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.quiet import import_tensorflow
-from toolkit.verifiers.onnx_values import TO_LAST, Operator, Value, has, integers
+from toolkit.verifiers.onnx_values import TO_LAST, Operator, Single, Value, has, integers
 
 
 def layers() -> dict[str, Operator]:
@@ -174,7 +174,7 @@ def _lrn(values: list[Value], attributes: dict[str, Any]) -> Value:
     )  # fmt: skip
 
 
-def _pool(function: Callable[..., Any], fill: float) -> Operator:
+def _pool(function: Callable[..., Any], fill: float) -> Single:
     def run(values: list[Value], attributes: dict[str, Any]) -> Value:
         kernel, dilations = list(attributes["kernel_shape"]), list(attributes.get("dilations", [1, 1]))
         if len(kernel) != 2:
@@ -202,18 +202,14 @@ def _average_pool(values: list[Value], attributes: dict[str, Any]) -> Value:
     x = values[0].channels_last()
     pads = list(attributes.get("pads", [0] * 4))
     if counting and not attributes.get("ceil_mode", 0):
-        return _single(pool(values, attributes))
+        return pool(values, attributes)
     ones = tf.ones_like(x[:1, :, :, :1])
     if counting:  # explicit pads count; what ceil_mode adds does not
         _, whole = _window(x, attributes, list(attributes["kernel_shape"]))
         x, ones = _padded(x, pads, 0.0), _padded(ones, pads, 1.0)
         attributes = {**attributes, "pads": [a - b for a, b in zip(whole, pads, strict=True)], "ceil_mode": 0}
-    sums, share = (_single(pool([Value(v, last=True)], attributes)) for v in (x, ones))
+    sums, share = (pool([Value(v, last=True)], attributes) for v in (x, ones))
     return Value(sums.data / share.data, last=True)
-
-
-def _single(value: Value | list[Value]) -> Value:
-    return value[0] if isinstance(value, list) else value
 
 
 def _globally(reduce: Callable[..., Any]) -> Operator:

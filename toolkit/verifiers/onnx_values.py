@@ -46,7 +46,8 @@ class Value:
 
 # What an optional input that is left out is.
 MISSING = Value(np.empty(0))
-# An operator takes its inputs and attributes.
+# An operator takes its inputs and attributes. Only a few have several outputs.
+Single = Callable[[list[Value], dict[str, Any]], Value]
 Operator = Callable[[list[Value], dict[str, Any]], "Value | list[Value]"]
 
 

@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError, UnavailableError, reason_of
-from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.edge import batches, model_input
 from toolkit.verifiers.entropy import ENTROPY, os_entropy, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.onnx_file import OnnxFile, read_onnx
@@ -27,7 +27,8 @@ _SHORT_NAMES = {
     "openvino": "OpenVINOExecutionProvider",
     "rocm": "ROCMExecutionProvider",
 }
-_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+# Types of an embedding, the first of them that of an input.
+FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 # ONNX Runtime's default algorithm search for cuDNN changes results by about 1e-6 from run to run.
 _PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "DEFAULT"}}
 
@@ -105,7 +106,7 @@ def _load_and_run(about: dict[str, Any], content: bytes) -> bytes:
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     # What does not fit the manifest is not run: the verifier says later why it does not fit.
     entry = inputs.get(spec.name)
-    if len(inputs) == 1 and entry is not None and entry.type == _FLOATS[0] and _has_shape(entry.shape, spec):
+    if len(inputs) == 1 and entry is not None and entry.type == FLOATS[0] and _has_shape(entry.shape, spec):
         batch = entry.shape[0]
         shape = (batch if isinstance(batch, int) else 1, spec.height, spec.width, 3)
         run_session(session, None, {spec.name: model_input(np.full(shape, 0.5, np.float32), spec)}, about["where"])
@@ -272,7 +273,7 @@ class RuntimeVerifier:
         for who, name in (("manifest", self.manifest.output.name), ("manifest's detector", detector and detector.name)):
             if name is not None and name not in outputs:
                 raise InputError(f"{where}: outputs are {sorted(outputs)}, but the {who} names {name!r}")
-            if name is not None and outputs[name] not in _FLOATS:
+            if name is not None and outputs[name] not in FLOATS:
                 raise InputError(f"{where}: output {name!r} is {outputs[name]}, not a tensor of floating-point numbers")
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -308,33 +309,27 @@ class RuntimeVerifier:
                 f"crops of shape {crops.shape} do not fit {self.manifest.name}, which takes "
                 f"(N, {spec.height}, {spec.width}, 3)"
             )
-        size = self.fixed_batch or self.execution.batch
         parts, scores = [np.empty((0, output.size), np.float32)], [np.empty(0, np.float32)]
-        for start in range(0, len(crops), size):
-            batch = crops[start : start + size]
-            missing = (self.fixed_batch or len(batch)) - len(batch)
-            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-            feed: dict[str, NDArray[Any]] = {spec.name: model_input(padded, spec)}
+        for batch, count in batches(crops, self.execution.batch, self.fixed_batch):
+            feed: dict[str, NDArray[Any]] = {spec.name: model_input(batch, spec)}
             if self._takes_entropy:
-                feed[ENTROPY] = (
-                    os_entropy(len(padded)) if self.seed is None else seeded_entropy(padded, self.seed, draw)
-                )
+                feed[ENTROPY] = os_entropy(len(batch)) if self.seed is None else seeded_entropy(batch, self.seed, draw)
             found = run_session(self._session, wanted, feed, self.manifest.model)
             if any(value.ndim == 0 for value in found):
                 raise InputError(f"{self.manifest.model}: outputs {wanted} must have a value for each crop")
-            embeddings, *score = (value[: len(batch)] for value in found)
-            if embeddings.shape != (len(batch), output.size):
+            embeddings, *score = (value[:count] for value in found)
+            if embeddings.shape != (count, output.size):
                 raise InputError(
                     f"{self.manifest.model}: output {output.name!r} has shape {embeddings.shape} for "
-                    f"{len(batch)} crops, but the manifest says embeddings of {output.size}"
+                    f"{count} crops, but the manifest says embeddings of {output.size}"
                 )
-            if score and (score[0].shape != (len(batch),) or not np.isfinite(score[0]).all()):
+            if score and (score[0].shape != (count,) or not np.isfinite(score[0]).all()):
                 raise InputError(
                     f"{self.manifest.model}: output {wanted[1]!r} must have one finite number for each of "
-                    f"{len(batch)} crops; its shape is {score[0].shape}"
+                    f"{count} crops; its shape is {score[0].shape}"
                 )
             parts.append(embeddings)
-            scores.append(score[0] if score else np.zeros(len(batch), np.float32))
+            scores.append(score[0] if score else np.zeros(count, np.float32))
         self.images_run += len(crops)
         result = np.concatenate(parts)
         if not np.isfinite(result).all():

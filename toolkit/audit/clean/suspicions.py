@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from toolkit.pixels import Bools, Float
-from toolkit.statistics.separation import d_primes
+from toolkit.statistics.separation import FEWEST_TO_SEPARATE, LEAST_SEPARATION, d_primes
 from toolkit.statistics.verification import eer
 
 Code = Literal[
@@ -24,10 +24,6 @@ Code = Literal[
 ]
 # Distances are stored with 6 digits. Distances that differ less than this share of the threshold are the same.
 _SAME = 1e-6
-# Below this separation about a third of all pairs are decided wrongly at any threshold. Fewer pairs of a kind show
-# nothing.
-_LEAST_SEPARATION = 1.0
-_ENOUGH = 10
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,9 @@ def clean_suspicions(
             "swapped"
         )
         found.append(Suspicion("swapped-labels", text))
-    if not found and min(int(genuine.sum()), int((~genuine).sum())) >= _ENOUGH:
+    if not found and min(int(genuine.sum()), int((~genuine).sum())) >= FEWEST_TO_SEPARATE:
         apart = float(d_primes(distances[genuine], distances[~genuine]))
-        if apart < _LEAST_SEPARATION:
+        if apart < LEAST_SEPARATION:
             text = (
                 f"{behind}: hardly tells people apart at any threshold (EER {100 * eer(distances, genuine):.0f} %, d' "
                 f"{apart:.1f}); the manifest may describe the input wrongly: see `sixpixels manifest guess`"

@@ -42,7 +42,7 @@ def select_profile(
     if costs is not None:
         ratios = read_latency_ratios(run, costs)
     else:
-        recorded, files = audited_files(run.folder) if model is None else (find_manifest(model), ())
-        manifest, audited = recorded, audited_profiles(run, [*files, *profiles])
+        manifest, files = audited_files(run.folder) if model is None else (find_manifest(model), ())
+        audited = audited_profiles(run, [*files, *profiles])
         ratios = measure_latency_ratios(run, manifest, audited, execution or Execution(), repeats)
     return select(candidates_of(run, ratios, limits.budget), run.genuine, limits)

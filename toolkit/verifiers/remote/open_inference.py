@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError
-from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.edge import batches, model_input
 from toolkit.verifiers.entropy import ENTROPY
 from toolkit.verifiers.remote.calls import Caller
 from toolkit.verifiers.remote.config import LARGEST_BATCH, OpenInference, model_path, token
@@ -109,13 +109,9 @@ class OpenInferenceVerifier:
                 f"crops of shape {crops.shape} do not fit {self.remote.name}, which takes "
                 f"(N, {spec.height}, {spec.width}, 3)"
             )
-        size = self._fixed_batch or self.remote.batch
         parts = [np.empty((0, output.size), np.float32)]
-        for start in range(0, len(crops), size):
-            batch = crops[start : start + size]
-            missing = (self._fixed_batch or len(batch)) - len(batch)
-            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-            parts.append(self._infer(model_input(padded, spec))[: len(batch)])
+        for batch, count in batches(crops, self.remote.batch, self._fixed_batch):
+            parts.append(self._infer(model_input(batch, spec))[:count])
         result = np.concatenate(parts)
         if output.normalize:
             result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
