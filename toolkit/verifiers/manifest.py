@@ -18,7 +18,10 @@ from toolkit.tables import Table, edit_toml, read_table
 Layout = Literal["NHWC", "NCHW"]
 Channels = Literal["RGB", "BGR"]
 Standardization = Literal["fixed", "per-image"]
-Metric = Literal["squared-euclidean", "euclidean", "cosine"]
+# How a manifest may compare two embeddings.
+Measure = Literal["squared-euclidean", "euclidean", "cosine"]
+# "service": a remote service compares two crops itself, and gives no embeddings.
+Metric = Literal["squared-euclidean", "euclidean", "cosine", "service"]
 CheckpointFormat = Literal["keras", "keras-weights", "frozen-graph", "saved-model"]
 
 SCHEMA_VERSION = 1
@@ -324,7 +327,7 @@ def read_decision(table: Table) -> Decision:
     Raises:
         InputError: a value is not valid. The message names the key.
     """
-    result = Decision(table.choice("metric", Metric), table.take("threshold", float), table.take("maximum", float))
+    result = Decision(table.choice("metric", Measure), table.take("threshold", float), table.take("maximum", float))
     if not 0 < result.threshold < result.maximum:
         raise table.fail("threshold", f"must be between 0 and the maximum {result.maximum}, not {result.threshold}")
     table.done()

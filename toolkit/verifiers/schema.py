@@ -10,7 +10,7 @@ from toolkit.verifiers.manifest import (
     Channels,
     CheckpointFormat,
     Layout,
-    Metric,
+    Measure,
     Standardization,
 )
 
@@ -84,7 +84,7 @@ def _required_sections() -> dict[str, Any]:
         "decision": _table(
             'The decision rule. Two crops are "same" if their distance is below the threshold.',
             ("metric", "threshold", "maximum"),
-            metric=_choice(Metric, "The distance between two embeddings."),
+            metric=_choice(Measure, "The distance between two embeddings."),
             threshold={**_NUMBER, "exclusiveMinimum": 0, "description": "The threshold; it must be below the maximum."},
             maximum={**_NUMBER, "exclusiveMinimum": 0, "description": "The largest possible distance."},
         ),

@@ -22,7 +22,12 @@ def distances(metric: Metric, a: NDArray[np.floating[Any]], b: NDArray[np.floati
     """Return the distances (N,) between corresponding rows of two sets of embeddings (N, D), in float64.
 
     The cosine distance is 1 - cosine similarity, from 0 to 2.
+
+    Raises:
+        ValueError: the metric is that of a service, which compares crops itself.
     """
+    if metric == "service":
+        raise ValueError("a service gives no embeddings; ask it to compare the crops")
     if metric == "cosine":
         return 1.0 - np.sum(normalized(a) * normalized(b), axis=-1)
     squared = np.sum((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2, axis=-1)
