@@ -21,8 +21,9 @@ from toolkit.verifiers.remote import wire
 from toolkit.verifiers.remote.calls import Caller, TransientError
 from toolkit.verifiers.remote.config import Limits, OpenInference, Rekognition
 from toolkit.verifiers.remote.exchange import Server, bearer
-from toolkit.verifiers.remote.open_inference import OpenInferenceVerifier
-from toolkit.verifiers.remote.rekognition import RekognitionVerifier
+from toolkit.verifiers.remote.open_inference import open_inference
+from toolkit.verifiers.remote.rekognition import RekognitionService
+from toolkit.verifiers.remote.scale import Scale
 
 Target = tuple[str, Callable[[np.random.Generator], bytes], Callable[[bytes, Path], None]]
 
@@ -234,7 +235,7 @@ def _open_inference(metadata: bytes, inferred: bytes) -> None:
     )  # fmt: skip
     caller = Caller("remote.toml", _LIMITS, np.random.default_rng(0), sleep=lambda _: None)
     with mock.patch.dict(os.environ, FUZZ_TOKEN=TOKEN), answering(_plain(b""), metadata, inferred), one_line():
-        found = OpenInferenceVerifier(remote, caller).embed(np.zeros((1, _SIDE, _SIDE, 3), np.float32))
+        found = open_inference(remote, caller).embeddings(np.zeros((1, _SIDE, _SIDE, 3), np.float32))
     if found.shape != (1, 2) or not np.isfinite(found).all():
         raise LeakError(f"embeddings {found}")
 
@@ -252,27 +253,26 @@ def run_inferred(content: bytes, folder: Path) -> None:
 
 
 @cache
-def _service() -> RekognitionVerifier:
+def _service() -> RekognitionService:
     keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": TOKEN, "AWS_SESSION_TOKEN": TOKEN}
     with mock.patch.dict(
         os.environ, {**keys, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     ):
         os.environ.pop("AWS_PROFILE", None)
-        remote = Rekognition(Path("remote.toml"), "far", "eu-west-1", _URL, _SIDE, _SIDE, 80.0, None, _LIMITS)
-        return RekognitionVerifier(
-            remote, Caller("remote.toml", _LIMITS, np.random.default_rng(0), sleep=lambda _: None)
-        )
+        scale = Scale("similarity", 0.0, 100.0, 80.0)
+        remote = Rekognition(Path("remote.toml"), "far", "eu-west-1", _URL, _SIDE, _SIDE, scale, None, _LIMITS)
+        return RekognitionService(remote)
 
 
 def run_rekognition(content: bytes, folder: Path) -> None:
     """Compare two faces; the service answers with `content`, with a status that depends on its length."""
     del folder
     status = (b"200 OK", b"200 OK", b"400 Bad", b"403 No", b"503 Busy")[len(content) % 5]
-    crop = np.zeros((1, _SIDE, _SIDE, 3), np.uint8)
+    crop = np.zeros((_SIDE, _SIDE, 3), np.uint8)
     with answering(_plain(content, status)), one_line():
-        found = _service().similarities(crop, crop)
-    if not (np.isnan(found) | ((found >= 0) & (found <= 100))).all():
-        raise LeakError(f"similarities {found}")
+        found = _service().compare(crop, crop)
+    if not (np.isnan(found) or 0 <= found <= 100):
+        raise LeakError(f"distance {found}")
 
 
 TARGETS: list[Target] = [

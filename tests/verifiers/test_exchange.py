@@ -7,8 +7,9 @@ import contextlib
 import json
 import math
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from toolkit.errors import SixpixelsError
 from toolkit.verifiers.remote import wire
 from toolkit.verifiers.remote.calls import TransientError
 from toolkit.verifiers.remote.config import read_remote
-from toolkit.verifiers.remote.exchange import Server, bearer, retry_after
+from toolkit.verifiers.remote.exchange import Server, Signed, bearer, retry_after
 from toolkit.verifiers.remote.redaction import Secrets
 from toolkit.verifiers.remote.wire import Answer
 
@@ -284,3 +285,35 @@ def test_an_answer_over_tls_is_one_and_an_unknown_certificate_is_named(
         assert server_at(address, 5).exchange("/") == {}
         with pytest.raises(SixpixelsError, match="certificate is not valid"):
             server_at(address.replace("127.0.0.1", "localhost"), 5).exchange("/")
+
+
+def test_threads_that_share_a_server_hide_each_its_own_secret() -> None:
+    def sign(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Signed:
+        secret = f"secret-of-{json.loads(body)['name']}-only"
+        return Signed({"X-Key": secret}, (secret,))
+
+    def echo(connection: socket.socket) -> None:
+        sent = connection.recv(1 << 16)
+        time.sleep(0.2)  # both threads wait for their answers at once
+        key = sent[sent.lower().index(b"x-key: ") :].split(b"\r\n")[0]
+        connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\nyou sent " + key)
+
+    with raw_serving(echo) as url:
+        server, told = Server(url, 5, sign), {}
+
+        def ask(name: str) -> None:
+            with pytest.raises(SixpixelsError) as caught:
+                server.exchange("/", {"name": name})
+            told[name] = str(caught.value)
+
+        threads = [threading.Thread(target=ask, args=(name,)) for name in ("ann-ann-ann", "bob-bob-bob")]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+    assert set(told) == {"ann-ann-ann", "bob-bob-bob"}
+    for text in told.values():
+        assert "[hidden]" in text
+        assert "-ann" not in text
+        assert "-bob" not in text

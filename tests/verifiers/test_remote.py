@@ -14,6 +14,7 @@ import pytest
 
 from tests.models import write_linear
 from tests.servers import Answer, Rekognition, Server, Triton, answered, aws_error, serving
+from tests.verifiers.remotes import Asked, Time, connect
 from toolkit.attacks.base import Task
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.errors import InputError, UnavailableError
@@ -22,10 +23,8 @@ from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.pixels import to_unit
 from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.remote import exchange
-from toolkit.verifiers.remote.calls import Caller, TokenBucket
-from toolkit.verifiers.remote.config import Limits, OpenInference, read_remote
-from toolkit.verifiers.remote.open_inference import OpenInferenceVerifier
-from toolkit.verifiers.remote.rekognition import RekognitionVerifier
+from toolkit.verifiers.remote.calls import TokenBucket
+from toolkit.verifiers.remote.config import Limits, read_remote
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 from toolkit.verifiers.scores import distances
 
@@ -60,28 +59,6 @@ def describe(
         f"[output]\n{output}\n[decision]\n{decision}\n[limits]\n{limits}\n{more}\n"
     )
     return path
-
-
-class Time:
-    """A clock that moves only by sleeping."""
-
-    def __init__(self) -> None:
-        self.now, self.slept = 0.0, []
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds > 0
-        self.slept.append(seconds)
-        self.now += seconds
-
-    def clock(self) -> float:
-        return self.now
-
-
-def connect(path: Path, time_: Time | None = None) -> OpenInferenceVerifier:
-    remote, time_ = read_remote(path), time_ or Time()
-    assert isinstance(remote, OpenInference)
-    caller = Caller(path.name, remote.limits, np.random.default_rng(0), time_.clock, time_.sleep)
-    return OpenInferenceVerifier(remote, caller)
 
 
 @pytest.fixture
@@ -130,6 +107,9 @@ def test_layout_channels_and_range_are_those_of_the_file(linear: Path, triton: S
     assert far.embed(crops(0)).shape == (0, 2)
     with pytest.raises(InputError, match=r"takes \(N, 16, 16, 3\)"):
         far.embed(crops()[:, :8])
+    for count in (0, 4):
+        with pytest.raises(InputError, match=f"takes 1 to 3 crops in one call, not {count}"):
+            far.service.embeddings(crops(count))
 
 
 def test_an_attack_on_the_runtime_alone_can_be_made_on_it(linear: Path, triton: Server, tmp_path: Path) -> None:
@@ -456,18 +436,14 @@ def test_faces_go_over_https_or_stay_here(tmp_path: Path, url: str) -> None:
     assert read_remote(describe(tmp_path, "http://example.org", top='model = "m"\nallow_http = true')).name == "far"
 
 
-def rekognition(folder: Path, url: str, retries: int = 2, max_calls: int = 100, time_: Time | None = None) -> Any:
+def rekognition(folder: Path, url: str, retries: int = 2, max_calls: int = 100, time_: Time | None = None) -> Asked:
     path = folder / "remote.toml"
     path.write_text(
         f'schema = 1\nkind = "rekognition"\nname = "amazon"\nregion = "eu-west-1"\nurl = "{url}"\nthreshold = 90\n'
         f"[input]\nwidth = {SIDE}\nheight = {SIDE}\n"
         f"[limits]\ncalls_per_second = 1000\nmax_calls = {max_calls}\nretries = {retries}\ntimeout = 2"
     )
-    remote, time_ = read_remote(path), time_ or Time()
-    assert not isinstance(remote, OpenInference)
-    return RekognitionVerifier(
-        remote, Caller(path.name, remote.limits, np.random.default_rng(0), time_.clock, time_.sleep)
-    )
+    return connect(path, time_)
 
 
 @pytest.fixture
@@ -493,8 +469,8 @@ def flat(*levels: int) -> Any:
 def test_similarities_are_the_services_and_crops_arrive_without_loss(amazon: Server, tmp_path: Path) -> None:
     verifier = rekognition(tmp_path, amazon.url)
     probes = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
-    found = verifier.similarities(np.concatenate([probes, flat(100)]), flat(50, 85))
-    assert found[1] == 85
+    found = verifier.compare(np.concatenate([probes, flat(100)]), flat(50, 85))
+    assert found[1] == 100 - 85
     source, target = amazon.answer.images[:2]
     np.testing.assert_array_equal(source, flat(50)[0])
     np.testing.assert_array_equal(target, probes[0])
@@ -502,20 +478,20 @@ def test_similarities_are_the_services_and_crops_arrive_without_loss(amazon: Ser
 
 def test_no_face_fails_its_pair_alone(amazon: Server, tmp_path: Path) -> None:
     verifier = rekognition(tmp_path, amazon.url)
-    found = verifier.similarities(flat(0, 100, 100), flat(100, 0, 100))
-    np.testing.assert_array_equal(found, [np.nan, np.nan, 100])
+    found = verifier.compare(flat(0, 100, 100), flat(100, 0, 100))
+    np.testing.assert_array_equal(found, [np.nan, np.nan, 0])
     assert verifier.caller.calls == len(amazon.seen) == 3, "and is not asked for again"
 
 
 def test_throttling_is_waited_for_and_every_call_is_counted(amazon: Server, tmp_path: Path) -> None:
     verifier = rekognition(tmp_path, amazon.url, max_calls=6)
     amazon.faults = [aws_error("ThrottlingException", "slow down"), aws_error("InternalServerError", "oops", 500)]
-    assert verifier.similarities(flat(100), flat(100)) == [100]
+    assert verifier.compare(flat(100), flat(100)) == [0]
     amazon.faults = [aws_error("ProvisionedThroughputExceededException", "slow down")] * 3
     with pytest.raises(UnavailableError, match=r"slow down.*after 3 attempts"):
-        verifier.similarities(flat(101), flat(100))
+        verifier.compare(flat(101), flat(100))
     with pytest.raises(UnavailableError, match="used up"):
-        verifier.similarities(flat(102), flat(100))
+        verifier.compare(flat(102), flat(100))
     assert verifier.caller.calls == len(amazon.seen) == 6
 
 
@@ -545,7 +521,7 @@ def test_refusals_and_nonsense_of_the_service(
     verifier = rekognition(tmp_path, amazon.url)
     amazon.faults = [answer]
     with pytest.raises(error, match=message):
-        verifier.similarities(flat(100), flat(100))
+        verifier.compare(flat(100), flat(100))
     assert verifier.caller.calls == 1
 
 
@@ -572,7 +548,7 @@ def test_requests_are_signed_and_the_signature_stays_secret(
     verifier = rekognition(tmp_path, amazon.url)
     amazon.faults = [echo]
     with pytest.raises(InputError, match=r"rejects the request .*\[hidden\]") as caught:
-        verifier.similarities(flat(100), flat(100))
+        verifier.compare(flat(100), flat(100))
     headers, shown = seen[0], str(caught.value)
     given = dict(part.split("=", 1) for part in headers["Authorization"].split(" ", 1)[1].split(", "))
     signature, names = given["Signature"], given["SignedHeaders"].split(";")
@@ -601,7 +577,7 @@ def test_a_service_that_drips_is_given_up_at_the_timeout(amazon: Server, tmp_pat
     amazon.faults = [continues]
     begun = time.monotonic()
     with pytest.raises(UnavailableError, match=r"no answer from .* in 2 s"):
-        verifier.similarities(flat(100), flat(100))
+        verifier.compare(flat(100), flat(100))
     assert time.monotonic() - begun < 3
 
 
@@ -610,10 +586,10 @@ def test_a_service_that_hangs_and_credentials_that_are_missing(
 ) -> None:
     verifier = rekognition(tmp_path, "http://127.0.0.1:9", retries=1)
     with pytest.raises(UnavailableError, match=r"no answer from http://127.*after 2 attempts"):
-        verifier.similarities(flat(100), flat(100))
+        verifier.compare(flat(100), flat(100))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(UnavailableError, match="needs credentials"):
-        rekognition(tmp_path, amazon.url).similarities(flat(100), flat(100))
+        rekognition(tmp_path, amazon.url).compare(flat(100), flat(100))
     assert not amazon.seen
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,9 +20,8 @@ from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import Alignment, Decision, Input, Manifest, find_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.remote.calls import Caller
-from toolkit.verifiers.remote.config import OpenInference, Rekognition, read_remote
-from toolkit.verifiers.remote.open_inference import OpenInferenceVerifier
-from toolkit.verifiers.remote.rekognition import RekognitionVerifier
+from toolkit.verifiers.remote.config import Remote, read_remote
+from toolkit.verifiers.remote.service import Comparer, Embedder, open_service
 from toolkit.verifiers.runtime import Execution, read_model
 from toolkit.verifiers.scores import distances, is_same
 
@@ -72,9 +72,9 @@ class EmbeddingJudge:
     _known: dict[bytes, tuple[NDArray[np.float32], np.float32]] = field(default_factory=dict)
 
     def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
-        """See `Judge`. Probes with an attack score above `alarm` are rejected."""
+        """See `Judge`. Probes with an attack score above `alarm`, and pairs without a face, are rejected."""
         d, scores = self.measure(probes, references)
-        return is_same(self.decision, d), scores > self.alarm
+        return is_same(self.decision, d), (scores > self.alarm) | np.isnan(d)
 
     def measure(self, probes: Crops, references: Crops) -> tuple[Float, NDArray[np.float32]]:
         """Return the distances (N,) of pairs of crops (N, H, W, 3), and the attack scores (N,) of the probes."""
@@ -95,16 +95,15 @@ class EmbeddingJudge:
 
 
 @dataclass
-class SimilarityJudge:
-    """Decides by a service's similarity: "same" if it is at least `threshold`. Each distinct pair is asked once."""
+class PairJudge:
+    """Decides by a service that compares crops itself. Each distinct pair is asked once."""
 
     name: str
     identity: str
     view: View
-    verifier: RekognitionVerifier
-    threshold: float
+    service: Comparer
+    caller: Caller | None
     profile: str = "none"
-    caller: Caller | None = None
     _known: dict[bytes, float] = field(default_factory=dict)
 
     def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
@@ -112,10 +111,12 @@ class SimilarityJudge:
         keys = [_digest(probe) + _digest(reference) for probe, reference in zip(probes, references, strict=True)]
         for i, key in enumerate(keys):
             if key not in self._known:
-                pair = slice(i, i + 1)
-                self._known[key] = float(self.verifier.similarities(probes[pair], references[pair])[0])
+                self._known[key] = self._asked(partial(self.service.compare, probes[i], references[i]))
         found = np.array([self._known[key] for key in keys], np.float64)
-        return found >= self.threshold, np.isnan(found)
+        return is_same(self.service.remote.decision, found), np.isnan(found)
+
+    def _asked(self, call: Callable[[], float]) -> float:
+        return call() if self.caller is None else self.caller(call)
 
 
 def find_judge(on: str | None, remote: Path | None, profile: str, execution: Execution, seed: int) -> Judge:
@@ -177,17 +178,23 @@ def remote_judge(path: Path, rng: np.random.Generator) -> Judge:
     """
     remote = read_remote(path)
     caller = Caller(str(path), remote.limits, rng)
-    if isinstance(remote, OpenInference):
-        view = view_of(remote.input, remote.alignment)
-        embed = OpenInferenceVerifier(remote, caller).embed_and_score
-        return EmbeddingJudge(remote.name, remote.url, view, embed, remote.decision, caller=caller)
-    view = view_of(remote, remote.alignment)
-    address = remote.url or f"rekognition in {remote.region}"
-    service = RekognitionVerifier(remote, caller)
-    return SimilarityJudge(remote.name, address, view, service, remote.threshold, caller=caller)
+    service, view = open_service(remote, caller), view_of(remote, remote.alignment)
+    if service.answers != "embedding":
+        return PairJudge(remote.name, remote.address, view, service, caller)
+    embed = partial(_embed_and_score, service, caller)
+    return EmbeddingJudge(remote.name, remote.address, view, embed, remote.decision, caller=caller)
 
 
-def view_of(size: Input | Rekognition, alignment: Alignment | None) -> View:
+def _embed_and_score(
+    service: Embedder, caller: Caller, crops: Images
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the embeddings (N, D) of a service, and attack scores (N,) of zero. Remote detectors are not used."""
+    starts = range(0, len(crops), service.most)
+    parts = [caller(partial(service.embeddings, crops[start : start + service.most])) for start in starts]
+    return np.concatenate(parts), np.zeros(len(crops), np.float32)
+
+
+def view_of(size: Input | Remote, alignment: Alignment | None) -> View:
     """The size and alignment of a verifier's crops."""
     return View(size.width, size.height, None if alignment is None else alignment.template)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import quote, urlsplit
@@ -22,6 +24,7 @@ from toolkit.verifiers.manifest import (
     read_output,
     read_side,
 )
+from toolkit.verifiers.remote.scale import Scale
 
 SCHEMA_VERSION = 1
 Kind = Literal["open-inference", "rekognition"]
@@ -67,10 +70,30 @@ class OpenInference:
     alignment: Alignment | None
     limits: Limits
 
+    @property
+    def width(self) -> int:
+        """The width of crops in pixels."""
+        return self.input.width
+
+    @property
+    def height(self) -> int:
+        """The height of crops in pixels."""
+        return self.input.height
+
+    @property
+    def address(self) -> str:
+        """The server and its model."""
+        return f"{self.url}{model_path(self)}"
+
+    @property
+    def identity(self) -> str:
+        """What the embeddings of a crop depend on."""
+        return identity_of(self.address, [asdict(self.input), asdict(self.output)])
+
 
 @dataclass(frozen=True)
 class Rekognition:
-    """Amazon Rekognition's CompareFaces. Two crops are "same" if the similarity (0 to 100) is at least `threshold`.
+    """Amazon Rekognition's CompareFaces. `decision` is that of `pairs.Scale`, for similarities from 0 to 100.
 
     Crops have `width` x `height` pixels and are aligned with `[alignment]`. The service detects the faces in them
     itself. The credentials come from boto3's usual sources, never from this file. `url` replaces the address of the
@@ -83,12 +106,30 @@ class Rekognition:
     url: str | None
     width: int
     height: int
-    threshold: float
+    scale: Scale
     alignment: Alignment | None
     limits: Limits
 
+    @property
+    def decision(self) -> Decision:
+        """The decision rule."""
+        return self.scale.decision
 
-def read_remote(path: Path) -> OpenInference | Rekognition:
+    @property
+    def address(self) -> str:
+        """The service."""
+        return self.url or f"rekognition in {self.region}"
+
+    @property
+    def identity(self) -> str:
+        """What the distance of two crops depends on."""
+        return identity_of(self.address, [])
+
+
+Remote = OpenInference | Rekognition
+
+
+def read_remote(path: Path) -> Remote:
     """Read and check a `remote.toml`.
 
     Raises:
@@ -127,7 +168,7 @@ def _read_rekognition(top: Table) -> Rekognition:
         url=None if url is None else _url(top, url),
         width=read_side(size, "width"),
         height=read_side(size, "height"),
-        threshold=_number(top, "threshold", float, 0.0, 100.0),
+        scale=Scale("similarity", 0.0, 100.0, _number(top, "threshold", float, 1e-6, 100.0)),
         alignment=read_alignment(top.table("alignment")),
         limits=_limits(top.table("limits")),
     )
@@ -188,6 +229,12 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def identity_of(address: str, reading: Any) -> str:
+    """Return a text that changes with a service's address, or with how its answers are made and read."""
+    content = json.dumps(reading, sort_keys=True).encode()
+    return f"{address} {hashlib.sha256(content).hexdigest()}"
 
 
 def model_path(remote: OpenInference) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,7 +41,10 @@ def bearer(token: str | None) -> Sign:
 
 
 class Server:
-    """A server. Every text of it goes through `shown` before it becomes a part of a message."""
+    """A server. Every text of it goes through `shown` before it becomes a part of a message.
+
+    Several threads may use it at once. Each remembers the secrets of its own last request.
+    """
 
     def __init__(self, url: str, timeout: float, sign: Sign) -> None:
         """Remember the address. This does not call the server.
@@ -52,11 +56,17 @@ class Server:
         """
         self.url = url
         self._timeout, self._sign = timeout, sign
-        self._secrets = Secrets(())
+        self._own = threading.local()
+        # For a thread that has sent nothing itself.
+        self._last = Secrets(())
 
     def shown(self, value: object) -> str:
-        """Return a text or value of the server as one short, printable line without the secrets of the last request."""
-        return self._secrets.shown(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+        """Return a text or value of the server as one short, printable line without the secrets of the last request.
+
+        The last request is that of this thread; if it has sent none, that of any thread.
+        """
+        secrets: Secrets = getattr(self._own, "secrets", self._last)
+        return secrets.shown(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
 
     def exchange(self, path: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """GET `path`, or POST a JSON document to it. Return the JSON object in the answer.
@@ -108,7 +118,7 @@ class Server:
         method, where = "GET" if body is None else "POST", f"{self.url}{path}"
         sent = {**_HEADERS, **(headers or {})}
         signed = self._sign(method, where, sent, body or b"")
-        self._secrets = Secrets(signed.secrets)
+        self._own.secrets = self._last = Secrets(signed.secrets)
         deadline = Deadline(self._timeout)
         try:
             answer = request(method, where, {**sent, **signed.headers}, body or b"", deadline, LARGEST_ANSWER)

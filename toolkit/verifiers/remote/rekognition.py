@@ -12,14 +12,14 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError, UnavailableError
-from toolkit.verifiers.remote.calls import Caller, TransientError
+from toolkit.verifiers.remote.calls import TransientError
 from toolkit.verifiers.remote.config import Rekognition
 from toolkit.verifiers.remote.exchange import Server, Signed, is_transient, retry_after
 from toolkit.verifiers.remote.wire import Answer
@@ -30,60 +30,40 @@ _DENIED = {"UnrecognizedClientException", "InvalidSignatureException", "ExpiredT
 _HEADERS = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "RekognitionService.CompareFaces"}
 
 
-class RekognitionVerifier:
-    """A verifier whose similarities come from Amazon Rekognition.
+class RekognitionService:
+    """A service that compares two crops by Amazon Rekognition. See `service.Comparer`.
 
     Attributes:
         remote: the description of the remote verifier.
-        caller: makes and counts the calls.
+        answers: what the service answers.
     """
 
-    def __init__(self, remote: Rekognition, caller: Caller) -> None:
+    answers: Literal["similarity"] = "similarity"
+
+    def __init__(self, remote: Rekognition) -> None:
         """Find the service. This does not call it.
 
         Raises:
             UnavailableError: boto3 is not installed.
             InputError: boto3 does not accept the region or the address.
         """
-        self.remote, self.caller = remote, caller
+        self.remote = remote
         signer = _Signer(remote)
         self._where = f"{remote.path}: Rekognition"
         self._server = Server(signer.address, remote.limits.timeout, signer)
 
-    def similarities(self, probes: NDArray[np.uint8], references: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the similarities of pairs of crops.
+    def compare(self, probe: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+        """Compare two crops (H, W, 3), RGB, by one call. See `service.Comparer`.
 
-        The request has a similarity threshold of 0, so that the service also returns similarities below `threshold`.
-
-        Args:
-            probes: (N, H, W, 3) uint8, RGB.
-            references: (N, H, W, 3) uint8, RGB.
-
-        Returns:
-            (N,) from 0 to 100; NaN if the service finds no face.
-
-        Raises:
-            UnavailableError: the service does not answer or denies access, or no calls are left.
-            InputError: the service rejects the request, or the answer is not valid.
+        The request has a similarity threshold of 0, so that the service also returns similarities below the threshold.
         """
-        pairs = zip(probes, references, strict=True)
-        return np.array([self._compare(_image(probe), _image(reference)) for probe, reference in pairs], np.float64)
-
-    def _compare(self, probe: Mapping[str, str], reference: Mapping[str, str]) -> float:
-        document = {"SourceImage": reference, "TargetImage": probe, "SimilarityThreshold": 0.0}
-        body = json.dumps(document).encode()
-
-        def call() -> Answer:
-            answer = self._server.send("/", body, _HEADERS)
-            if is_transient(answer) or self._code(answer) in _AGAIN:
-                reason = f"Rekognition answers: {answer.status} {self._server.shown(answer.body)}"
-                raise TransientError(reason, retry_after(answer))
-            return answer
-
-        answer = self.caller(call)
+        document = {"SourceImage": _image(reference), "TargetImage": _image(probe), "SimilarityThreshold": 0.0}
+        answer = self._server.send("/", json.dumps(document).encode(), _HEADERS)
         if answer.status == 200:
-            return self._similarity(self._server.read(answer, self._where))
+            return self._distance(self._server.read(answer, self._where))
         code, shown = self._code(answer), self._server.shown(answer.body)
+        if is_transient(answer) or code in _AGAIN:
+            raise TransientError(f"Rekognition answers: {answer.status} {shown}", retry_after(answer))
         if code == "InvalidParameterException":  # the service finds no face
             return math.nan
         if answer.status in (401, 403) or code in _DENIED or "Access" in code:
@@ -92,16 +72,14 @@ class RekognitionVerifier:
 
     def _code(self, answer: Answer) -> str:
         """Return the name of the error in an answer; empty if it has none."""
-        if answer.status == 200:
-            return ""
         try:
             kind = self._server.read(answer, self._where).get("__type")
         except InputError:  # any status may come from a server between here and the service
             return ""
         return kind.rpartition("#")[2] if isinstance(kind, str) else ""
 
-    def _similarity(self, answer: dict[str, Any]) -> float:
-        """Return the largest similarity of the faces in the answer; 0 if no face matches the reference.
+    def _distance(self, answer: dict[str, Any]) -> float:
+        """Return the distance of the most similar face in the answer; the largest if no face matches the reference.
 
         Raises:
             InputError: the answer is not valid.
@@ -110,10 +88,13 @@ class RekognitionVerifier:
         if not {"FaceMatches", "UnmatchedFaces"} & set(answer) or not isinstance(matches, list):
             raise InputError(f"{self._where} sends an answer without faces: {self._server.shown(answer)!r}")
         values: list[Any] = [match.get("Similarity") if isinstance(match, dict) else None for match in matches]
-        if not all(type(value) in (int, float) and 0 <= value <= 100 for value in values):
+        scale = self.remote.scale
+        found = [scale.distance(value) if type(value) in (int, float) else None for value in values]
+        known = [distance for distance in found if distance is not None]
+        if len(known) != len(found):
             shown = self._server.shown(values[:3])
             raise InputError(f"{self._where} sends similarities {shown}; they must be between 0 and 100")
-        return float(max(values, default=0.0))
+        return min(known, default=scale.decision.maximum)
 
 
 class _Signer:
