@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from toolkit.audit.options import config_schema
+from toolkit.audit.schema import config_schema
 from toolkit.profiles.schema import profile_schema
 from toolkit.report.reference import describe
 from toolkit.report.schemas import report_schema, transfer_schema

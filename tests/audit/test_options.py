@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from toolkit.attacks.settings import apply_settings, is_file
-from toolkit.audit.options import AuditOptions, config_schema, declared_options, read_config, resolve, write_config
+from toolkit.audit.options import AuditOptions, declared_options, read_config, resolve, write_config
+from toolkit.audit.schema import config_schema
 from toolkit.audit.suites import BUDGET, balls, choose_attacks
 from toolkit.errors import InputError, UsageError
 from toolkit.registry import discover

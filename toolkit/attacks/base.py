@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, Protocol, TypeGuard
 
 import numpy as np
@@ -32,6 +33,14 @@ class Runtime(Protocol):
 
     def embed_and_score(self, crops: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embeddings, and the detector's attack scores (N,). Called only if the task has an `alarm`."""
+        ...
+
+
+class Comparing(Runtime, Protocol):
+    """A model that compares two faces itself, and whose embeddings only stand for crops."""
+
+    def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the distances (N,) of embeddings (N, D) to references (N, D); NaN where it finds no face."""
         ...
 
 
@@ -127,6 +136,7 @@ class Traits:
             deployed profile. Such an attack does not attack a profile that it knows.
         draws: the largest number of noisy images per pair; 0 for attacks that are not noise.
         finest: the smallest standard deviation of the noise, in units of the pixel range; None for other attacks.
+        graded: whether a query attack needs to know how near a decision is; the others need the decision alone.
         masked: whether the attack changes only something that a person can wear or print, by any amount. No norm
             budget applies to it.
     """
@@ -140,6 +150,7 @@ class Traits:
     far: bool = False
     draws: int = 0
     finest: float | None = None
+    graded: bool = False
     masked: bool = False
 
 
@@ -201,9 +212,24 @@ def is_trained(attack: Attack) -> TypeGuard[Trained]:
 
 
 def flipped(d: NDArray[np.float64], dodging: Bools, decision: Decision) -> Bools:
-    """Return whether each distance (N,) reaches its goal: "different" for dodging, "same" for impersonation."""
-    same = is_same(decision, d)
-    return np.where(dodging, ~same, same)
+    """Return whether each distance (N,) reaches its goal: "different" for dodging, "same" for impersonation.
+
+    NaN, where no face was found, reaches neither.
+    """
+    return np.where(dodging, d >= decision.threshold, is_same(decision, d))
+
+
+# Finds the distances (N,) between embeddings (N, D) and references (N, D).
+Measurer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float64]]
+
+
+def measurer(model: Runtime, decision: Decision) -> Measurer:
+    """How distances between a model's embeddings are found: by the metric, or by asking the service."""
+    return model.compare if _compares(model, decision) else partial(distances, decision.metric)
+
+
+def _compares(model: Runtime, decision: Decision) -> TypeGuard[Comparing]:  # noqa: ARG001 - a guard names its object
+    return decision.metric == "service"
 
 
 def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:
@@ -226,8 +252,10 @@ def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) 
     else:
         embeddings, scores = model.embed_and_score(images)
         unnoticed, _ = _unnoticed(task, scores)
-    d = distances(task.decision.metric, embeddings, task.references[rows])
-    return np.minimum(np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold), unnoticed)
+    d = measurer(model, task.decision)(embeddings, task.references[rows])
+    margin = np.where(task.dodging[rows], 1.0, -1.0) * (d - task.decision.threshold)
+    # Without a face there is no decision, which is as far from any goal as can be.
+    return np.minimum(np.where(np.isnan(d), -task.decision.maximum, margin), unnoticed)
 
 
 def _unnoticed(task: Task, scores: NDArray[np.floating], share: float = 1.0) -> tuple[NDArray[np.float64], Images]:

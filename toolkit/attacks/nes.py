@@ -43,7 +43,7 @@ class Nes:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm="linf", epsilon=self.epsilon, budget=self.budget)
+        return Traits(norm="linf", epsilon=self.epsilon, budget=self.budget, graded=True)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Solved pairs and pairs without queries left leave the batch."""

@@ -39,7 +39,7 @@ class Simba:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(budget=self.budget)
+        return Traits(budget=self.budget, graded=True)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Solved pairs and pairs without queries or vectors left leave the batch."""

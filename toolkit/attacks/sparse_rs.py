@@ -44,7 +44,7 @@ class SparseRS:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(budget=self.budget)
+        return Traits(budget=self.budget, graded=True)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Solved pairs leave the batch.

@@ -106,7 +106,7 @@ class Square:
     @property
     def traits(self) -> Traits:
         """See `Attack`."""
-        return Traits(norm=self.norm, epsilon=self.epsilon, budget=self.budget)
+        return Traits(norm=self.norm, epsilon=self.epsilon, budget=self.budget, graded=True)
 
     def craft(self, model: Gradients, task: Task) -> Crafted:
         """Attack every pair. Solved pairs leave the batch."""

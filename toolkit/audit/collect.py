@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Crafted
-from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import Chunk
 from toolkit.audit.crafting.jobs import Step
@@ -55,7 +55,7 @@ class Collector:
         samples: for each profile, a few probes of every attack that was crafted against it.
     """
 
-    def __init__(self, plan: Plan, bench: Bench, crops: CropSet, clean: dict[Profile, CleanRun]) -> None:
+    def __init__(self, plan: Plan, bench: Verifiers, crops: CropSet, clean: dict[Profile, CleanRun]) -> None:
         """Start without chunks.
 
         Args:

@@ -30,6 +30,7 @@ def option(
     complete: str | None = None,
     shown: str | None = None,
     files: bool = False,
+    environment: bool = True,
 ) -> Any:
     """Declare a field of `AuditOptions`.
 
@@ -41,8 +42,12 @@ def option(
         complete: which names a shell offers as completions: models, profiles or attacks.
         shown: the default in words.
         files: whether a text with a slash, or one that ends in .toml or .onnx, is a path.
+        environment: whether the environment may set it. What calls a network must be named where the user looks.
     """
-    declared = {"help": help, "key": key, "lowest": lowest, "complete": complete, "shown": shown, "files": files}
+    declared = {
+        "help": help, "key": key, "lowest": lowest, "complete": complete, "shown": shown, "files": files,
+        "environment": environment,
+    }  # fmt: skip
     return field(default=default, metadata=declared)
 
 
@@ -101,6 +106,19 @@ class AuditOptions:
     )
     certify_samples: int = option(1000, "Number of noisy copies of each probe for a certificate.", lowest=1)
     certify_confidence: float = option(0.999, "One-sided confidence of each certificate.")
+    remote: Path | None = option(
+        None,
+        "Audit the service that this remote.toml describes, instead of a file. Calls its server, within its limits.",
+        shown="none; nothing is called over a network",
+        environment=False,
+    )
+    sources: tuple[str, ...] = option(
+        (),
+        "With --remote: local verifiers, separated by commas, to craft the probes of attacks by gradients on.",
+        key="source",
+        complete="models",
+        files=True,
+    )
     run: Path | str | None = option(None, "Folder of the run.", shown="runs/ and a hash of the request")
     provider: str = option("auto", "ONNX Runtime execution provider: auto, cpu, cuda, tensorrt, or a full name.")
     require_provider: str | None = option(None, "Fail if the model does not run on this provider.")
@@ -149,7 +167,7 @@ class Option:
         key: the name on the command line, in `audit.toml` and, in capitals, in the environment.
         kind: the type: str, int, float, bool or Path. For a list, the type of each item.
         many: whether the value is a list. On the command line and in the environment, commas separate its items.
-        default, help, lowest, complete, shown, files: see `option`.
+        default, help, lowest, complete, shown, files, environment: see `option`.
     """
 
     name: str
@@ -162,6 +180,7 @@ class Option:
     complete: str | None
     shown: str | None
     files: bool
+    environment: bool
 
     @property
     def variable(self) -> str:
@@ -214,12 +233,15 @@ def resolve(given: Mapping[str, Any], config: Path | None, environment: Mapping[
     sources = dict.fromkeys(values, str(config))
     options = declared_options()
     known = _OTHER_VARIABLES | {o.variable for o in options}
+    forbidden = {o.variable for o in options if not o.environment}
     for variable in sorted(environment):
         # Other programs may use this prefix, so an unknown variable is a mistake only if it resembles an option.
         if variable.startswith(_PREFIX) and variable not in known:
             near = difflib.get_close_matches(variable.removeprefix(_PREFIX), [o.key.upper() for o in options], 1)
             if near:
                 raise UsageError(f"{variable} is not an audit option; did you mean {_PREFIX}{near[0]}?")
+        if environment[variable] and variable in forbidden:
+            raise UsageError(f"{variable}: this is not taken from the environment; name it on the command line")
     texts = {o.name: (o.variable, environment.get(o.variable)) for o in options}
     said = {o.name: (f"--{o.key.replace('_', '-')}", given.get(o.name)) for o in options}
     for source, raw in (("environment", texts), ("command line", said)):
@@ -367,34 +389,3 @@ def _change_setting(line: str, change: Callable[[str], str]) -> str:
     name, _, parameter = place.rpartition(".")
     attack = discover("attack").get(name)
     return f"{place}={change(text)}" if equals and attack is not None and is_file(attack, parameter) else line
-
-
-def config_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `audit.toml`. It does not check that files, attacks and names exist."""
-    types = {str: "string", int: "integer", float: "number", bool: "boolean", Path: "string"}
-    properties: dict[str, Any] = {"schema": {"const": SCHEMA_VERSION, "description": "Version of this format."}}
-    for o in declared_options():
-        one: dict[str, Any] = {"type": types[o.kind]}
-        one |= {"minimum": o.lowest} if o.lowest is not None else {}
-        one |= {"minLength": 1} if one["type"] == "string" else {}
-        schema = {"anyOf": [{"type": "array", "items": one}, {"type": "string"}]} if o.many else one
-        if o.name == "settings":
-            schema = {"anyOf": [*schema["anyOf"], _SET]}
-        default = list(o.default) if o.many and o.default is not None else o.default
-        schema |= {"description": o.help + (f" Default: {o.shown}." if o.shown else "")}
-        properties[o.key] = schema | ({} if default is None else {"default": default})
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Sixpixels audit",
-        "type": "object",
-        "properties": properties,
-        "required": ["schema"],
-        "additionalProperties": False,
-    }
-
-
-_SCALAR = {"type": ["string", "number", "boolean"]}
-_SET = {
-    "type": "object",
-    "additionalProperties": {"anyOf": [_SCALAR, {"type": "object", "additionalProperties": _SCALAR}]},
-}

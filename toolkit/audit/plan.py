@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from toolkit.attacks.base import Attack
+from toolkit.attacks.base import Attack, is_trained
 from toolkit.errors import UsageError
 from toolkit.profiles.profile import Profile
 
@@ -91,6 +91,49 @@ def make_plan(
     if not scenarios:
         reasons = "; ".join(f"{u.attack}: {u.reason}" for u in unavailable)
         raise UsageError(f"nothing to run: no attack, profile or level of knowledge is left ({reasons})")
+    return Plan(tuple(scenarios), tuple(unavailable))
+
+
+def make_service_plan(
+    attacks: Sequence[Attack], profile: Profile, source: Profile | None, *, graded: bool, no_gradients: str | None
+) -> Plan:
+    """Build the scenarios of a service, whose model and defenses nobody sees.
+
+    Attacks that only query attack the service itself. Attacks by gradients craft their probes on local verifiers, and
+    replay them: this is transfer, with zero knowledge of the service.
+
+    Args:
+        attacks: the attacks to run.
+        profile: the empty profile, which stands for the service as it is.
+        source: what the attacker knows instead, see `sources_profile`; None without local verifiers.
+        graded: whether the service says how near a decision is.
+        no_gradients: why the local verifiers have no gradients, or None if they have.
+
+    Raises:
+        UsageError: no scenario is left.
+    """
+    scenarios: list[Scenario] = []
+    unavailable = []
+    for attack in attacks:
+        reason = None
+        if attack.needs == "gradient" and source is None:
+            reason = "a service gives no gradients; name a local verifier with --source to craft its probes on"
+        elif attack.needs == "gradient":
+            reason = (
+                "it learns from many people at once, and is not transferred" if is_trained(attack) else no_gradients
+            )
+        elif attack.traits.graded and not graded:
+            reason = "it needs to know how near a decision is, and this service gives the decision alone"
+        if reason is not None:
+            unavailable.append(Unavailable(attack.name, reason))
+        elif attack.needs == "gradient" and source is not None:
+            scenarios.append(Scenario(attack, "zero", profile, source))
+        else:
+            full: Knowledge = "perfect" if attack.traits.budget is None else "query"
+            scenarios.append(Scenario(attack, full, profile, profile))
+    if not scenarios:
+        reasons = "; ".join(f"{u.attack}: {u.reason}" for u in unavailable)
+        raise UsageError(f"nothing to run: no attack is left ({reasons})")
     return Plan(tuple(scenarios), tuple(unavailable))
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from toolkit.attacks.base import Attack
 from toolkit.audit.clean.group import enroll
 from toolkit.audit.crafting.craft import attack_parameters
+from toolkit.audit.crafting.sources import sources_profile
 from toolkit.audit.crafting.workers import chosen_workers
-from toolkit.audit.options import AuditOptions
-from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan
+from toolkit.audit.options import AuditOptions, declared_options
+from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan, make_service_plan
 from toolkit.audit.replaying.certify import Smoothing
 from toolkit.audit.suites import BUDGET, NATURAL, balls, choose_attacks, paper_pairs
 from toolkit.errors import InputError, UsageError
@@ -25,7 +26,9 @@ from toolkit.progress import Progress
 from toolkit.registry import choose
 from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
-from toolkit.verifiers.onnx_file import model_sha256
+from toolkit.verifiers.onnx_file import verifier_sha256
+from toolkit.verifiers.remote.config import Remote, read_remote
+from toolkit.verifiers.remote.described import described
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
 # Pairs on which an estimate measures every attack.
@@ -38,7 +41,8 @@ _GENERATED_PAIRS, _REAL_PAIRS = 10, 40
 class Request:
     """The inputs of an audit: verifier, aligned pairs, attacks, profiles and settings.
 
-    `budget` is the largest RMS, in 1/255, of a success that counts where the audit itself combines attacks.
+    `budget` is the largest RMS, in 1/255, of a success that counts where the audit itself combines attacks. With a
+    `service`, `manifest` describes it (`described`), and attacks by gradients use the verifiers `sources`.
     """
 
     manifest: Manifest
@@ -53,6 +57,8 @@ class Request:
     smoothings: tuple[Smoothing, ...] = ()
     generated: bool = False
     budget: float = BUDGET
+    service: Remote | None = None
+    sources: tuple[Manifest, ...] = ()
 
 
 def make_request(options: AuditOptions, progress: Progress, *, sample: bool = False) -> tuple[Request, PairSet]:
@@ -74,17 +80,21 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
     if o.group is not None and o.suite == "paper":
         raise UsageError("--group and --suite paper exclude each other; leave one out")
     chosen_workers(o)
-    profiles = [find_profile(name) for name in dict.fromkeys(o.profiles)]
+    service = None if o.remote is None else read_remote(o.remote)
+    profiles = [find_profile(name) for name in _profile_names(o)]
     if not profiles:
         raise UsageError("no profile chosen; name at least one ('none' is the bare verifier)")
     knowledge = choose("knowledge", o.knowledge, {level: level for level in ASKED})
-    manifest, execution = find_manifest(o.model), Execution(o.provider, o.require_provider, o.threads)
+    manifest = find_manifest(o.model) if service is None else described(service)
+    execution = Execution(o.provider, o.require_provider, o.threads)
     if o.threshold is not None:
         manifest = with_threshold(manifest, o.threshold)
     budget = BUDGET if o.budget is None else o.budget
     at = balls(budget, 3 * manifest.input.height * manifest.input.width)
     attacks = choose_attacks(o.suite, o.attacks, o.settings, at)
-    RuntimeVerifier(manifest, execution=execution)  # fail on an unusable model before the slow search for faces
+    sources = tuple(find_manifest(name) for name in o.sources)
+    for local in (manifest,) if service is None else sources:
+        RuntimeVerifier(local, execution=execution)  # fail on an unusable model before the slow search for faces
     pair_set = _pairs(o)
     crops = _crops(o, manifest, pair_set, progress, sample=sample)
     request = Request(
@@ -100,8 +110,32 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
         smoothings=tuple(Smoothing(sigma, o.certify_samples, o.certify_confidence) for sigma in o.certify),
         generated=has_generated_faces(pair_set),
         budget=budget,
+        service=service,
+        sources=sources,
     )
     return request, pair_set
+
+
+def _profile_names(o: AuditOptions) -> list[str]:
+    """The profiles to attack. A service is attacked as it is.
+
+    Raises:
+        UsageError: an option does not fit to a service, or needs one.
+    """
+    if o.remote is None:
+        if o.sources:
+            raise UsageError("--source works only with --remote; name a service, or leave it out")
+        return list(dict.fromkeys(o.profiles))
+    options = {one.name: one for one in declared_options()}
+    for name in ("model", "profiles", "group", "threshold", "certify", "workers"):
+        if getattr(o, name) not in (options[name].default, ("none",)):
+            raise UsageError(
+                f"--{options[name].key} and --remote exclude each other: a service is attacked as it is, by this "
+                "process; leave one out"
+            )
+    if o.suite == "paper":
+        raise UsageError("--suite paper and --remote exclude each other; leave one out")
+    return ["none"]
 
 
 def _pairs(o: AuditOptions) -> PairSet:
@@ -128,7 +162,7 @@ def run_name(request: Request) -> str:
     """Name a run by a short hash of its request, so that the same request finds its probes again."""
     manifest, crops = request.manifest, request.crops
     content = [
-        model_sha256(manifest.model),
+        verifier_sha256(manifest),
         manifest.reading,
         asdict(manifest.decision),
         [[attack.name, attack_parameters(attack)] for attack in request.attacks],
@@ -140,6 +174,7 @@ def run_name(request: Request) -> str:
         [pair.subgroup for pair in crops.pairs],
         request.budget,
         request.suite == NATURAL,
+        [[verifier_sha256(m), m.reading] for m in request.sources],
         None if crops.gallery is None else [crops.names[place] for place in crops.gallery],
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -153,7 +188,17 @@ def plan_of(request: Request) -> Plan:
     """
     if request.suite == NATURAL and not request.attacks:
         return Plan((), ())
-    no_gradients = _why_no_gradients(request.manifest) if any(a.needs == "gradient" for a in request.attacks) else None
+    by_gradients = any(a.needs == "gradient" for a in request.attacks)
+    if request.service is not None:
+        reasons = (_why_no_gradients(m) for m in request.sources if by_gradients)
+        return make_service_plan(
+            request.attacks,
+            request.profiles[0],
+            sources_profile(request.sources) if request.sources else None,
+            graded=request.service.answers != "decision",
+            no_gradients=next((reason for reason in reasons if reason is not None), None),
+        )
+    no_gradients = _why_no_gradients(request.manifest) if by_gradients else None
     return make_plan(request.attacks, request.profiles, request.knowledge, no_gradients)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +12,14 @@ import numpy as np
 import onnxruntime
 
 from toolkit.attacks.settings import weakened
-from toolkit.audit.clean.bench import Bench, gradient_draws
+from toolkit.audit.clean.bench import Bench, Verifiers, gradient_draws
 from toolkit.audit.clean.group import aim
 from toolkit.audit.clean.result import CleanResult, clean_result, people_of
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.collect import PARTIAL, Collector, InterruptedAuditError
 from toolkit.audit.crafting.craft import Series, attack_parameters, attacked_model
 from toolkit.audit.crafting.jobs import Pool, Step, finish, series_steps
+from toolkit.audit.crafting.sources import sources_identity
 from toolkit.audit.crafting.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
@@ -32,6 +34,7 @@ from toolkit.audit.request import Request, make_request, plan_of, run_name
 from toolkit.audit.results.assessment import (
     Assessment,
     DeclaredAttack,
+    ServiceUse,
     Target,
     make_caveats,
     scenario_results,
@@ -42,9 +45,10 @@ from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
 from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
 from toolkit.audit.results.subgroups import Subgroups, subgroups_of
+from toolkit.audit.service import ServiceBench, opened
 from toolkit.audit.suites import NATURAL, weaker_than_strong
 from toolkit.documents import to_json
-from toolkit.errors import InputError
+from toolkit.errors import InputError, UnavailableError
 from toolkit.faces.corruptions import CORRUPTIONS
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
@@ -54,7 +58,7 @@ from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.manifest import Manifest, with_threshold
-from toolkit.verifiers.onnx_file import model_sha256
+from toolkit.verifiers.onnx_file import verifier_sha256
 from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import RuntimeVerifier
 
@@ -104,22 +108,26 @@ def _folder(options: AuditOptions, request: Request) -> Path:
 def _audit(request: Request, pairs: PairSet, options: AuditOptions, folder: Path, progress: Progress) -> Run:
     """Run an audit and write its report and its record, or a partial report if it is interrupted."""
     try:
-        assessment = run_audit(request, folder, progress, chosen_workers(options))
+        if request.service is None:
+            used, assessment = request, run_audit(request, folder, progress, chosen_workers(options))
+        else:
+            with opened(request.service, request, pairs, folder) as (used, bench):
+                assessment = run_audit(used, folder, progress, service=bench)
     except InterruptedAuditError as stop:
         write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
         raise
     write_bytes(folder / "report.json", to_json(assessment).encode())
-    write_record(request, folder, pairs.root, options.model, list(dict.fromkeys(options.profiles)))
+    names = list(dict.fromkeys(options.profiles)) if used.service is None else [p.name for p in used.profiles]
+    write_record(used, folder, pairs.root, options.model, names)
     (folder / PARTIAL).unlink(missing_ok=True)
-    return replace(read_run(folder), request=request)
+    return replace(read_run(folder), request=used)
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """Everything that is known before the attacks: plan, verifiers, their decisions on the clean pairs, and parity."""
+    """Everything that is known before the attacks: plan, decisions on the clean pairs, and parity."""
 
     plan: Plan
-    bench: Bench
     clean: dict[Profile, CleanRun]
     genuine: Bools
     parity: Parity | None
@@ -135,9 +143,16 @@ class _Found:
     certificates: list[PairCertificates]
     natural: list[NaturalDecisions]
     checks: list[Check]
+    service: ServiceUse | None = None
 
 
-def run_audit(request: Request, folder: Path, progress: Progress = SILENT, workers: Workers = ALONE) -> Assessment:
+def run_audit(
+    request: Request,
+    folder: Path,
+    progress: Progress = SILENT,
+    workers: Workers = ALONE,
+    service: ServiceBench | None = None,
+) -> Assessment:
     """Craft, replay and assess. The probes stay in `folder`, so that an interrupted audit can continue.
 
     Args:
@@ -145,6 +160,7 @@ def run_audit(request: Request, folder: Path, progress: Progress = SILENT, worke
         folder: the folder of the run.
         progress: shows every stage.
         workers: who crafts; results do not depend on it.
+        service: the service of the request; it crafts in this process.
 
     Raises:
         SixpixelsError: the verifier, its checkpoint or a profile cannot be used, or the folder cannot be written.
@@ -153,26 +169,38 @@ def run_audit(request: Request, folder: Path, progress: Progress = SILENT, worke
     probes = folder / "probes"
     remove_stale_parts(folder)
     remove_stale_parts(probes)
-    setting = _set_up(request, folder)
-    plan, bench, clean = setting.plan, setting.bench, setting.clean
+    bench = service or Bench(request.manifest, request.execution, request.seed)
+    setting = _set_up(request, folder, bench)
+    plan, clean = setting.plan, setting.clean
     collector = Collector(plan, bench, request.crops, clean)
     try:
-        with open_pool(workers, bench) as pool:
+        with _pool(workers, bench) as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
         certificates = _certify(request, probes, bench, clean, progress)
         natural = _natural(request, probes, bench, clean, progress)
+        if isinstance(bench, ServiceBench):
+            bench.confirm()
+            # What stands for a profile that an attacker knows is not deployed.
+            clean = {profile: clean[profile] for profile in request.profiles}
         write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
-        checks = _checks(request, plan, outcomes, bench, collector, progress)
+        checks = _checks(request, plan, outcomes, bench, collector, progress) if isinstance(bench, Bench) else []
         checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
     except KeyboardInterrupt as stop:
         raise InterruptedAuditError(collector.so_far(folder.name)) from stop
-    return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks))
+    except UnavailableError:
+        write_bytes(folder / PARTIAL, to_json(collector.so_far(folder.name)).encode())
+        raise
+    used = None if service is None else service.use(request)
+    return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks, used))
 
 
-def _set_up(request: Request, folder: Path) -> _Setting:
+def _pool(workers: Workers, bench: ServiceBench | Bench) -> AbstractContextManager[Pool]:
+    return bench.pool() if isinstance(bench, ServiceBench) else open_pool(workers, bench)
+
+
+def _set_up(request: Request, folder: Path, bench: ServiceBench | Bench) -> _Setting:
     manifest, crops = request.manifest, request.crops
-    bench = Bench(manifest, request.execution, request.seed)
     bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
     verifier = bench.deployed(bare)
     plan = plan_of(request)
@@ -181,10 +209,11 @@ def _set_up(request: Request, folder: Path) -> _Setting:
     clean = {
         profile: run_clean(bench.deployed(profile), crops, manifest.decision, spill=folder) for profile in deployed
     }
-    uses_gradients = any(attack.needs == "gradient" for attack, _ in plan.crafts)
-    parity = _parity(verifier, bench.gradients(bare), crops, manifest) if uses_gradients else None
+    parity = None
+    if isinstance(bench, Bench) and any(attack.needs == "gradient" for attack, _ in plan.crafts):
+        parity = _parity(bench.deployed(bare), bench.gradients(bare), crops, manifest)
     genuine = np.array([pair.genuine for pair in crops.pairs])
-    return _Setting(plan, bench, clean, genuine, parity, verifier.provider)
+    return _Setting(plan, clean, genuine, parity, verifier.provider)
 
 
 def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Assessment:
@@ -240,6 +269,7 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         optimality=tuple(measured),
         natural=tuple(natural_results(found.natural, genuine)),
         subgroups=_subgroups(request, clean, genuine, found.outcomes),
+        service=found.service,
     )
 
 
@@ -257,7 +287,7 @@ def _subgroups(
 
 
 def _certify(
-    request: Request, probes: Path, bench: Bench, clean: dict[Profile, CleanRun], progress: Progress
+    request: Request, probes: Path, bench: Verifiers, clean: dict[Profile, CleanRun], progress: Progress
 ) -> list[PairCertificates]:
     """Certify every profile at every requested noise level."""
     certificates = []
@@ -269,7 +299,7 @@ def _certify(
 
 
 def _natural(
-    request: Request, probes: Path, bench: Bench, clean: dict[Profile, CleanRun], progress: Progress
+    request: Request, probes: Path, bench: Verifiers, clean: dict[Profile, CleanRun], progress: Progress
 ) -> list[NaturalDecisions]:
     """Decide about corrupted probes behind every profile, if the suite asks for it."""
     found = []
@@ -306,7 +336,7 @@ def _checks(
 
 
 def _craft_and_replay(
-    request: Request, probes: Path, bench: Bench, pool: Pool, collector: Collector, plan: Plan, progress: Progress
+    request: Request, probes: Path, bench: Verifiers, pool: Pool, collector: Collector, plan: Plan, progress: Progress
 ) -> None:
     """Craft each distinct set of probes once, in the plan's order, and pass every chunk to the collector."""
     manifest, crops = request.manifest, request.crops
@@ -315,7 +345,8 @@ def _craft_and_replay(
         for attack, known in plan.crafts:
             clean = collector.clean[known]
             aimed = aim(crops, clean.embeddings, manifest.decision.metric)
-            model = attacked_model(manifest, attack)
+            transferred = attack.needs == "gradient" and request.sources
+            model = sources_identity(request.sources) if transferred else attacked_model(manifest, attack)
             series = Series(attack, known, model, aimed, manifest.decision, request.seed, probes)
             for step in series_steps(series, bench, clean):
                 if collector.failed(attack, known):
@@ -341,8 +372,10 @@ def _parity(verifier: RuntimeVerifier, original: TensorFlowVerifier, crops: Crop
     )
 
 
-def _gradients_from(manifest: Manifest) -> str:
-    checkpoint = manifest.checkpoint
+def _gradients_from(request: Request) -> str:
+    if request.sources:
+        return ", ".join(manifest.name for manifest in request.sources)
+    checkpoint = request.manifest.checkpoint
     return checkpoint.path.name if checkpoint is not None and checkpoint.path.exists() else "the ONNX file itself"
 
 
@@ -352,7 +385,7 @@ def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
     return Target(
         name=manifest.name,
         model=manifest.model.name,
-        model_sha256=model_sha256(manifest.model),
+        model_sha256=verifier_sha256(manifest),
         checkpoint_sha256=sha256_of(checkpoint.path) if checkpoint and checkpoint.path.exists() else None,
         provider=provider,
         provider_requested=request.execution.provider,
@@ -361,7 +394,7 @@ def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
         maximum=manifest.decision.maximum,
         height=manifest.input.height,
         width=manifest.input.width,
-        gradients_from=_gradients_from(manifest) if uses_gradients else None,
+        gradients_from=_gradients_from(request) if uses_gradients or request.sources else None,
         onnxruntime=onnxruntime.__version__,
         tensorflow=import_tensorflow().__version__ if uses_gradients else None,
     )

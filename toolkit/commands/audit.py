@@ -40,6 +40,7 @@ def audit(
       sixpixels audit verifier.onnx --pairs PAIRS --limit 100 --profiles none,mean3
       sixpixels audit --attacks pgd,square --set pgd.epsilon=4/255 --set square.budget=5000
       sixpixels audit verifier.onnx --pairs PAIRS --dry-run --save audit.toml
+      sixpixels audit --remote remote.toml --source local.onnx --pairs PAIRS --dry-run
       sixpixels audit --config audit.toml
     """
     from toolkit.audit.options import resolve
@@ -64,14 +65,17 @@ def audit(
 def _show_plan(options: AuditOptions, save: Path | None, *, as_json: bool, quiet: bool) -> None:
     from toolkit.audit.estimate import plan_audit
     from toolkit.audit.options import write_config
-    from toolkit.report.estimate import print_estimate
+    from toolkit.audit.service_estimate import ServiceEstimate, plan_service_audit
+    from toolkit.report.estimate import print_estimate, print_service_estimate
 
     with progress(quiet=quiet or as_json) as shown:
-        planned = plan_audit(options, shown)
+        planned = plan_audit(options, shown) if options.remote is None else plan_service_audit(options, shown)
     if save is not None:
         write_config(save, options)
     if as_json:
         print_document(planned)
+    elif isinstance(planned, ServiceEstimate):
+        print_service_estimate(planned, console(), save)
     else:
         print_estimate(planned, console(), None if options.run is None else Path(options.run), save)
 

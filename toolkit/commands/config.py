@@ -44,7 +44,7 @@ def config_schema() -> None:
 
       sixpixels config schema
     """
-    from toolkit.audit.options import config_schema as schema
+    from toolkit.audit.schema import config_schema as schema
 
     print_json(schema())
 

@@ -61,29 +61,20 @@ _DETECTION_LEGEND = (
     "run's clean crops, a point estimate (-: too few crops). Flagged probes do not count as successes. Pairs with a "
     "flagged clean probe are not eligible."
 )
-_METRICS = {"squared-euclidean": "squared L2", "euclidean": "L2", "cosine": "cosine distance"}
+_METRICS = {
+    "squared-euclidean": "squared L2",
+    "euclidean": "L2",
+    "cosine": "cosine distance",
+    "service": "distance of the service",
+}
 
 
 def print_assessment(assessment: Assessment, console: Console, files: list[Path]) -> None:
     """Print the results of an audit, and the files that it wrote. `print_overall` prints the risk."""
-    a, target = assessment, assessment.target
+    a = assessment
     console.print()
     rule(console, f"sixpixels audit   run {a.run}   seed {a.seed}")
-    facts = facts_table()
-    facts.add_row("target", f"{target.name}   {target.model}   sha256 {short_hash(target.model_sha256)}")
-    facts.add_row(
-        "runs on", f"{target.provider} ({target.provider_requested} requested), ONNX Runtime {target.onnxruntime}"
-    )
-    facts.add_row("decision", f"same if {_METRICS[target.metric]} < {target.threshold:g}")
-    facts.add_row("pairs", _what_pairs(a))
-    if a.parity is not None:
-        facts.add_row(
-            "parity",
-            f"ONNX Runtime vs TensorFlow {target.tensorflow or ''} (gradients from {target.gradients_from}): "
-            f"largest embedding difference "
-            f"{a.parity.largest_embedding_difference:.1e}, flipped decisions {a.parity.flips}/{a.parity.pairs}",
-        )
-    console.print(facts)
+    console.print(_facts(a))
     console.print()
     console.print(_clean_table(a, console))
     aims = {attack.name: attack.aim for attack in a.declared}
@@ -112,6 +103,32 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     heading(console, "files")
     for path in files:
         bullet(console, str(path))
+
+
+def _facts(a: Assessment) -> Table:
+    """What was audited, on what, and how it decides."""
+    target = a.target
+    facts = facts_table()
+    if a.service is None:
+        facts.add_row("target", f"{target.name}   {target.model}   sha256 {short_hash(target.model_sha256)}")
+        facts.add_row(
+            "runs on", f"{target.provider} ({target.provider_requested} requested), ONNX Runtime {target.onnxruntime}"
+        )
+    else:
+        facts.add_row("target", f"{target.name}   {a.service.address}")
+        facts.add_row("answers", f"{a.service.answers}, to {a.service.requests:,} different requests")
+        if a.service.sources:
+            facts.add_row("transfer from", ", ".join(a.service.sources))
+    facts.add_row("decision", f"same if {_METRICS[target.metric]} < {target.threshold:g}")
+    facts.add_row("pairs", _what_pairs(a))
+    if a.parity is not None:
+        facts.add_row(
+            "parity",
+            f"ONNX Runtime vs TensorFlow {target.tensorflow or ''} (gradients from {target.gradients_from}): "
+            f"largest embedding difference "
+            f"{a.parity.largest_embedding_difference:.1e}, flipped decisions {a.parity.flips}/{a.parity.pairs}",
+        )
+    return facts
 
 
 def _what_pairs(a: Assessment) -> str:

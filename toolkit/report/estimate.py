@@ -9,6 +9,7 @@ from rich.console import Console
 
 from toolkit.audit.estimate import CAP, AuditEstimate, CraftEstimate, Span
 from toolkit.audit.request import SAMPLE
+from toolkit.audit.service_estimate import ServiceEstimate
 from toolkit.report.terminal import bullet, facts_table, new_table
 
 _LEGEND = (
@@ -16,6 +17,13 @@ _LEGEND = (
     f"this machine, as busy as it is now. They were measured on at most {SAMPLE} pairs. Brackets: 95 % interval; its "
     "low end assumes that larger batches are faster."
 )
+
+_SERVICE_LEGEND = (
+    "An attack stops early on pairs that fall, so most audits need fewer calls. Calls that fail and are repeated come "
+    "on top, and count for the limits. Limits are never exceeded: an audit that reaches one stops, keeps every answer, "
+    "and goes on when the limit is raised and the same command is given again."
+)
+_ANSWERS = {"embedding": "embeddings", "similarity": "similarities", "decision": "decisions alone"}
 
 
 def print_estimate(estimate: AuditEstimate, console: Console, folder: Path | None, saved: Path | None) -> None:
@@ -64,6 +72,42 @@ def print_estimate(estimate: AuditEstimate, console: Console, folder: Path | Non
             bullet(console, f"{craft.attack} on {craft.known} could not be measured: {craft.problem}")
         elif craft.stopped:
             bullet(console, f"{craft.attack} on {craft.known} was stopped after {CAP:g} s; its time is a lower bound")
+    for missing in e.unavailable:
+        bullet(console, f"{missing.attack} will not run: {missing.reason}")
+
+
+def print_service_estimate(estimate: ServiceEstimate, console: Console, saved: Path | None) -> None:
+    """Print the plan of an audit of a service.
+
+    Args:
+        estimate: the plan.
+        console: where to print.
+        saved: the file that the options were saved to, or None.
+    """
+    e, facts = estimate, facts_table()
+    facts.add_row("plan", f"{len(e.attacks)} attacks; the service was not called" + (f"   {saved}" if saved else ""))
+    facts.add_row("service", f"{e.target}, which answers with {_ANSWERS[e.answers]}   {e.address}")
+    kinds = f"{e.size.genuine} genuine, {e.size.impostor} impostor, {e.size.images} images"
+    facts.add_row("pairs", f"{kinds}   {e.pairs_source}")
+    console.print(facts)
+    table = new_table("calls of the service, at most", console)
+    table.add_column("for", no_wrap=True)
+    table.add_column("crafted on")
+    table.add_column("calls", justify="right", no_wrap=True)
+    table.add_row("clean pairs", "", f"{e.clean:,}")
+    for attack in e.attacks:
+        table.add_row(attack.attack, "the service" if attack.known == "none" else attack.known, f"{attack.calls:,}")
+    table.add_row("canaries", "", f"{e.canaries:,}")
+    table.add_row("all", "", f"{e.calls:,}")
+    console.print(table)
+    totals = facts_table()
+    totals.add_row("at the allowed rate", f"{_time(e.seconds)} or more")
+    if e.cost:
+        limit = "" if e.max_cost is None else f"; limits.max_cost stops the audit at {e.max_cost:g}"
+        totals.add_row("cost", f"at most {e.cost}{limit}")
+    totals.add_row("limits.max_calls", f"{e.max_calls:,}" + ("" if e.fits else ", which may end the audit early"))
+    console.print(totals)
+    console.print(_SERVICE_LEGEND, style="dim")
     for missing in e.unavailable:
         bullet(console, f"{missing.attack} will not run: {missing.reason}")
 

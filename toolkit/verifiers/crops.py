@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
+from toolkit.faces.carry import View
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import PairSet
 from toolkit.progress import SILENT, Progress
-from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.manifest import Alignment, Manifest
 
 
 def crop_for(manifest: Manifest, pairs: PairSet, progress: Progress = SILENT, spill: Path | None = None) -> CropSet:
@@ -27,3 +29,22 @@ def crop_for(manifest: Manifest, pairs: PairSet, progress: Progress = SILENT, sp
     spec = manifest.input
     template = manifest.alignment.template if manifest.alignment else None
     return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"), spill=spill)
+
+
+class Sized(Protocol):
+    """Something with a width and a height in pixels."""
+
+    @property
+    def width(self) -> int:
+        """The width."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """The height."""
+        ...
+
+
+def view_of(size: Sized, alignment: Alignment | None) -> View:
+    """The size and alignment of a verifier's crops."""
+    return View(size.width, size.height, None if alignment is None else alignment.template)

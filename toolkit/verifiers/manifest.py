@@ -104,7 +104,12 @@ class DetectorOutput:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The checked description of a verifier."""
+    """The checked description of a verifier.
+
+    Attributes:
+        service: what the answers of a remote verifier depend on; None for a file. Then `model` is not a model, but the
+            description of the service.
+    """
 
     path: Path
     name: str
@@ -118,6 +123,7 @@ class Manifest:
     alignment: Alignment | None
     checkpoint: Checkpoint | None
     detector: DetectorOutput | None = None
+    service: str | None = None
 
     @property
     def alarm(self) -> float:

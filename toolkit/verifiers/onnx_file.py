@@ -17,6 +17,7 @@ import onnx
 
 from toolkit.errors import InputError, refusing
 from toolkit.files import checked_path, inside
+from toolkit.verifiers.manifest import Manifest
 
 LARGEST_MODEL = 2 << 30
 # Every tensor with external data names its file under this key.
@@ -76,6 +77,17 @@ def model_sha256(path: Path) -> str:
         InputError: as in `read_onnx`.
     """
     return read_onnx(path).sha256
+
+
+def verifier_sha256(manifest: Manifest) -> str:
+    """Return the hash of a verifier's model; for a remote verifier, of what its answers depend on.
+
+    Raises:
+        InputError: as in `read_onnx`.
+    """
+    if manifest.service is not None:
+        return hashlib.sha256(manifest.service.encode()).hexdigest()
+    return model_sha256(manifest.model)
 
 
 def parse_onnx(content: bytes, path: Path) -> onnx.ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -28,6 +29,7 @@ from toolkit.profiles.profile import find_profile
 from toolkit.report.schemas import report_schema
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import Execution
+from toolkit.verifiers.scores import distances
 
 LEVELS = {"a": 40, "b": 90, "c": 140, "d": 190, "e": 240}
 
@@ -63,7 +65,7 @@ def test_the_nearest_of_the_enrolled_is_aimed_at_and_any_of_them_counts() -> Non
         assert place == (0 if level - 40 < 240 - level else 8)
     rows = np.arange(len(group.pairs))
     moved = np.full((len(rows), 1), 235 / 255, np.float32)
-    d = reference_distances(group, rows, values, moved, "euclidean")
+    d = reference_distances(group, rows, values, moved, partial(distances, "euclidean"))
     np.testing.assert_allclose(d, 5 / 255, atol=1e-6)
     plain = people()
     assert aim(plain, values, "euclidean") is plain

@@ -19,7 +19,7 @@ from tests.models import Linear, write_linear
 from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.momentum import ATTACK as MOMENTUM
-from toolkit.audit.transfer.ensemble import DECISION, Ensemble, Member, sight
+from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member, sight
 from toolkit.faces.carry import carry
 from toolkit.pixels import to_8bit, to_unit
 from toolkit.report.schemas import transfer_schema

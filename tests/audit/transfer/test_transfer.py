@@ -362,12 +362,14 @@ def test_nothing_remote_is_called_unless_it_is_named(linear: tuple[Path, Assessm
             shutil.copy(triton_toml(folder, server.url), place / "remote.toml")
         environment = {**os.environ, "SIXPIXELS_REMOTE": str(tmp_path / "remote.toml")}
         arguments = ["--pairs", folder / "people", "--attacks", "gaussian", "--profiles", "none", "--provider", "cpu"]
-        for command in (
-            ["audit", folder / "linear.onnx", *arguments, "--run", tmp_path / "run"],
-            ["evaluate", folder / "linear.onnx", "--pairs", folder / "people"],
-            ["replay", tmp_path / "run", "--on", folder / "linear.onnx"],
+        audit = ["audit", folder / "linear.onnx", *arguments, "--run", tmp_path / "run"]
+        refused(sixpixels(*audit, cwd=tmp_path, env=environment), "SIXPIXELS_REMOTE: .* name it on the command", 4)
+        for command, around in (
+            (audit, None),
+            (["evaluate", folder / "linear.onnx", "--pairs", folder / "people"], environment),
+            (["replay", tmp_path / "run", "--on", folder / "linear.onnx"], environment),
         ):
-            done = sixpixels(*command, cwd=tmp_path, env=environment)
+            done = sixpixels(*command, cwd=tmp_path, env=around)
             assert done.returncode == 0, done.stderr
         assert not server.seen
         done = sixpixels("replay", tmp_path / "run", "--remote", tmp_path / "remote.toml", cwd=tmp_path)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from toolkit.attacks.base import Attack
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.attacks.base import Attack, Runtime
+from toolkit.pixels import Images
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
@@ -19,6 +23,52 @@ if TYPE_CHECKING:
 
 # For a random profile, gradients are averaged over this many draws (expectation over transformation).
 _DRAWS = 8
+
+
+class Deployed(Runtime, Protocol):
+    """A verifier that decides whether attacks succeed: a file that runs here, or a service."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its description."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs it, or "remote"."""
+        ...
+
+    def embed_and_score(self, crops: Images, draw: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return embeddings (N, D) and attack scores (N,); `draw` is the number of the draw of random defenses."""
+        ...
+
+
+class Verifiers(Protocol):
+    """The verifiers of an audit: a `Bench`, or those of a service."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The description of the verifier."""
+        ...
+
+    @property
+    def model_sha256(self) -> str:
+        """The hash of its file, or of what the answers of a service depend on."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """The seed of the audit."""
+        ...
+
+    @property
+    def deployed(self) -> Callable[[Profile], Deployed]:
+        """Function from a profile to the verifier that decides whether an attack succeeds."""
+        ...
+
+    def side(self, attack: Attack, known: Profile) -> Any:
+        """The model that an attack works on."""
+        ...
 
 
 class Bench:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.attacks.base import Measurer
 from toolkit.errors import InsufficientError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair
@@ -66,7 +68,7 @@ def aim(crops: CropSet, embeddings: Embeddings, metric: Metric) -> CropSet:
         return crops
     nearest = np.concatenate(
         [
-            _to_gallery(crops.gallery, embeddings, embeddings[probes], metric).argmin(axis=1)
+            _to_gallery(crops.gallery, embeddings, embeddings[probes], partial(distances, metric)).argmin(axis=1)
             for probes in np.array_split(crops.index[:, 0], -(-len(crops.index) // _AT_ONCE))
         ]
     )
@@ -74,7 +76,7 @@ def aim(crops: CropSet, embeddings: Embeddings, metric: Metric) -> CropSet:
 
 
 def reference_distances(
-    crops: CropSet, rows: NDArray[np.intp], embeddings: Embeddings, probes: NDArray[np.float32], metric: Metric
+    crops: CropSet, rows: NDArray[np.intp], embeddings: Embeddings, probes: NDArray[np.float32], measure: Measurer
 ) -> NDArray[np.float64]:
     """Distances (m,) from probes to their references, or to the nearest enrolled person of a group.
 
@@ -83,16 +85,16 @@ def reference_distances(
         rows: (m,), the pairs of the probes.
         embeddings: (M, D) float32, the embedding of every distinct crop.
         probes: (m, D) float32, the embeddings of the probes.
-        metric: the verifier's metric.
+        measure: finds the distances, see `attacks.base.measurer`.
     """
     if crops.gallery is None:
-        return distances(metric, probes, embeddings[crops.index[rows, 1]])
-    return np.asarray(_to_gallery(crops.gallery, embeddings, probes, metric).min(axis=1))
+        return measure(probes, embeddings[crops.index[rows, 1]])
+    return np.asarray(_to_gallery(crops.gallery, embeddings, probes, measure).min(axis=1))
 
 
 def _to_gallery(
-    gallery: NDArray[np.intp], embeddings: Embeddings, probes: NDArray[np.float32], metric: Metric
+    gallery: NDArray[np.intp], embeddings: Embeddings, probes: NDArray[np.float32], measure: Measurer
 ) -> NDArray[np.float64]:
     """Distances (m, G) from probes (m, D) to each of the G enrolled people."""
     enrolled = [np.broadcast_to(embeddings[place], probes.shape) for place in gallery]
-    return np.stack([distances(metric, probes, one) for one in enrolled], axis=1)
+    return np.stack([measure(probes, one) for one in enrolled], axis=1)

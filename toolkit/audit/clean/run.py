@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import flipped
+from toolkit.attacks.base import flipped, measurer
+from toolkit.audit.clean.bench import Deployed
 from toolkit.audit.clean.group import Embeddings, reference_distances
 from toolkit.faces.crops import CropSet
 from toolkit.faces.rows import gather_rows
 from toolkit.pixels import Bools, Float, to_unit
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import Decision
-from toolkit.verifiers.runtime import RuntimeVerifier
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CleanRun:
 
 
 def run_clean(
-    verifier: RuntimeVerifier, crops: CropSet, decision: Decision, batch: int = 256, spill: Path | None = None
+    verifier: Deployed, crops: CropSet, decision: Decision, batch: int = 256, spill: Path | None = None
 ) -> CleanRun:
     """Embed every distinct crop once, and decide every pair.
 
@@ -69,11 +69,12 @@ def run_clean(
     embeddings = gather_rows(embedded(), spill)
     d = np.concatenate(
         [
-            reference_distances(crops, rows, embeddings, embeddings[crops.index[rows, 0]], decision.metric)
+            reference_distances(crops, rows, embeddings, embeddings[crops.index[rows, 0]], measurer(verifier, decision))
             for rows in (np.arange(len(crops.pairs))[i : i + batch] for i in range(0, len(crops.pairs), batch))
         ]
     )
     genuine = np.array([pair.genuine for pair in crops.pairs])
-    correct, alarm, score = ~flipped(d, genuine, decision), verifier.manifest.alarm, np.concatenate(scores)
+    correct = ~flipped(d, genuine, decision) & ~np.isnan(d)
+    alarm, score = verifier.manifest.alarm, np.concatenate(scores)
     unnoticed = score[crops.index[:, 0]] <= alarm
     return CleanRun(embeddings, d, correct, score.astype(np.float64), alarm, correct & unnoticed)

@@ -22,7 +22,7 @@ from toolkit.files import sha256, sha256_of, write_bytes
 from toolkit.pixels import Images, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Decision, Manifest
-from toolkit.verifiers.onnx_file import model_sha256
+from toolkit.verifiers.onnx_file import verifier_sha256
 
 # Pairs in one artifact. An interrupt loses at most the chunks in progress.
 CHUNK = 32
@@ -192,7 +192,7 @@ def make_task(
 
 def attacked_model(manifest: Manifest, attack: Attack) -> str:
     """SHA-256 of the model file and of how it is read, preceded by that of a checkpoint whose gradients are used."""
-    deployed = f"{model_sha256(manifest.model)}+{manifest.reading}"
+    deployed = f"{verifier_sha256(manifest)}+{manifest.reading}"
     if attack.needs == "gradient" and manifest.checkpoint is not None and manifest.checkpoint.path.exists():
         return f"{sha256_of(manifest.checkpoint.path)}+{deployed}"
     return deployed

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Crafted, Task, is_trained
-from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.bench import Bench, Verifiers
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_probes, encode_probes, read_artifact
 from toolkit.audit.crafting.code import attack_code, defense_code
@@ -123,7 +123,7 @@ def _settle(step: Step, begun: Crafted | InputError | Ticket) -> tuple[Step, Cra
     return step, crafted
 
 
-def series_steps(series: Series, bench: Bench, clean: CleanRun) -> Iterator[Step]:
+def series_steps(series: Series, bench: Verifiers, clean: CleanRun) -> Iterator[Step]:
     """The steps of a series. A trained attack is trained here once, before its first job.
 
     Args:
@@ -150,13 +150,13 @@ def series_steps(series: Series, bench: Bench, clean: CleanRun) -> Iterator[Step
         yield Step(series, rows, path, partial(job, rows))
 
 
-def run_job(job: Job, bench: Bench) -> bytes:
+def run_job(job: Job, bench: Verifiers) -> bytes:
     """Craft a chunk, and encode it as an artifact.
 
     Raises:
         InputError: the attack cannot run on this model, or its probes have values that are not finite.
     """
-    crafted = job.attack.craft(bench.side(job.attack, job.known), job.task)  # type: ignore[arg-type]
+    crafted = job.attack.craft(bench.side(job.attack, job.known), job.task)
     if not np.isfinite(crafted.probes).all():
         raise InputError(f"{job.attack.name}: crafted probes with NaN or infinite values; repair the attack")
     return encode_probes(crafted, to_8bit(job.task.probes))

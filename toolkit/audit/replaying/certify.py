@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.audit.clean.bench import Bench
+from toolkit.attacks.base import measurer
+from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.group import reference_distances
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_votes, encode_votes, read_artifact
@@ -115,7 +116,7 @@ class CertificationResult:
 
 
 def certify(
-    bench: Bench,
+    bench: Verifiers,
     profile: Profile,
     smoothing: Smoothing,
     crops: CropSet,
@@ -158,7 +159,7 @@ def certify(
 
 
 def _votes(
-    bench: Bench, profile: Profile, smoothing: Smoothing, crops: CropSet, clean: CleanRun, row: int
+    bench: Verifiers, profile: Profile, smoothing: Smoothing, crops: CropSet, clean: CleanRun, row: int
 ) -> NDArray[np.int64]:
     """Count the accepting draws of a pair, (2,): among those that select the decision, and among the others."""
     verifier, decision = bench.deployed(profile), bench.manifest.decision
@@ -170,13 +171,13 @@ def _votes(
         noise = generator.standard_normal((count, *probe.shape[1:]), dtype=np.float32)
         draws = np.clip(probe + np.float32(smoothing.sigma) * noise, 0, 1)
         embeddings, scores = verifier.embed_and_score(draws)
-        d = reference_distances(crops, np.full(count, row), clean.embeddings, embeddings, decision.metric)
+        d = reference_distances(crops, np.full(count, row), clean.embeddings, embeddings, measurer(verifier, decision))
         accepted.append(is_same(decision, d) & (scores <= clean.alarm))
     votes = np.concatenate(accepted)
     return np.array([votes[:_SELECTION].sum(), votes[_SELECTION:].sum()], np.int64)
 
 
-def _key(bench: Bench, profile: Profile, smoothing: Smoothing, crops: CropSet, rows: NDArray[np.intp]) -> str:
+def _key(bench: Verifiers, profile: Profile, smoothing: Smoothing, crops: CropSet, rows: NDArray[np.intp]) -> str:
     gallery = crops.index[rows, 1] if crops.gallery is None else crops.gallery
     pixels = hashlib.sha256(crops.images[crops.index[rows, 0]].tobytes() + crops.images[gallery].tobytes())
     content = {

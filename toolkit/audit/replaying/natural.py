@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.audit.clean.bench import Bench
+from toolkit.attacks.base import measurer
+from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.group import reference_distances
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_decisions, encode_decisions, read_artifact
@@ -74,7 +75,7 @@ class NaturalDecisions:
 
 
 def decide_natural(
-    bench: Bench, profile: Profile, crops: CropSet, clean: CleanRun, folder: Path, done: Callable[[int], None]
+    bench: Verifiers, profile: Profile, crops: CropSet, clean: CleanRun, folder: Path, done: Callable[[int], None]
 ) -> NaturalDecisions:
     """Decide every pair under every corruption. The decisions are saved, so that an interrupted audit can continue.
 
@@ -105,7 +106,7 @@ def decide_natural(
 
 
 def _decide(
-    bench: Bench, profile: Profile, corruption: Corruption, crops: CropSet, clean: CleanRun, rows: NDArray[np.intp]
+    bench: Verifiers, profile: Profile, corruption: Corruption, crops: CropSet, clean: CleanRun, rows: NDArray[np.intp]
 ) -> Bools:
     """Whether each pair is accepted at each strength, (m, 5)."""
     verifier, decision = bench.deployed(profile), bench.manifest.decision
@@ -117,12 +118,12 @@ def _decide(
         generators = [pair_generator(bench.seed, f"natural {corruption.name}", name) for name in names]
         probes = to_unit(to_8bit(corrupt(corruption, to_unit(pixels), strength, generators)))
         embeddings, scores = verifier.embed_and_score(probes)
-        d = reference_distances(crops, rows, clean.embeddings, embeddings, decision.metric)
+        d = reference_distances(crops, rows, clean.embeddings, embeddings, measurer(verifier, decision))
         columns.append(is_same(decision, d) & (scores <= clean.alarm))
     return np.stack(columns, axis=1)
 
 
-def _key(bench: Bench, profile: Profile, corruption: Corruption, crops: CropSet, rows: NDArray[np.intp]) -> str:
+def _key(bench: Verifiers, profile: Profile, corruption: Corruption, crops: CropSet, rows: NDArray[np.intp]) -> str:
     references = crops.index[rows, 1] if crops.gallery is None else crops.gallery
     pixels = hashlib.sha256(crops.images[crops.index[rows, 0]].tobytes() + crops.images[references].tobytes())
     content = {

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Traits, flipped
+from toolkit.attacks.base import Traits, flipped, measurer
 from toolkit.attacks.norms import Norm
+from toolkit.audit.clean.bench import Deployed
 from toolkit.audit.clean.group import reference_distances
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import Chunk
@@ -18,7 +19,6 @@ from toolkit.pixels import Bools, Float, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Decision
-from toolkit.verifiers.runtime import RuntimeVerifier
 
 # How often each probe is presented to a random profile, which draws anew each time.
 PRESENTATIONS = 10
@@ -86,7 +86,7 @@ def presentations(profile: Profile) -> int:
 
 def replay_chunk(
     chunk: Chunk,
-    verifier: RuntimeVerifier,
+    verifier: Deployed,
     profile: Profile,
     clean: CleanRun,
     crops: CropSet,
@@ -112,7 +112,7 @@ def replay_chunk(
         at_goal, scores = np.zeros(len(rows), np.bool_), np.zeros(len(rows))
         if tried.any():
             embeddings, scores[tried] = verifier.embed_and_score(probes[tried], draw)
-            d = reference_distances(crops, rows[tried], clean.embeddings, embeddings, decision.metric)
+            d = reference_distances(crops, rows[tried], clean.embeddings, embeddings, measurer(verifier, decision))
             at_goal[tried] = flipped(d, genuine[tried], decision)
         return at_goal, scores
 

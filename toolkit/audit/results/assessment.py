@@ -25,6 +25,7 @@ from toolkit.statistics.intervals import Rate
 from toolkit.statistics.tries import HitRate, hit_rate
 from toolkit.verifiers.manifest import Metric
 from toolkit.verifiers.parity import Parity
+from toolkit.verifiers.remote.config import Answers
 
 # The L2 limits in table 1 of the paper.
 BUDGETS = (5.0, 1.0)
@@ -57,15 +58,33 @@ class Target:
 
 
 @dataclass(frozen=True)
+class ServiceUse:
+    """How a service was audited.
+
+    Attributes:
+        address: where it is.
+        answers: what it answers.
+        requests: the number of different requests that it answered. Calls that were repeated, and canaries, are not
+            counted, so that an audit that was interrupted gives the same number.
+        sources: names of the local verifiers that transfer probes were crafted on.
+    """
+
+    address: str
+    answers: Answers
+    requests: int
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ScenarioResult:
     """The results of one attack x knowledge x profile x goal.
 
     A pair is eligible if the target decided it correctly before the attack, and did not flag its clean probe
-    (`clean_flagged`). `known` is the profile that the probes were crafted against. `asr` counts successful 8-bit probes
-    over eligible pairs; a flagged probe does not count. For attacks with a budget, `asr_at_queries` gives the success
-    rate within each number of queries. Probes are `presented` once, or more often to a random profile: `hit_at` then
-    gives the success rate within each number of tries. Norms are those of successful 8-bit probes; None if there are
-    none.
+    (`clean_flagged`). `known` is the profile that the probes were crafted against, or the local verifiers if a service
+    is attacked by transfer. `asr` counts successful 8-bit probes over eligible pairs; a flagged probe does not count.
+    For attacks with a budget, `asr_at_queries` gives the success rate within each number of queries. Probes are
+    `presented` once, or more often to a random profile: `hit_at` then gives the success rate within each number of
+    tries. Norms are those of successful 8-bit probes; None if there are none.
     """
 
     attack: str
@@ -151,6 +170,7 @@ class Assessment:
     optimality: tuple[Optimality, ...] = ()
     subgroups: Subgroups | None = None
     natural: tuple[NaturalResult, ...] = ()
+    service: ServiceUse | None = None
 
 
 def declared_attack(assessment: Assessment, name: str) -> DeclaredAttack:

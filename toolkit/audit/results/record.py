@@ -20,12 +20,13 @@ from toolkit.files import bundled, checked_path, inside, write_bytes
 from toolkit.plain import parse_json, read_limited
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import Manifest, find_manifest, with_threshold
-from toolkit.verifiers.onnx_file import model_sha256
+from toolkit.verifiers.onnx_file import verifier_sha256
 from toolkit.verifiers.runtime import Execution
 
 SCHEMA_VERSION = 1
 _FILE = "request.json"
 _LARGEST = 1 << 25
+_REMOTE = "remote:"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Record:
 def write_record(request: Request, folder: Path, root: Path, model: str, profiles: Sequence[str]) -> None:
     """Write `request.json` into the run folder of a finished audit.
 
-    Its keys are schema, model (a shipped name or an absolute path), model_sha256, threshold, root (the absolute path of
+    Its keys are schema, model (a shipped name or an absolute path; for a service, "remote:" and the path of its
+    description), model_sha256, threshold, root (the absolute path of
     the photos, or null for the embedded faces), source, pairs (a list of [probe, reference, genuine]), attacks (a list
     of [name, parameters]), profiles (a list of [name or path, sha256]), knowledge, seed and group.
 
@@ -93,8 +95,8 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
     """
     content = {
         "schema": SCHEMA_VERSION,
-        "model": model if _is_shipped(model) else str(Path(model).resolve()),
-        "model_sha256": model_sha256(request.manifest.model),
+        "model": _model_text(request, model),
+        "model_sha256": verifier_sha256(request.manifest),
         "threshold": request.manifest.decision.threshold,
         "root": None if root.is_relative_to(embedded_pairs()) else str(root.resolve()),
         "source": request.pairs_source,
@@ -109,6 +111,12 @@ def write_record(request: Request, folder: Path, root: Path, model: str, profile
         "group": None if request.crops.gallery is None else len(request.crops.gallery),
     }
     write_bytes(folder / _FILE, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _model_text(request: Request, model: str) -> str:
+    if request.service is not None:
+        return f"{_REMOTE}{request.service.path.resolve()}"
+    return model if _is_shipped(model) else str(Path(model).resolve())
 
 
 def read_record(folder: Path) -> Record:
@@ -142,7 +150,13 @@ def audited_files(folder: Path) -> tuple[Manifest, tuple[str, ...]]:
         InputError: the record is missing or damaged, or the verifier is no longer there.
     """
     content = _content(folder / _FILE)
-    return find_manifest(content.model), tuple(name for name, _ in content.profiles if name.endswith(".toml"))
+    return _find(content, folder), tuple(name for name, _ in content.profiles if name.endswith(".toml"))
+
+
+def _find(content: _Content, where: Path) -> Manifest:
+    if content.model.startswith(_REMOTE):
+        raise InputError(f"{where}: this run attacked a service; name a run of a verifier in a file")
+    return find_manifest(content.model)
 
 
 def is_of_nobody(folder: Path) -> bool:
@@ -167,8 +181,8 @@ def _content(path: Path) -> _Content:
 
 
 def _read(content: _Content, path: Path, folder: Path) -> Record:
-    manifest = find_manifest(content.model)
-    if model_sha256(manifest.model) != content.model_sha256:
+    manifest = _find(content, path)
+    if verifier_sha256(manifest) != content.model_sha256:
         raise InputError(f"{path}: {manifest.model} has changed since the audit; restore the audited file")
     profiles = tuple(find_profile(name) for name, _ in content.profiles)
     for profile, (name, digest) in zip(profiles, content.profiles, strict=True):

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Crafted, is_trained
 from toolkit.audit.clean.bench import Bench
+from toolkit.audit.crafting.carried import Carried, Crops, carried_pairs
 from toolkit.audit.crafting.craft import make_task
+from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member, sight
 from toolkit.audit.results.record import Record
-from toolkit.audit.transfer.carried import Carried, Crops, carried_pairs, decided_rightly
-from toolkit.audit.transfer.ensemble import DECISION, Ensemble, Member, sight
-from toolkit.audit.transfer.judge import Judge, local_judge, view_of
+from toolkit.audit.transfer.judge import Judge, decided_rightly, local_judge
 from toolkit.errors import UsageError
 from toolkit.faces.alignment import LandmarkFinder
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import find_profile
+from toolkit.verifiers.crops import view_of
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,11 +16,15 @@ from toolkit.faces.carry import View
 from toolkit.pixels import Bools, Float, Images, to_unit
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile, find_profile
-from toolkit.verifiers.manifest import Alignment, Decision, Input, Manifest, find_manifest
+from toolkit.verifiers.crops import view_of
+from toolkit.verifiers.manifest import Decision, Manifest, find_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.remote.calls import Caller
-from toolkit.verifiers.remote.config import Remote, read_remote
-from toolkit.verifiers.remote.service import Comparer, Embedder, open_service
+from toolkit.verifiers.remote.config import read_remote
+from toolkit.verifiers.remote.described import described
+from toolkit.verifiers.remote.ledger import Ledger
+from toolkit.verifiers.remote.service import open_service
+from toolkit.verifiers.remote.verifier import RemoteVerifier
 from toolkit.verifiers.runtime import Execution, read_model
 from toolkit.verifiers.scores import distances, is_same
 
@@ -95,28 +98,21 @@ class EmbeddingJudge:
 
 
 @dataclass
-class PairJudge:
-    """Decides by a service that compares crops itself. Each distinct pair is asked once."""
+class RemoteJudge:
+    """Decides by a service. Each distinct request is asked once."""
 
     name: str
     identity: str
     view: View
-    service: Comparer
+    verifier: RemoteVerifier
     caller: Caller | None
     profile: str = "none"
-    _known: dict[bytes, float] = field(default_factory=dict)
 
     def same(self, probes: Crops, references: Crops) -> tuple[Bools, Bools]:
         """See `Judge`. Pairs in which the service finds no face are rejected."""
-        keys = [_digest(probe) + _digest(reference) for probe, reference in zip(probes, references, strict=True)]
-        for i, key in enumerate(keys):
-            if key not in self._known:
-                self._known[key] = self._asked(partial(self.service.compare, probes[i], references[i]))
-        found = np.array([self._known[key] for key in keys], np.float64)
-        return is_same(self.service.remote.decision, found), np.isnan(found)
-
-    def _asked(self, call: Callable[[], float]) -> float:
-        return call() if self.caller is None else self.caller(call)
+        verifier = self.verifier
+        d = verifier.compare(*(verifier.embed(to_unit(crops)) for crops in (probes, references)))
+        return is_same(verifier.decision, d), np.isnan(d)
 
 
 def find_judge(on: str | None, remote: Path | None, profile: str, execution: Execution, seed: int) -> Judge:
@@ -178,25 +174,14 @@ def remote_judge(path: Path, rng: np.random.Generator) -> Judge:
     """
     remote = read_remote(path)
     caller = Caller(str(path), remote.limits, rng)
-    service, view = open_service(remote, caller), view_of(remote, remote.alignment)
-    if service.answers != "embedding":
-        return PairJudge(remote.name, remote.address, view, service, caller)
-    embed = partial(_embed_and_score, service, caller)
-    return EmbeddingJudge(remote.name, remote.address, view, embed, remote.decision, caller=caller)
+    verifier = RemoteVerifier(described(remote), open_service(remote, caller), caller, Ledger(None, remote.identity))
+    return RemoteJudge(remote.name, remote.address, view_of(remote, remote.alignment), verifier, caller)
 
 
-def _embed_and_score(
-    service: Embedder, caller: Caller, crops: Images
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the embeddings (N, D) of a service, and attack scores (N,) of zero. Remote detectors are not used."""
-    starts = range(0, len(crops), service.most)
-    parts = [caller(partial(service.embeddings, crops[start : start + service.most])) for start in starts]
-    return np.concatenate(parts), np.zeros(len(crops), np.float32)
-
-
-def view_of(size: Input | Remote, alignment: Alignment | None) -> View:
-    """The size and alignment of a verifier's crops."""
-    return View(size.width, size.height, None if alignment is None else alignment.template)
+def decided_rightly(judge: Judge, probes: Crops, references: Crops, genuine: Bools) -> tuple[Bools, Bools]:
+    """For each pair, (N,) and (N,): whether it is decided correctly, and whether its probe is rejected."""
+    same, failed = judge.same(probes, references)
+    return (same == genuine) & ~failed, failed
 
 
 def _digest(crop: Crops) -> bytes:

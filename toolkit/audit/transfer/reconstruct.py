@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Attack, Task
 from toolkit.attacks.momentum import Momentum
 from toolkit.audit.crafting.craft import CHUNK, pair_generator
-from toolkit.audit.transfer.judge import Crops, EmbeddingJudge, local_judge, view_of
+from toolkit.audit.transfer.judge import Crops, EmbeddingJudge, local_judge
 from toolkit.errors import InsufficientError
 from toolkit.faces.alignment import LandmarkFinder
 from toolkit.faces.carry import View, between, carry
@@ -28,6 +28,7 @@ from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import find_profile
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.crops import view_of
 from toolkit.verifiers.manifest import Decision, Manifest, Metric, find_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution, read_model

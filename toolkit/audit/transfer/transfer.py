@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack
+from toolkit.audit.crafting.carried import Carried, carried_pairs
 from toolkit.audit.crafting.craft import Series, attacked_model, read_crafted
 from toolkit.audit.plan import GOALS, Goal, Unavailable, make_plan
 from toolkit.audit.replaying.replay import l2_norm
 from toolkit.audit.results.record import Record, read_record
-from toolkit.audit.transfer.carried import Carried, carried_pairs, decided_rightly
 from toolkit.audit.transfer.joint import Further, Joint, jointly
-from toolkit.audit.transfer.judge import Judge, find_judge, local_judge, view_of
+from toolkit.audit.transfer.judge import Judge, decided_rightly, find_judge, local_judge
 from toolkit.documents import to_json
 from toolkit.errors import InputError, InsufficientError, SixpixelsError
 from toolkit.faces.alignment import LandmarkFinder
@@ -29,6 +29,7 @@ from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.crops import view_of
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution

@@ -1,7 +1,9 @@
-"""Calls of a remote verifier, with a limited rate, a limited number of calls, and retries."""
+"""Calls of a remote verifier, with a limited rate, a limited number of calls, and retries. Threads may share them."""
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +18,8 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 # If a server asks to wait longer than this, in seconds, give up.
 _LONGEST_WAIT = 120.0
+# A price in decimals has no exact binary form.
+_ROUNDING = 1e-9
 
 
 class TransientError(Exception):
@@ -59,10 +63,10 @@ class TokenBucket:
 
 
 class Caller:
-    """Makes calls within limits.
+    """Makes calls within limits. Several threads may use it at once.
 
     Attributes:
-        calls: the number of calls made so far, including retries.
+        calls: the number of calls made so far, including retries, and those of an earlier process.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Caller:
         rng: np.random.Generator,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        spent: int = 0,
+        paid: Callable[[], object] = lambda: None,
     ) -> None:
         """Create a caller.
 
@@ -81,10 +87,14 @@ class Caller:
             rng: randomizes the pauses, so that many callers do not retry at the same time.
             clock: returns the time in seconds.
             sleep: waits for a number of seconds.
+            spent: the calls that earlier processes made.
+            paid: is told of each call just before it is made.
         """
-        self.calls = 0
-        self._where, self._limits, self._rng, self._sleep = where, limits, rng, sleep
+        self.calls = spent
+        self._where, self._limits, self._rng, self._sleep, self._paid = where, limits, rng, sleep, paid
+        self._clock, self._not_before = clock, -math.inf
         self._bucket = TokenBucket(limits.calls_per_second, clock=clock, sleep=sleep)
+        self._one_at_a_time = threading.Lock()
 
     def __call__(self, call: Callable[[], _T]) -> _T:
         """Make one call. Repeat it after a `TransientError`, with pauses that double each time.
@@ -93,20 +103,38 @@ class Caller:
             UnavailableError: no calls are left, the last retry failed, or the server asks to wait too long.
         """
         for repeated in range(self._limits.retries + 1):
-            if self.calls >= self._limits.max_calls:
-                raise UnavailableError(
-                    f"{self._where}: the {self._limits.max_calls} calls of limits.max_calls are used up; "
-                    "raise this limit to allow more"
-                )
-            self._bucket.take()
-            self.calls += 1
+            with self._one_at_a_time:
+                self._wait()
+                self._allow()
+                self._bucket.take()
+                self.calls += 1
+                self._paid()
             try:
                 return call()
             except TransientError as error:
                 if repeated == self._limits.retries:
                     raise UnavailableError(f"{self._where}: {error}, after {repeated + 1} attempts") from error
-                self._sleep(self._pause(repeated, error))
+                with self._one_at_a_time:
+                    self._not_before = max(self._not_before, self._clock() + self._pause(repeated, error))
         raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def _wait(self) -> None:
+        """Wait until the pause after a failed call is over. Every thread waits, because they ask the same server."""
+        left = self._not_before - self._clock()
+        if left > 0:
+            self._sleep(left)
+
+    def _allow(self) -> None:
+        most, cost, price = self._limits.max_calls, self._limits.max_cost, self._limits.price
+        if self.calls >= most:
+            raise UnavailableError(
+                f"{self._where}: the {most} calls of limits.max_calls are used up; raise this limit to allow more"
+            )
+        if cost is not None and price is not None and (self.calls + 1) * price > cost * (1 + _ROUNDING):
+            raise UnavailableError(
+                f"{self._where}: {self.calls} calls cost {self._limits.money(self.calls)}, and one more would exceed "
+                f"limits.max_cost; raise this limit to allow more"
+            )
 
     def _pause(self, repeated: int, error: TransientError) -> float:
         if error.wait is not None and error.wait > _LONGEST_WAIT:

@@ -27,6 +27,7 @@ from toolkit.verifiers.manifest import (
 from toolkit.verifiers.remote.scale import Scale
 
 SCHEMA_VERSION = 1
+Answers = Literal["embedding", "similarity", "decision"]
 Kind = Literal["open-inference", "rekognition"]
 _MOST_CALLS = 10_000_000
 LARGEST_BATCH = 256
@@ -41,12 +42,29 @@ class Limits:
         max_calls: the largest total number of calls, including retries.
         timeout: the timeout of one call in seconds.
         retries: how often a call is repeated if the server does not answer or asks to try again later.
+        concurrency: how many calls may be under way at once.
+        canary: an audit checks after this many calls that the service is still the same.
+        lockout: how often a service may decide "different" against one reference before it locks that person's
+            account; no more attempts are made then. None: it locks nobody.
+        price: what one call costs; None if calls are free or the price is unknown.
+        currency: the unit of the price.
+        max_cost: the largest cost of all calls; None: `max_calls` alone limits them.
     """
 
     calls_per_second: float
     max_calls: int
     timeout: float
     retries: int
+    concurrency: int = 1
+    canary: int = 500
+    lockout: int | None = None
+    price: float | None = None
+    currency: str = ""
+    max_cost: float | None = None
+
+    def money(self, calls: int) -> str:
+        """What a number of calls costs, in words; "" without a price."""
+        return "" if self.price is None else f"{calls * self.price:.2f} {self.currency}".strip()
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,11 @@ class OpenInference:
     def height(self) -> int:
         """The height of crops in pixels."""
         return self.input.height
+
+    @property
+    def answers(self) -> Answers:
+        """What the service answers."""
+        return "embedding"
 
     @property
     def address(self) -> str:
@@ -114,6 +137,11 @@ class Rekognition:
     def decision(self) -> Decision:
         """The decision rule."""
         return self.scale.decision
+
+    @property
+    def answers(self) -> Answers:
+        """What the service answers."""
+        return "similarity"
 
     @property
     def address(self) -> str:
@@ -182,9 +210,22 @@ def _limits(table: Table) -> Limits:
         max_calls=_number(table, "max_calls", int, 1, _MOST_CALLS),
         timeout=_number(table, "timeout", float, 1e-2, 600.0, 10.0),
         retries=_number(table, "retries", int, 0, 10, 4),
+        concurrency=_number(table, "concurrency", int, 1, 64, 1),
+        canary=_number(table, "canary", int, 10, _MOST_CALLS, 500),
+        lockout=_optional(table, "lockout", int, 1, _MOST_CALLS),
+        price=_optional(table, "price", float, 0.0, 1e4),
+        currency=table.take("currency", str, ""),
+        max_cost=_optional(table, "max_cost", float, 0.0, 1e9),
     )
+    if limits.max_cost is not None and limits.price is None:
+        raise table.fail("max_cost", "needs price, the cost of one call")
     table.done()
     return limits
+
+
+def _optional(table: Table, key: str, kind: type, low: float, high: float) -> Any:
+    """Return a number; None if the key is missing."""
+    return None if table.rest.get(key) is None else _number(table, key, kind, low, high)
 
 
 def _number(table: Table, key: str, kind: type, low: float, high: float, default: Any = ...) -> Any:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.audit.transfer.judge import Judge
 from toolkit.errors import InsufficientError
 from toolkit.faces.alignment import LandmarkFinder
 from toolkit.faces.carry import Matrix, View, between, carry
@@ -69,9 +68,3 @@ def carried_pairs(crops: CropSet, own: CropSet, views: tuple[View, View], finder
         matrices=[between(*views, crops.pairs[i].probe, finder) for i in rows],
         genuine=np.array([crops.pairs[i].genuine for i in rows]),
     )
-
-
-def decided_rightly(judge: Judge, probes: Crops, references: Crops, genuine: Bools) -> tuple[Bools, Bools]:
-    """For each pair, (N,) and (N,): whether it is decided correctly, and whether its probe is rejected."""
-    same, failed = judge.same(probes, references)
-    return (same == genuine) & ~failed, failed

@@ -1,0 +1,124 @@
+"""Sources: local verifiers that transfer probes for a service are crafted on, in the service's own crops.
+
+Each pair is crafted alone, because each has its own way from crop to crop; see `ensemble.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+
+from toolkit.attacks.base import Crafted, Task
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.crafting.artifacts import encode_probes
+from toolkit.audit.crafting.carried import Carried, carried_pairs
+from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member, sight
+from toolkit.audit.crafting.jobs import Job
+from toolkit.errors import InputError
+from toolkit.faces.alignment import LandmarkFinder
+from toolkit.faces.carry import View
+from toolkit.faces.crops import CropSet, crop_pairs
+from toolkit.faces.pairs import PairSet
+from toolkit.pixels import to_8bit, to_unit
+from toolkit.profiles.profile import Profile
+from toolkit.verifiers.crops import view_of
+from toolkit.verifiers.manifest import Manifest
+from toolkit.verifiers.onnx_file import model_sha256
+from toolkit.verifiers.runtime import Execution
+from toolkit.verifiers.white_box import WhiteBox
+
+_BARE = Profile("none", "", (), "")
+
+
+def sources_profile(manifests: Sequence[Manifest]) -> Profile:
+    """What an attacker with these verifiers knows, in the place of the profile that others know."""
+    return Profile(" + ".join(manifest.name for manifest in manifests), "", (), "")
+
+
+def sources_identity(manifests: Sequence[Manifest]) -> str:
+    """A hash of the verifiers: of their files, and of how they are read, cropped and decided."""
+    content = [
+        [model_sha256(m.model), m.reading, repr(m.alignment), repr(m.decision), repr(m.checkpoint)] for m in manifests
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+class Sources:
+    """The verifiers of an attacker who does not know the service."""
+
+    def __init__(
+        self, manifests: Sequence[Manifest], execution: Execution, seed: int, pairs: PairSet, crops: CropSet, view: View
+    ) -> None:
+        """Load the verifiers, and find the faces in their crops.
+
+        Args:
+            manifests: the verifiers, at least one.
+            execution: how ONNX Runtime runs them.
+            seed: the seed of the audit.
+            pairs: all pairs.
+            crops: the pairs in the crops of the service.
+            view: the size and alignment of these crops.
+
+        Raises:
+            SixpixelsError: a verifier cannot be used, or no pair has a face in its crops.
+        """
+        self._crops, self._row = crops, {pair.id: row for row, pair in enumerate(crops.pairs)}
+        self._benches = [Bench(manifest, execution, seed) for manifest in manifests]
+        finder = LandmarkFinder(pairs.root)
+        self._carried, self._changed = [], []
+        for manifest in manifests:
+            own = view_of(manifest.input, manifest.alignment)
+            theirs = crop_pairs(pairs, own.width, own.height, own.template, finder)
+            self._carried.append(carried_pairs(crops, theirs, (view, own), finder))
+            self._changed.append(own != view)
+
+    def craft(self, job: Job) -> bytes:
+        """Craft the probes of a job on these verifiers, and encode them as an artifact.
+
+        A pair without a face in the crop of a verifier keeps its clean probe.
+
+        Raises:
+            InputError: a verifier has no gradients, or the probes are not finite.
+        """
+        parts = [self._one(job, place) for place in range(len(job.ids))]
+        joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Crafted)}
+        crafted = Crafted(**joined)
+        if not np.isfinite(crafted.probes).all():
+            raise InputError(f"{job.attack.name}: crafted probes with NaN or infinite values; repair the attack")
+        return encode_probes(crafted, to_8bit(job.task.probes))
+
+    def _one(self, job: Job, place: int) -> Crafted:
+        row, task = self._row[job.ids[place]], job.task
+        one = slice(place, place + 1)
+        probe = task.probes[one]
+        if not all(row in carried.rows for carried in self._carried):
+            never = np.zeros(1, np.bool_)
+            return Crafted(probe, never, to_8bit(probe), never, np.zeros(1, np.int64))
+        ensemble = self._ensemble(row, probe.shape[1:3])
+        own = Task(
+            probe,
+            ensemble.reference(),
+            task.dodging[one],
+            DECISION,
+            task.generators[one],
+            landmarks=task.landmarks,
+        )
+        return job.attack.craft(ensemble, own)
+
+    def _ensemble(self, row: int, size: tuple[int, int]) -> Ensemble:
+        members, references = [], []
+        for bench, carried, changed in zip(self._benches, self._carried, self._changed, strict=True):
+            model: WhiteBox = bench.white_box(_BARE)
+            place = int(np.searchsorted(carried.rows, row))
+            way = sight(carried.matrices[place], *size, to_unit(carried.own[place])) if changed else None
+            members.append(Member(model, bench.manifest.decision, way))
+            references.append(_reference(model, carried, place))
+        return Ensemble(members, references)
+
+
+def _reference(model: WhiteBox, carried: Carried, place: int) -> np.ndarray:
+    return model.embed(to_unit(carried.own_references[place][None]))[0]
