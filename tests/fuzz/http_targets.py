@@ -228,7 +228,8 @@ def run_exchange(content: bytes, folder: Path) -> None:
 
 def _open_inference(metadata: bytes, inferred: bytes) -> None:
     remote = OpenInference(
-        path=Path("remote.toml"), name="far", url=_URL, model="m", version=None, token_env="FUZZ_TOKEN", batch=8,
+        path=Path("remote.toml"), name="far", url=_URL, model="m", version=None, token_env="FUZZ_TOKEN",
+        protocol="http", binary=False, batch=8,
         input=Input("input", _SIDE, _SIDE, "NCHW", "RGB", 0.0, 1.0, "fixed", (0.0,) * 3, (1.0,) * 3),
         output=Output("embedding", 2, normalize=False), decision=Decision("euclidean", 0.1, 1.0), alignment=None,
         limits=_LIMITS,

@@ -28,6 +28,7 @@ from toolkit.verifiers.remote.scale import Scale
 
 SCHEMA_VERSION = 1
 Kind = Literal["open-inference", "rekognition"]
+Protocol = Literal["http", "grpc"]
 _MOST_CALLS = 10_000_000
 LARGEST_BATCH = 256
 
@@ -55,6 +56,7 @@ class OpenInference:
 
     The tables `[input]`, `[output]`, `[decision]` and `[alignment]` have the same meaning as in a manifest.
     `token_env` is the name of the environment variable with the bearer token. `batch` is the number of crops per call.
+    `binary` sends tensors over HTTP as bytes instead of JSON, which the server must support.
     """
 
     path: Path
@@ -63,6 +65,8 @@ class OpenInference:
     model: str
     version: str | None
     token_env: str | None
+    protocol: Protocol
+    binary: bool
     batch: int
     input: Input
     output: Output
@@ -83,7 +87,7 @@ class OpenInference:
     @property
     def address(self) -> str:
         """The server and its model."""
-        return f"{self.url}{model_path(self)}"
+        return f"{self.url}{model_path(self)}" + (" (gRPC)" if self.protocol == "grpc" else "")
 
     @property
     def identity(self) -> str:
@@ -142,10 +146,18 @@ def read_remote(path: Path) -> Remote:
 
 
 def _read_open_inference(top: Table) -> OpenInference:
+    url, protocol = _url(top, top.take("url", str)), top.choice("protocol", Protocol, "http")
+    binary = top.take("binary", bool, False)
+    if protocol == "grpc" and binary:
+        raise top.fail("binary", "is only for HTTP; gRPC sends bytes anyway")
+    if protocol == "grpc" and urlsplit(url).path:
+        raise top.fail("url", "must have no path for gRPC; write https://host:port")
     return OpenInference(
         path=top.source,
         name=_text(top, "name"),
-        url=_url(top, top.take("url", str)),
+        url=url,
+        protocol=protocol,
+        binary=binary,
         model=_text(top, "model"),
         version=_text(top, "version", None),
         token_env=_text(top, "token_env", None),
