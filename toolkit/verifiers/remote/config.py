@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-from toolkit.errors import InputError, UnavailableError
 from toolkit.tables import Table, read_table
 from toolkit.verifiers.manifest import (
     Alignment,
@@ -24,13 +23,16 @@ from toolkit.verifiers.manifest import (
     read_output,
     read_side,
 )
+from toolkit.verifiers.remote.environment import read_secret
+from toolkit.verifiers.remote.json_table import Answer, Request, read_answer, read_request
 from toolkit.verifiers.remote.scale import Scale
 
 SCHEMA_VERSION = 1
-Kind = Literal["open-inference", "rekognition"]
+Kind = Literal["open-inference", "rekognition", "json"]
 Protocol = Literal["http", "grpc"]
 _MOST_CALLS = 10_000_000
 LARGEST_BATCH = 256
+_LARGEST_EMBEDDING = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,51 @@ class Rekognition:
         return identity_of(self.address, [])
 
 
-Remote = OpenInference | Rekognition
+@dataclass(frozen=True)
+class Embedding:
+    """The embedding in an answer: its length, and whether to L2-normalize it before computing distances."""
+
+    size: int
+    normalize: bool
+
+
+@dataclass(frozen=True)
+class JsonService:
+    """Any JSON service that compares two crops, or embeds one. It gets crops of `width` x `height` pixels as PNG.
+
+    `output` and a `decision` about embeddings are there if the service embeds; see `Answer.kind`.
+    """
+
+    path: Path
+    name: str
+    url: str
+    width: int
+    height: int
+    request: Request
+    answer: Answer
+    output: Embedding | None
+    decision: Decision
+    alignment: Alignment | None
+    limits: Limits
+
+    @property
+    def address(self) -> str:
+        """The service."""
+        return f"{self.url}{self.request.path}"
+
+    @property
+    def identity(self) -> str:
+        """What the answer to some crops depends on. Secrets, and the names of their variables, are no part of it."""
+        asked = asdict(replace(self.request, secrets=(), headers=()))
+        open_headers = [header for header in self.request.headers if isinstance(header[1], str)]
+        read = asdict(replace(self.answer, scale=None, again=()))
+        scale = self.answer.scale
+        span = None if scale is None else [scale.low, scale.high]
+        output = None if self.output is None else asdict(self.output)
+        return identity_of(self.address, [asked, open_headers, read, span, output, self.width, self.height])
+
+
+Remote = OpenInference | Rekognition | JsonService
 
 
 def read_remote(path: Path) -> Remote:
@@ -140,7 +186,12 @@ def read_remote(path: Path) -> Remote:
         InputError: the file cannot be read, or a value is not valid. The message names the key.
     """
     top = read_table(path, SCHEMA_VERSION)
-    remote = _read_open_inference(top) if top.choice("kind", Kind) == get_args(Kind)[0] else _read_rekognition(top)
+    read: dict[Kind, Callable[[Table], Remote]] = {
+        "open-inference": _read_open_inference,
+        "rekognition": _read_rekognition,
+        "json": _read_json,
+    }
+    remote = read[top.choice("kind", Kind)](top)
     top.done()
     return remote
 
@@ -186,6 +237,34 @@ def _read_rekognition(top: Table) -> Rekognition:
     )
     size.done()
     return remote
+
+
+def _read_json(top: Table) -> JsonService:
+    url, size = _url(top, top.take("url", str)), top.table("input")
+    answer = read_answer(top.table("answer"))
+    embeds = answer.kind == "embedding"
+    alone = Decision("service", 0.5, 1.0)  # true is at the distance 0, false at 1
+    service = JsonService(
+        path=top.source,
+        name=_text(top, "name"),
+        url=url,
+        width=read_side(size, "width"),
+        height=read_side(size, "height"),
+        request=read_request(top.table("request"), answer.kind),
+        answer=answer,
+        output=_read_embedding(top.table("output")) if embeds else None,
+        decision=read_decision(top.table("decision")) if embeds else answer.scale.decision if answer.scale else alone,
+        alignment=read_alignment(top.table("alignment")),
+        limits=_limits(top.table("limits")),
+    )
+    size.done()
+    return service
+
+
+def _read_embedding(table: Table) -> Embedding:
+    output = Embedding(_number(table, "size", int, 1, _LARGEST_EMBEDDING), table.take("normalize", bool))
+    table.done()
+    return output
 
 
 def _limits(table: Table) -> Limits:
@@ -264,14 +343,4 @@ def token(remote: OpenInference) -> str | None:
     """
     if remote.token_env is None:
         return None
-    value = os.environ.get(remote.token_env, "")
-    if not value:
-        raise UnavailableError(
-            f"{remote.path}: token_env names {remote.token_env}, which is not set; set this environment variable"
-        )
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise InputError(
-            f"{remote.path}: {remote.token_env} must have only printable ASCII characters without spaces; "
-            "set it to the token"
-        )
-    return value
+    return read_secret(remote.path, "token_env", remote.token_env)

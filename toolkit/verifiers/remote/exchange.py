@@ -112,20 +112,23 @@ class Server:
             reason = f"the server at {where} is not ready ({answer.status} {self.shown(answer.body)})"
             raise TransientError(reason, retry_after(answer))
 
-    def send(self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> Answer:
-        """GET `path`, or POST `body` to it. Return the answer with any status but a redirect.
+    def send(
+        self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None, method: str = "POST"
+    ) -> Answer:
+        """GET `path`, or send `body` to it. Return the answer with any status but a redirect.
 
         Args:
             path: the part of the address after `url`.
             body: the body to send; None sends a GET.
             headers: headers that are added to those of a JSON exchange, or replace them.
+            method: the method that sends a body, POST or PUT.
 
         Raises:
             TransientError: there is no answer in time, or the connection breaks.
             UnavailableError: the server's certificate is not valid.
             InputError: the answer is not HTTP, too large, or a redirect.
         """
-        method, where = "GET" if body is None else "POST", f"{self.url}{path}"
+        method, where = "GET" if body is None else method, f"{self.url}{path}"
         sent = {**_HEADERS, **(headers or {})}
         signed = self._sign(method, where, sent, body or b"")
         self._own.secrets = self._last = Secrets(signed.secrets)
