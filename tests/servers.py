@@ -48,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        seen = Seen(self.command, self.path, dict(self.headers), json.loads(body) if body else None)
+        is_json = body and "json" in self.headers.get("Content-Type", "")
+        seen = Seen(self.command, self.path, dict(self.headers), json.loads(body) if is_json else body or None)
         self.server.seen.append(seen)
         fault = self.server.faults.pop(0) if self.server.faults else None
         if callable(fault):
@@ -61,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_GET  # noqa: N815
+    do_POST = do_PUT = do_GET  # noqa: N815
 
     def log_message(self, *arguments: object) -> None:
         pass

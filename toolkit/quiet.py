@@ -1,4 +1,4 @@
-"""Import of TensorFlow without its log lines, and with a clear error if it is not installed."""
+"""Import of TensorFlow and gRPC without their log lines, and with a clear error if they are not installed."""
 
 from __future__ import annotations
 
@@ -52,6 +52,26 @@ def import_tensorflow() -> Any:
     for name in ("tensorflow", "absl", "tf2onnx", "h5py"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return tf
+
+
+def import_grpc(where: object) -> Any:
+    """Import gRPC, and return the module. Its native code writes no log lines unless SIXPIXELS_DEBUG is set.
+
+    Args:
+        where: the start of the message: the file that asks for it.
+
+    Raises:
+        UnavailableError: grpcio is not installed.
+    """
+    if not os.environ.get(DEBUG):
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        import grpc
+    except ImportError as error:
+        raise UnavailableError(
+            f'{where}: this needs grpcio, which is not installed: pip install "sixpixels[grpc]"'
+        ) from error
+    return grpc
 
 
 @contextmanager

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import jsonschema
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
-from tests.commands import ROOT
+from tests.commands import ROOT, refused, sixpixels
 from tests.models import write_linear, write_people
 from tests.servers import Answer, Seen, Server, Triton, answered, serving
 from toolkit import AuditOptions, audit_verifier
 from toolkit.audit.results.outcomes import Run, read_run
-from toolkit.errors import UnavailableError
+from toolkit.audit.service_estimate import plan_service_audit
+from toolkit.errors import UnavailableError, UsageError
 from toolkit.report.schemas import report_schema
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.remote.ledger import LEDGER, Ledger
@@ -268,3 +274,163 @@ def test_an_audit_killed_three_times_makes_each_call_once(world: World, whole: t
     assert same_report(read_run(run), whole[0])
     in_flight = 3 * 2 * 4  # of each kill, two calls of four crops
     assert asked_twice(world.server, run / LEDGER) <= in_flight
+
+
+@dataclass
+class Comparing:
+    """A JSON service that compares two photographs by the verifier's own distance. It finds no face in a black one."""
+
+    weights: Any
+    threshold: float
+    different: Counter[bytes] = field(default_factory=Counter)
+    calls: int = 0
+
+    def __call__(self, seen: Seen) -> Answer:
+        self.calls += 1
+        probe, reference = (self.image(seen.document[key]) for key in ("probe", "reference"))
+        if not probe.any() or not reference.any():
+            return answered({"error": "no face"}, 422)
+        d = float(np.linalg.norm((probe.ravel() / 255.0 - reference.ravel() / 255.0) @ self.weights))
+        if d >= self.threshold:
+            self.different[reference.tobytes()] += 1
+        return answered({"distance": d, "same": d < self.threshold})
+
+    def image(self, text: str) -> Any:
+        content = np.frombuffer(base64.b64decode(text), np.uint8)
+        return cv2.imdecode(content, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+@pytest.fixture
+def comparing(world: World) -> Iterator[tuple[World, Comparing]]:
+    model = onnx.load(world.model)
+    weights = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.dims[0] == SIDE * SIDE * 3)
+    service = Comparing(weights, read_manifest(world.model).decision.threshold)
+    with serving(service) as server:
+        yield replace(world, server=server), service
+
+
+def describe_json(world: World, answer: str, limits: str = "", name: str = "json.toml") -> Path:
+    path = world.folder / name
+    path.write_text(
+        f'schema = 1\nkind = "json"\nname = "far"\nurl = "{world.server.url}"\n[request]\npath = "/compare"\n'
+        f'body = "json"\nimage = "base64"\nprobe = "/probe"\nreference = "/reference"\n[answer]\n{answer}\n'
+        f"no_face = [{{ status = 422 }}]\n[input]\nwidth = {SIDE}\nheight = {SIDE}\n"
+        f"[limits]\ncalls_per_second = 10000\nmax_calls = 100000\n{limits}\n"
+    )
+    return path
+
+
+DISTANCE = 'distance = "/distance"\nrange = [0, 1]\nthreshold = 0.12'
+DECISION = 'decision = "/same"'
+
+
+def test_what_a_service_answers_decides_which_attacks_run(comparing: tuple[World, Comparing]) -> None:
+    world, _ = comparing
+    graded = world.audit("graded", describe_json(world, DISTANCE))
+    alone = world.audit("alone", describe_json(world, DECISION))
+    assert {s.attack for s in graded.assessment.scenarios} == set(ATTACKS)
+    assert {s.attack for s in alone.assessment.scenarios} == {"gaussian", "cgba"}
+    [missing] = alone.assessment.unavailable
+    assert (missing.attack, alone.assessment.complete) == ("square", False)
+    assert "gives the decision alone" in missing.reason
+    # Attacks that see decisions only find the same through both.
+    by_decisions = [[s for s in scenarios(run) if s[0] != "square"] for run in (graded, alone)]
+    assert by_decisions[0] == by_decisions[1]
+    assert any(s.asr.successes for s in graded.assessment.scenarios if s.attack == "cgba")
+
+
+def test_probes_that_a_service_of_photographs_gets_are_the_8_bit_ones(comparing: tuple[World, Comparing]) -> None:
+    world, service = comparing
+    run = world.audit("far", describe_json(world, DISTANCE), attacks=("gaussian",), settings=("gaussian.draws=2",))
+    near = world.audit("near", attacks=("gaussian",), settings=("gaussian.draws=2",))
+    assert [s.asr for s in run.assessment.scenarios] == [s.asr for s in near.assessment.scenarios]
+    np.testing.assert_allclose(run.clean[0].distances, near.clean[0].distances, atol=1e-6)
+    assert service.calls == len(world.server.seen)
+
+
+def test_nobody_is_locked_out(comparing: tuple[World, Comparing]) -> None:
+    world, service = comparing
+    free = world.audit("free", describe_json(world, DISTANCE))
+    assert max(service.different.values()) > 20
+    service.different.clear()
+    locked = world.audit("locked", describe_json(world, DISTANCE, "lockout = 12\nconcurrency = 4"))
+    canaries = 6 * 2  # the stranger is asked in every check
+    assert sorted(service.different.values())[-2] <= 12
+    assert max(service.different.values()) <= 12 + canaries + 8
+    assert locked.assessment.service.requests < free.assessment.service.requests
+
+
+def test_pairs_without_a_face_are_left_out_with_the_reason(comparing: tuple[World, Comparing]) -> None:
+    world, _ = comparing
+    black = world.folder / "c" / "3.png"
+    content = black.read_bytes()
+    cv2.imwrite(str(black), np.zeros((SIDE, SIDE, 3), np.uint8))
+    try:
+        run = world.audit("far", describe_json(world, DISTANCE), attacks=("gaussian",), settings=())
+    finally:
+        black.write_bytes(content)
+    assert run.assessment.left_out
+    assert all("c/3.png" in line and "finds no face" in line for line in run.assessment.left_out)
+    assert run.assessment.genuine + run.assessment.impostor == 12 - len(run.assessment.left_out)
+
+
+def test_attacks_by_gradients_are_crafted_on_a_local_verifier_and_transferred(world: World) -> None:
+    attacks, settings = ("fgsm", "momentum-l2", "gaussian"), ("momentum-l2.epsilon=8.0",)
+    alone = world.audit("alone", world.describe(), attacks=attacks, settings=settings)
+    assert {u.attack for u in alone.assessment.unavailable} == {"fgsm", "momentum-l2"}
+    assert all("--source" in u.reason for u in alone.assessment.unavailable)
+    far = world.audit("far", world.describe(), attacks=attacks, settings=settings, sources=(str(world.model),))
+    found = {(s.attack, s.goal): s for s in far.assessment.scenarios}
+    assert {(s.knowledge, s.known) for s in found.values() if s.attack != "gaussian"} == {("zero", "linear")}
+    near = world.audit("near", attacks=("momentum-l2",), settings=settings)
+    for s in near.assessment.scenarios:  # the service runs the very model that the probes were crafted on
+        assert found[s.attack, s.goal].asr == s.asr
+        assert s.asr.successes
+    assert far.assessment.service.sources == ("linear",)
+    assert far.assessment.target.gradients_from == "linear"
+    assert far.assessment.complete
+
+
+def test_a_plan_calls_nobody_and_counts_enough_calls(world: World, whole: tuple[Run, int]) -> None:
+    planned = plan_service_audit(world.options("far", world.describe("price = 0.01\ncurrency = 'EUR'")))
+    assert not world.server.seen
+    assert whole[1] <= planned.calls
+    assert planned.calls <= 4 * whole[1], "the bound is of some use"
+    assert planned.cost == f"{planned.calls * 0.01:.2f} EUR"
+    assert planned.seconds == planned.calls / 10000
+    assert planned.fits
+    arguments = ["audit", "--remote", world.describe(), "--pairs", world.folder, "--limit", "12", "--dry-run"]
+    shown = sixpixels(*arguments, "--attacks", ",".join(ATTACKS), *(f"--set={s}" for s in SETTINGS)).stdout
+    assert re.search(rf"all\s+{planned.calls:,}\b", shown), shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert not world.server.seen
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"model": "facenet-mini.onnx"}, "--model and --remote exclude"),
+        ({"profiles": ("mean3",)}, "--profiles and --remote exclude"),
+        ({"group": 3}, "--group and --remote exclude"),
+        ({"certify": (0.1,)}, "--certify and --remote exclude"),
+        ({"workers": "2"}, "--workers and --remote exclude"),
+        ({"suite": "paper"}, "--suite paper and --remote exclude"),
+    ],
+)
+def test_what_does_not_fit_to_a_service_is_refused(world: World, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        audit_verifier(AuditOptions(remote=world.describe(), pairs=world.folder, **more))
+    assert not world.server.seen
+
+
+def test_local_verifiers_to_craft_on_need_a_service(world: World) -> None:
+    with pytest.raises(UsageError, match="--source works only with --remote"):
+        audit_verifier(AuditOptions(model=str(world.model), pairs=world.folder, sources=("facenet-mini",)))
+
+
+def test_the_report_names_the_service_and_a_replay_of_its_run_is_refused(world: World, whole: tuple[Run, int]) -> None:
+    done = sixpixels("report", whole[0].folder)
+    assert done.returncode == 0, done.stderr
+    assert "embedding, to" in done.stdout
+    assert "/v2/models/linear" in re.sub(r"\s", "", done.stdout)
+    refused(sixpixels("replay", whole[0].folder, "--on", world.model), "this run attacked a service")

@@ -19,8 +19,9 @@ from toolkit.errors import SixpixelsError, UnavailableError
 from toolkit.verifiers.manifest import Decision, Input, Output
 from toolkit.verifiers.remote import wire
 from toolkit.verifiers.remote.calls import Caller, TransientError
-from toolkit.verifiers.remote.config import Limits, OpenInference, Rekognition
+from toolkit.verifiers.remote.config import OpenInference, Rekognition
 from toolkit.verifiers.remote.exchange import Server, bearer
+from toolkit.verifiers.remote.limits import Limits
 from toolkit.verifiers.remote.open_inference import open_inference
 from toolkit.verifiers.remote.rekognition import RekognitionService
 from toolkit.verifiers.remote.scale import Scale
@@ -39,7 +40,7 @@ class LeakError(Exception):
     """A message shows what it must not show."""
 
 
-def _plain(body: bytes, status: bytes = b"200 OK") -> bytes:
+def plain_answer(body: bytes, status: bytes = b"200 OK") -> bytes:
     return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
 
@@ -59,11 +60,11 @@ REFUSED = {"__type": "com.amazonaws#AccessDeniedException", "message": "no"}
 DOCUMENTS: tuple[Any, ...] = (METADATA, INFERRED, MATCHED, REFUSED, {"error": TOKEN}, [], "x", 1, None)
 
 SEEDS = (
-    _plain(b"{}"),
+    plain_answer(b"{}"),
     _chunked(b'{"a": [1, 2.5, null]}'),
-    b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + _plain(json.dumps(METADATA).encode()),
+    b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + plain_answer(json.dumps(METADATA).encode()),
     b"HTTP/1.0 200 OK\r\n\r\n" + json.dumps(INFERRED).encode(),
-    _plain(f"you sent Bearer {TOKEN}".encode(), b"400 Bad Request"),
+    plain_answer(f"you sent Bearer {TOKEN}".encode(), b"400 Bad Request"),
     b"HTTP/1.1 429 Slow\r\nRetry-After: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 301 Moved\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 204 None\r\n\r\n",
@@ -226,16 +227,20 @@ def run_exchange(content: bytes, folder: Path) -> None:
         Server(_URL, 5.0, bearer(TOKEN)).exchange("/infer", {"a": 1})
 
 
-def _open_inference(metadata: bytes, inferred: bytes) -> None:
-    remote = OpenInference(
-        path=Path("remote.toml"), name="far", url=_URL, model="m", version=None, token_env="FUZZ_TOKEN", batch=8,
+def _remote(*, binary: bool = False) -> OpenInference:
+    return OpenInference(
+        path=Path("remote.toml"), name="far", url=_URL, model="m", version=None, token_env="FUZZ_TOKEN",
+        protocol="http", binary=binary, batch=8,
         input=Input("input", _SIDE, _SIDE, "NCHW", "RGB", 0.0, 1.0, "fixed", (0.0,) * 3, (1.0,) * 3),
         output=Output("embedding", 2, normalize=False), decision=Decision("euclidean", 0.1, 1.0), alignment=None,
         limits=_LIMITS,
     )  # fmt: skip
+
+
+def _open_inference(metadata: bytes, inferred: bytes) -> None:
     caller = Caller("remote.toml", _LIMITS, np.random.default_rng(0), sleep=lambda _: None)
-    with mock.patch.dict(os.environ, FUZZ_TOKEN=TOKEN), answering(_plain(b""), metadata, inferred), one_line():
-        found = open_inference(remote, caller).embeddings(np.zeros((1, _SIDE, _SIDE, 3), np.float32))
+    with mock.patch.dict(os.environ, FUZZ_TOKEN=TOKEN), answering(plain_answer(b""), metadata, inferred), one_line():
+        found = open_inference(_remote(), caller).embeddings(np.zeros((1, _SIDE, _SIDE, 3), np.float32))
     if found.shape != (1, 2) or not np.isfinite(found).all():
         raise LeakError(f"embeddings {found}")
 
@@ -243,13 +248,13 @@ def _open_inference(metadata: bytes, inferred: bytes) -> None:
 def run_metadata(content: bytes, folder: Path) -> None:
     """Describe a model with `content`."""
     del folder
-    _open_inference(_plain(content), _plain(json.dumps(INFERRED).encode()))
+    _open_inference(plain_answer(content), plain_answer(json.dumps(INFERRED).encode()))
 
 
 def run_inferred(content: bytes, folder: Path) -> None:
     """Answer a batch of faces with `content`."""
     del folder
-    _open_inference(_plain(json.dumps(METADATA).encode()), _plain(content))
+    _open_inference(plain_answer(json.dumps(METADATA).encode()), plain_answer(content))
 
 
 @cache
@@ -269,7 +274,7 @@ def run_rekognition(content: bytes, folder: Path) -> None:
     del folder
     status = (b"200 OK", b"200 OK", b"400 Bad", b"403 No", b"503 Busy")[len(content) % 5]
     crop = np.zeros((_SIDE, _SIDE, 3), np.uint8)
-    with answering(_plain(content, status)), one_line():
+    with answering(plain_answer(content, status)), one_line():
         found = _service().compare(crop, crop)
     if not (np.isnan(found) or 0 <= found <= 100):
         raise LeakError(f"distance {found}")

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fuzz.http_targets import TARGETS, TOKEN, Target
+from tests.fuzz import http_targets, service_targets
+from tests.fuzz.http_targets import TOKEN, Target
 from toolkit.errors import SixpixelsError
 
+TARGETS = [*http_targets.TARGETS, *service_targets.TARGETS]
 INPUTS = 400
 MOST_SECONDS = 5
 CORPUS = sorted((Path(__file__).parent / "corpus" / "http").glob("*/*"))

@@ -51,6 +51,7 @@ TOLD = [
     Told("deepfool", "zero", "mean3", dodged=1),
     Told("square", "query", "mean3", dodged=2, queries=300),
 ]
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "remote"
 WAIVERS = """schema = 1
 [[waiver]]
 finding = "square/query/mean3/dodging"
@@ -62,6 +63,7 @@ REMOTE = """schema = 1
 kind = "open-inference"
 name = "server"
 url = "https://example.org"
+protocol = "grpc"
 model = "facenet"
 batch = 8
 [input]
@@ -222,7 +224,7 @@ SEEDS: dict[str, tuple[Callable[[], list[bytes]], Mutate, Read]] = {
     "profile": (lambda: _texts(shipped_profiles().values()), mutate_toml, _reads("a.toml", read_profile)),
     "policy": (lambda: _texts(shipped_policies().values()), mutate_toml, _reads("a.toml", read_policy)),
     "waivers": (lambda: [WAIVERS.encode()], mutate_toml, _reads("a.toml", read_waivers)),
-    "remote": (lambda: [REMOTE.encode()], mutate_toml, _reads("a.toml", read_remote)),
+    "remote": (lambda: [REMOTE.encode(), *_texts(EXAMPLES.glob("*"))], mutate_toml, _reads("a.toml", read_remote)),
     "config": (lambda: [CONFIG.encode()], mutate_toml, _reads("a.toml", read_config)),
     "report": (lambda: [finished()["report.json"]], mutate_json, _reads_run("report.json")),
     "results": (lambda: [finished()[FILE]], mutate_sqlite, _reads_run(FILE)),

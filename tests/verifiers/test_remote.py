@@ -24,7 +24,8 @@ from toolkit.pixels import to_unit
 from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.remote import exchange
 from toolkit.verifiers.remote.calls import TokenBucket
-from toolkit.verifiers.remote.config import Limits, read_remote
+from toolkit.verifiers.remote.config import read_remote
+from toolkit.verifiers.remote.limits import Limits
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 from toolkit.verifiers.scores import distances
 
@@ -596,7 +597,7 @@ def test_a_service_that_hangs_and_credentials_that_are_missing(
 def test_the_examples_of_the_page_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "remote.md").read_text()
     examples = [block for block in page.split("```") if block.startswith("toml\nschema = 1\nkind")]
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         (tmp_path / "remote.toml").write_text(example.removeprefix("toml\n"))
         assert read_remote(tmp_path / "remote.toml").limits.max_calls == 1000

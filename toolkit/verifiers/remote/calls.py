@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from toolkit.errors import UnavailableError
-from toolkit.verifiers.remote.config import Limits
+from toolkit.verifiers.remote.limits import Limits
 
 _T = TypeVar("_T")
 _FIRST_PAUSE = 0.5

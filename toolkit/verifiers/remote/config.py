@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-from toolkit.errors import InputError, UnavailableError
 from toolkit.tables import Table, read_table
 from toolkit.verifiers.manifest import (
     Alignment,
@@ -24,47 +23,17 @@ from toolkit.verifiers.manifest import (
     read_output,
     read_side,
 )
+from toolkit.verifiers.remote.environment import read_secret
+from toolkit.verifiers.remote.json_table import Answer, Request, read_answer, read_request
+from toolkit.verifiers.remote.limits import Limits, read_limits, read_number
 from toolkit.verifiers.remote.scale import Scale
 
 SCHEMA_VERSION = 1
 Answers = Literal["embedding", "similarity", "decision"]
-Kind = Literal["open-inference", "rekognition"]
-_MOST_CALLS = 10_000_000
+Kind = Literal["open-inference", "rekognition", "json"]
+Protocol = Literal["http", "grpc"]
 LARGEST_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits for calls of a remote verifier.
-
-    Attributes:
-        calls_per_second: the largest rate of calls. The first call does not wait.
-        max_calls: the largest total number of calls, including retries.
-        timeout: the timeout of one call in seconds.
-        retries: how often a call is repeated if the server does not answer or asks to try again later.
-        concurrency: how many calls may be under way at once.
-        canary: an audit checks after this many calls that the service is still the same.
-        lockout: how often a service may decide "different" against one reference before it locks that person's
-            account; no more attempts are made then. None: it locks nobody.
-        price: what one call costs; None if calls are free or the price is unknown.
-        currency: the unit of the price.
-        max_cost: the largest cost of all calls; None: `max_calls` alone limits them.
-    """
-
-    calls_per_second: float
-    max_calls: int
-    timeout: float
-    retries: int
-    concurrency: int = 1
-    canary: int = 500
-    lockout: int | None = None
-    price: float | None = None
-    currency: str = ""
-    max_cost: float | None = None
-
-    def money(self, calls: int) -> str:
-        """What a number of calls costs, in words; "" without a price."""
-        return "" if self.price is None else f"{calls * self.price:.2f} {self.currency}".strip()
+_LARGEST_EMBEDDING = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -73,6 +42,7 @@ class OpenInference:
 
     The tables `[input]`, `[output]`, `[decision]` and `[alignment]` have the same meaning as in a manifest.
     `token_env` is the name of the environment variable with the bearer token. `batch` is the number of crops per call.
+    `binary` sends tensors over HTTP as bytes instead of JSON, which the server must support.
     """
 
     path: Path
@@ -81,6 +51,8 @@ class OpenInference:
     model: str
     version: str | None
     token_env: str | None
+    protocol: Protocol
+    binary: bool
     batch: int
     input: Input
     output: Output
@@ -106,7 +78,7 @@ class OpenInference:
     @property
     def address(self) -> str:
         """The server and its model."""
-        return f"{self.url}{model_path(self)}"
+        return f"{self.url}{model_path(self)}" + (" (gRPC)" if self.protocol == "grpc" else "")
 
     @property
     def identity(self) -> str:
@@ -154,7 +126,56 @@ class Rekognition:
         return identity_of(self.address, [])
 
 
-Remote = OpenInference | Rekognition
+@dataclass(frozen=True)
+class Embedding:
+    """The embedding in an answer: its length, and whether to L2-normalize it before computing distances."""
+
+    size: int
+    normalize: bool
+
+
+@dataclass(frozen=True)
+class JsonService:
+    """Any JSON service that compares two crops, or embeds one. It gets crops of `width` x `height` pixels as PNG.
+
+    `output` and a `decision` about embeddings are there if the service embeds; see `Answer.kind`.
+    """
+
+    path: Path
+    name: str
+    url: str
+    width: int
+    height: int
+    request: Request
+    answer: Answer
+    output: Embedding | None
+    decision: Decision
+    alignment: Alignment | None
+    limits: Limits
+
+    @property
+    def answers(self) -> Answers:
+        """What the service answers."""
+        return "similarity" if self.answer.kind == "distance" else self.answer.kind
+
+    @property
+    def address(self) -> str:
+        """The service."""
+        return f"{self.url}{self.request.path}"
+
+    @property
+    def identity(self) -> str:
+        """What the answer to some crops depends on. Secrets, and the names of their variables, are no part of it."""
+        asked = asdict(replace(self.request, secrets=(), headers=()))
+        open_headers = [header for header in self.request.headers if isinstance(header[1], str)]
+        read = asdict(replace(self.answer, scale=None, again=()))
+        scale = self.answer.scale
+        span = None if scale is None else [scale.low, scale.high]
+        output = None if self.output is None else asdict(self.output)
+        return identity_of(self.address, [asked, open_headers, read, span, output, self.width, self.height])
+
+
+Remote = OpenInference | Rekognition | JsonService
 
 
 def read_remote(path: Path) -> Remote:
@@ -164,25 +185,38 @@ def read_remote(path: Path) -> Remote:
         InputError: the file cannot be read, or a value is not valid. The message names the key.
     """
     top = read_table(path, SCHEMA_VERSION)
-    remote = _read_open_inference(top) if top.choice("kind", Kind) == get_args(Kind)[0] else _read_rekognition(top)
+    read: dict[Kind, Callable[[Table], Remote]] = {
+        "open-inference": _read_open_inference,
+        "rekognition": _read_rekognition,
+        "json": _read_json,
+    }
+    remote = read[top.choice("kind", Kind)](top)
     top.done()
     return remote
 
 
 def _read_open_inference(top: Table) -> OpenInference:
+    url, protocol = _url(top, top.take("url", str)), top.choice("protocol", Protocol, "http")
+    binary = top.take("binary", bool, False)
+    if protocol == "grpc" and binary:
+        raise top.fail("binary", "is only for HTTP; gRPC sends bytes anyway")
+    if protocol == "grpc" and urlsplit(url).path:
+        raise top.fail("url", "must have no path for gRPC; write https://host:port")
     return OpenInference(
         path=top.source,
         name=_text(top, "name"),
-        url=_url(top, top.take("url", str)),
+        url=url,
+        protocol=protocol,
+        binary=binary,
         model=_text(top, "model"),
         version=_text(top, "version", None),
         token_env=_text(top, "token_env", None),
-        batch=_number(top, "batch", int, 1, LARGEST_BATCH, 8),
+        batch=read_number(top, "batch", int, 1, LARGEST_BATCH, 8),
         input=read_input(top.table("input")),
         output=read_output(top.table("output")),
         decision=read_decision(top.table("decision")),
         alignment=read_alignment(top.table("alignment")),
-        limits=_limits(top.table("limits")),
+        limits=read_limits(top.table("limits")),
     )
 
 
@@ -196,43 +230,40 @@ def _read_rekognition(top: Table) -> Rekognition:
         url=None if url is None else _url(top, url),
         width=read_side(size, "width"),
         height=read_side(size, "height"),
-        scale=Scale("similarity", 0.0, 100.0, _number(top, "threshold", float, 1e-6, 100.0)),
+        scale=Scale("similarity", 0.0, 100.0, read_number(top, "threshold", float, 1e-6, 100.0)),
         alignment=read_alignment(top.table("alignment")),
-        limits=_limits(top.table("limits")),
+        limits=read_limits(top.table("limits")),
     )
     size.done()
     return remote
 
 
-def _limits(table: Table) -> Limits:
-    limits = Limits(
-        calls_per_second=_number(table, "calls_per_second", float, 1e-3, 1e4),
-        max_calls=_number(table, "max_calls", int, 1, _MOST_CALLS),
-        timeout=_number(table, "timeout", float, 1e-2, 600.0, 10.0),
-        retries=_number(table, "retries", int, 0, 10, 4),
-        concurrency=_number(table, "concurrency", int, 1, 64, 1),
-        canary=_number(table, "canary", int, 10, _MOST_CALLS, 500),
-        lockout=_optional(table, "lockout", int, 1, _MOST_CALLS),
-        price=_optional(table, "price", float, 0.0, 1e4),
-        currency=table.take("currency", str, ""),
-        max_cost=_optional(table, "max_cost", float, 0.0, 1e9),
+def _read_json(top: Table) -> JsonService:
+    url, size = _url(top, top.take("url", str)), top.table("input")
+    answer = read_answer(top.table("answer"))
+    embeds = answer.kind == "embedding"
+    alone = Decision("service", 0.5, 1.0)  # true is at the distance 0, false at 1
+    service = JsonService(
+        path=top.source,
+        name=_text(top, "name"),
+        url=url,
+        width=read_side(size, "width"),
+        height=read_side(size, "height"),
+        request=read_request(top.table("request"), answer.kind),
+        answer=answer,
+        output=_read_embedding(top.table("output")) if embeds else None,
+        decision=read_decision(top.table("decision")) if embeds else answer.scale.decision if answer.scale else alone,
+        alignment=read_alignment(top.table("alignment")),
+        limits=read_limits(top.table("limits")),
     )
-    if limits.max_cost is not None and limits.price is None:
-        raise table.fail("max_cost", "needs price, the cost of one call")
+    size.done()
+    return service
+
+
+def _read_embedding(table: Table) -> Embedding:
+    output = Embedding(read_number(table, "size", int, 1, _LARGEST_EMBEDDING), table.take("normalize", bool))
     table.done()
-    return limits
-
-
-def _optional(table: Table, key: str, kind: type, low: float, high: float) -> Any:
-    """Return a number; None if the key is missing."""
-    return None if table.rest.get(key) is None else _number(table, key, kind, low, high)
-
-
-def _number(table: Table, key: str, kind: type, low: float, high: float, default: Any = ...) -> Any:
-    value = table.take(key, kind, default)
-    if not low <= value <= high:
-        raise table.fail(key, f"must be from {low:g} to {high:g}, not {value!r}")
-    return value
+    return output
 
 
 def _text(table: Table, key: str, default: Any = ...) -> Any:
@@ -293,14 +324,4 @@ def token(remote: OpenInference) -> str | None:
     """
     if remote.token_env is None:
         return None
-    value = os.environ.get(remote.token_env, "")
-    if not value:
-        raise UnavailableError(
-            f"{remote.path}: token_env names {remote.token_env}, which is not set; set this environment variable"
-        )
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise InputError(
-            f"{remote.path}: {remote.token_env} must have only printable ASCII characters without spaces; "
-            "set it to the token"
-        )
-    return value
+    return read_secret(remote.path, "token_env", remote.token_env)

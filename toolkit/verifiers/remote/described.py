@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toolkit.verifiers.manifest import Input, Manifest, Output
-from toolkit.verifiers.remote.config import OpenInference, Remote
+from toolkit.verifiers.remote.config import JsonService, OpenInference, Remote
 
 
 def described(remote: Remote) -> Manifest:
@@ -15,9 +15,12 @@ def described(remote: Remote) -> Manifest:
     if isinstance(remote, OpenInference):
         input_, output = remote.input, remote.output
     else:
+        own = remote.output if isinstance(remote, JsonService) else None
         zeros, ones = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         input_ = Input("photograph", remote.height, remote.width, "NHWC", "RGB", 0.0, 255.0, "fixed", zeros, ones)
         output = Output("photograph", 3 * remote.height * remote.width, normalize=False)
+        if own is not None:
+            output = Output("embedding", own.size, own.normalize)
     return Manifest(
         path=remote.path,
         name=remote.name,

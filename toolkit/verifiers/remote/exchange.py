@@ -78,14 +78,24 @@ class Server:
             UnavailableError: the server denies access with status 401 or 403, or its certificate is not valid.
             InputError: the answer is not HTTP, too large, not a JSON object, a redirect or another error.
         """
-        answer = self.send(path, None if document is None else json.dumps(document).encode())
-        where = f"{self.url}{path}"
+        answer = self.accepted(path, None if document is None else json.dumps(document).encode())
+        return self.read(answer, f"{self.url}{path}")
+
+    def accepted(self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> Answer:
+        """Do as `send`, and return the answer, whose status means success.
+
+        Raises:
+            TransientError: as in `exchange`.
+            UnavailableError: as in `exchange`.
+            InputError: the answer is not HTTP, too large, a redirect or another error.
+        """
+        answer, where = self.send(path, body, headers), f"{self.url}{path}"
         if is_transient(answer):
             raise TransientError(f"the server at {where} says {answer.status}", retry_after(answer))
         _check_refusal(answer, where)
         if not 200 <= answer.status < 300:
             raise InputError(f"{where}: the server says {answer.status} ({self.shown(answer.body)})")
-        return self.read(answer, where)
+        return answer
 
     def ready(self, path: str) -> None:
         """GET `path` and check the status only.
@@ -102,20 +112,23 @@ class Server:
             reason = f"the server at {where} is not ready ({answer.status} {self.shown(answer.body)})"
             raise TransientError(reason, retry_after(answer))
 
-    def send(self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> Answer:
-        """GET `path`, or POST `body` to it. Return the answer with any status but a redirect.
+    def send(
+        self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None, method: str = "POST"
+    ) -> Answer:
+        """GET `path`, or send `body` to it. Return the answer with any status but a redirect.
 
         Args:
             path: the part of the address after `url`.
             body: the body to send; None sends a GET.
             headers: headers that are added to those of a JSON exchange, or replace them.
+            method: the method that sends a body, POST or PUT.
 
         Raises:
             TransientError: there is no answer in time, or the connection breaks.
             UnavailableError: the server's certificate is not valid.
             InputError: the answer is not HTTP, too large, or a redirect.
         """
-        method, where = "GET" if body is None else "POST", f"{self.url}{path}"
+        method, where = "GET" if body is None else method, f"{self.url}{path}"
         sent = {**_HEADERS, **(headers or {})}
         signed = self._sign(method, where, sent, body or b"")
         self._own.secrets = self._last = Secrets(signed.secrets)

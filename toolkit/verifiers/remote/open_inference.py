@@ -1,10 +1,14 @@
 """A remote verifier that uses the open inference protocol v2, as Triton and KServe do.
 
-Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md and inference_grpc.md.
+Sources: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md; for the binary form
+github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,7 +20,13 @@ from toolkit.verifiers.edge import batches, model_input
 from toolkit.verifiers.remote.calls import Caller
 from toolkit.verifiers.remote.config import OpenInference, model_path, token
 from toolkit.verifiers.remote.exchange import Server, bearer
-from toolkit.verifiers.remote.tensors import DATATYPE, check_model, check_numbers, check_output
+from toolkit.verifiers.remote.grpc_transport import Grpc
+from toolkit.verifiers.remote.tensors import DATATYPE, check_bytes, check_model, check_numbers, check_output
+from toolkit.verifiers.remote.wire import Answer
+
+# The header with the length of the JSON document in a binary body.
+_HEAD = "Inference-Header-Content-Length"
+_LENGTH = re.compile("[0-9]{1,9}", re.ASCII)
 
 
 class Transport(Protocol):
@@ -73,7 +83,7 @@ class OpenInferenceService:
 
 
 class _Http:
-    """The protocol over HTTP, with tensors in JSON."""
+    """The protocol over HTTP, with tensors in JSON or, with `binary`, as bytes behind the JSON."""
 
     def __init__(self, remote: OpenInference) -> None:
         self._remote = remote
@@ -88,17 +98,43 @@ class _Http:
         return self._server.exchange(self._model)
 
     def infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        wanted, shape = self._remote.output, [len(tensor), self._remote.output.size]
-        given = {
-            "name": self._remote.input.name,
-            "shape": list(tensor.shape),
-            "datatype": DATATYPE,
-            "data": tensor.ravel().tolist(),
-        }
-        document = {"inputs": [given], "outputs": [{"name": wanted.name}]}
-        answer = self._server.exchange(f"{self._model}/infer", document)
-        found = check_output(answer, self._remote, shape, self.shown)
-        return check_numbers(found.get("data"), self._remote, shape)
+        shape = [len(tensor), self._remote.output.size]
+        given: dict[str, Any] = {"name": self._remote.input.name, "shape": list(tensor.shape), "datatype": DATATYPE}
+        wanted: dict[str, Any] = {"name": self._remote.output.name}
+        if not self._remote.binary:
+            document = {"inputs": [{**given, "data": tensor.ravel().tolist()}], "outputs": [wanted]}
+            answer = self._server.exchange(f"{self._model}/infer", document)
+            found = check_output(answer, self._remote, shape, self.shown)
+            return check_numbers(found.get("data"), self._remote, shape)
+        content = tensor.astype("<f4").tobytes()
+        given["parameters"] = {"binary_data_size": len(content)}
+        wanted["parameters"] = {"binary_data": True}
+        head = json.dumps({"inputs": [given], "outputs": [wanted]}).encode()
+        headers = {"Content-Type": "application/octet-stream", _HEAD: str(len(head))}
+        return self._binary(self._server.accepted(f"{self._model}/infer", head + content, headers), shape)
+
+    def _binary(self, answer: Answer, shape: list[int]) -> NDArray[np.float32]:
+        """Return the embeddings in an answer: a JSON document, and the bytes of its outputs one after the other.
+
+        Raises:
+            InputError: the answer is not valid, or not binary.
+        """
+        length, where = answer.headers.get(_HEAD.lower(), ""), self._remote.address
+        if not _LENGTH.fullmatch(length) or int(length) > len(answer.body):
+            said = f"{_HEAD} is {self.shown(length)!r}" if length else f"it has no {_HEAD}"
+            raise InputError(f"{where}: the answer is not in binary form ({said}); remove binary = true")
+        document = self._server.read(replace(answer, body=answer.body[: int(length)]), where)
+        found, at = check_output(document, self._remote, shape, self.shown), int(length)
+        for output in document["outputs"]:
+            parameters = output.get("parameters")
+            size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+            if output is found:
+                if size != 4 * shape[0] * shape[1]:
+                    raise InputError(f"{where}: {found['name']!r} has {self.shown(size)} bytes for {shape} numbers")
+                return check_bytes(answer.body[at : at + size], self._remote, shape)
+            # An output without bytes has its numbers in the document.
+            at += size if type(size) is int and size > 0 else 0
+        raise AssertionError  # pragma: no cover - `found` is one of them
 
 
 def open_inference(remote: OpenInference, caller: Caller) -> OpenInferenceService:
@@ -108,7 +144,7 @@ def open_inference(remote: OpenInference, caller: Caller) -> OpenInferenceServic
         UnavailableError: the server does not answer or denies access, or the token is not set.
         InputError: the model has other tensors, or the answer is not valid.
     """
-    transport = _Http(remote)
+    transport: Transport = Grpc(remote) if remote.protocol == "grpc" else _Http(remote)
     caller(transport.ready)
     fixed = check_model(caller(transport.model), remote, transport.shown)
     return OpenInferenceService(remote, transport, fixed)

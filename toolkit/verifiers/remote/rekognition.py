@@ -14,7 +14,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from toolkit.errors import InputError, UnavailableError
 from toolkit.verifiers.remote.calls import TransientError
 from toolkit.verifiers.remote.config import Rekognition
 from toolkit.verifiers.remote.exchange import Server, Signed, is_transient, retry_after
+from toolkit.verifiers.remote.images import png
 from toolkit.verifiers.remote.wire import Answer
 
 # The error codes that mean "try again later". Other temporary errors are recognized by their HTTP status.
@@ -145,6 +145,4 @@ class _Signer:
 
 
 def _image(crop: NDArray[np.uint8]) -> dict[str, str]:
-    """Encode a crop as PNG. JPEG would remove small perturbations before the service sees them."""
-    _, content = cv2.imencode(".png", crop[..., ::-1])
-    return {"Bytes": base64.b64encode(content.tobytes()).decode()}
+    return {"Bytes": base64.b64encode(png(crop)).decode()}

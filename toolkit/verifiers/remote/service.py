@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from toolkit.pixels import Images
 from toolkit.verifiers.remote.calls import Caller
-from toolkit.verifiers.remote.config import OpenInference, Remote
+from toolkit.verifiers.remote.config import JsonService, OpenInference, Remote
+from toolkit.verifiers.remote.json_service import json_service
 from toolkit.verifiers.remote.open_inference import open_inference
 from toolkit.verifiers.remote.rekognition import RekognitionService
 
@@ -96,4 +97,4 @@ def open_service(remote: Remote, caller: Caller) -> Embedder | Comparer:
     """
     if isinstance(remote, OpenInference):
         return open_inference(remote, caller)
-    return RekognitionService(remote)
+    return json_service(remote) if isinstance(remote, JsonService) else RekognitionService(remote)
