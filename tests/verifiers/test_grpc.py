@@ -295,6 +295,36 @@ def test_other_machines_are_reached_over_tls_with_a_valid_certificate(
         assert connect(describe(tmp_path, url)).embed(CROP).shape == (1, 2)
 
 
+def test_threads_may_share_a_channel(tmp_path: Path) -> None:
+    def brightness(request: bytes, _: Any) -> bytes:
+        (content,) = messages._classes()["ModelInferRequest"].FromString(request).raw_input_contents
+        return inferred(raw=[np.frombuffer(content, "<f4")[:2].tobytes()])
+
+    with serving(answers(ModelInfer=brightness)) as (url, _), ThreadPoolExecutor(8) as pool:
+        service = connect(describe(tmp_path, url)).service
+        found = list(pool.map(lambda level: service.embeddings(CROP + np.float32(level))[0, 0], range(40)))
+    np.testing.assert_array_equal(found, range(40))
+
+
+def test_a_batch_that_the_server_makes_too_large_is_not_made(tmp_path: Path) -> None:
+    path = describe(tmp_path, "http://127.0.0.1:9")
+    text = path.read_text().replace(f"height = {SIDE}", "height = 2048").replace(f"width = {SIDE}", "width = 2048")
+    tensor = {**TENSOR, "shape": [256, 2048, 2048, 3]}
+    with serving(answers(ModelMetadata=model(inputs=[tensor]))) as (url, _):
+        path.write_text(text.replace("http://127.0.0.1:9", url))
+        with pytest.raises(InputError, match=r"256 crops of 2048 x 2048 pixels, 12288 MB"):
+            connect(path)
+
+
+def test_certificates_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Paths:
+        cafile = str(tmp_path)
+
+    monkeypatch.setattr("ssl.get_default_verify_paths", Paths)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        connect(describe(tmp_path, "https://example.org"))
+
+
 @pytest.mark.parametrize(
     ("url", "top", "expected"),
     [

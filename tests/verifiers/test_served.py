@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -28,6 +30,8 @@ WAYS = {"json": "", "binary": "binary = true\n", "grpc": 'protocol = "grpc"\n'}
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    if importlib.util.find_spec("kserve") is None and not os.environ.get("CI"):
+        pytest.skip("kserve is not installed: pip install -c constraints.txt -e '.[dev]'")
     folder = tmp_path_factory.mktemp("served")
     manifest = find_manifest("facenet-mini")
     shutil.copy(manifest.model, folder / "bare.onnx")
@@ -112,31 +116,31 @@ def test_a_slow_server_is_given_up_at_the_timeout(tmp_path: Path, served: Served
 
 def test_embeddings_of_a_model_that_is_swapped_under_way_are_others(tmp_path: Path, served: Served, faces: Any) -> None:
     ways = {way: connect(describe(tmp_path, served, way, "swapped")) for way in WAYS}
-    before = {way: far.embed(faces) for way, far in ways.items()}
+    before = {way: far.embed(faces[:1]) for way, far in ways.items()}
     (served.folder / "new").write_bytes((served.folder / "hardened.onnx").read_bytes())
     (served.folder / "new").replace(served.folder / "swapped.onnx")
     for way, far in ways.items():
-        assert np.abs(far.embed(faces) - before[way]).max() > 1e-3
+        assert np.abs(far.embed(faces[:1]) - before[way]).max() > 1e-3
 
 
 def test_a_server_that_dies_is_reported_and_used_again_when_it_is_back(
     tmp_path: Path, served: Served, faces: Any
 ) -> None:
     ways = {way: connect(describe(tmp_path, served, way, limits="timeout = 5\nretries = 1")) for way in WAYS}
-    before = {way: far.embed(faces) for way, far in ways.items()}
+    before = {way: far.embed(faces[:1]) for way, far in ways.items()}
     served.stop()
     try:
         for way, far in ways.items():
             with pytest.raises(TransientError):
                 far.service.embeddings(faces[:1])
             with pytest.raises(UnavailableError, match="after 2 attempts"):
-                far.embed(faces)
+                far.embed(faces[:1])
             with pytest.raises(UnavailableError, match="after 2 attempts"):
                 connect(describe(tmp_path, served, way, limits="retries = 1"))
     finally:
         served.start()
     for way, far in ways.items():
-        np.testing.assert_array_equal(patient(far, faces), before[way])
+        np.testing.assert_array_equal(patient(far, faces[:1]), before[way])
 
 
 def patient(far: Asked, faces: Any) -> Any:

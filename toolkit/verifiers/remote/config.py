@@ -83,7 +83,7 @@ class OpenInference:
     @property
     def identity(self) -> str:
         """What the embeddings of a crop depend on."""
-        return identity_of(self.address, [asdict(self.input), asdict(self.output)])
+        return identity_of("open-inference", self.address, [asdict(self.input), asdict(self.output)])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Rekognition:
     @property
     def identity(self) -> str:
         """What the distance of two crops depends on."""
-        return identity_of(self.address, [])
+        return identity_of("rekognition", self.address, [self.region, self.width, self.height])
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class JsonService:
         scale = self.answer.scale
         span = None if scale is None else [scale.low, scale.high]
         output = None if self.output is None else asdict(self.output)
-        return identity_of(self.address, [asked, open_headers, read, span, output, self.width, self.height])
+        return identity_of("json", self.address, [asked, open_headers, read, span, output, self.width, self.height])
 
 
 Remote = OpenInference | Rekognition | JsonService
@@ -303,10 +303,10 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost"
 
 
-def identity_of(address: str, reading: Any) -> str:
-    """Return a text that changes with a service's address, or with how its answers are made and read."""
+def identity_of(kind: Kind, address: str, reading: Any) -> str:
+    """Return a text that changes with a service's kind and address, or with how its answers are made and read."""
     content = json.dumps(reading, sort_keys=True).encode()
-    return f"{address} {hashlib.sha256(content).hexdigest()}"
+    return f"{kind} {address} {hashlib.sha256(content).hexdigest()}"
 
 
 def model_path(remote: OpenInference) -> str:

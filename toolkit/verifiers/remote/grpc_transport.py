@@ -19,6 +19,7 @@ from toolkit.quiet import import_grpc
 from toolkit.verifiers.remote import messages
 from toolkit.verifiers.remote.calls import TransientError
 from toolkit.verifiers.remote.config import LARGEST_BATCH, OpenInference, token
+from toolkit.verifiers.remote.exchange import LARGEST_ANSWER
 from toolkit.verifiers.remote.redaction import Secrets
 
 _DENIED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
@@ -76,7 +77,9 @@ class Grpc:
         # The scheme of gRPC's own addresses keeps a host from being read as one.
         target = f"dns:///{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         arguments = {
-            "grpc.max_receive_message_length": _SPARE + 4 * LARGEST_BATCH * self._remote.output.size,
+            "grpc.max_receive_message_length": min(
+                LARGEST_ANSWER, _SPARE + 4 * LARGEST_BATCH * self._remote.output.size
+            ),
             "grpc.max_send_message_length": -1,
             "grpc.max_metadata_size": _LARGEST_HEAD,
             "grpc.absolute_max_metadata_size": _LARGEST_HEAD,
@@ -96,7 +99,8 @@ class Grpc:
         options = list(arguments.items())
         if parts.scheme == "http":
             return self._grpc.insecure_channel(target, options)
-        return self._grpc.secure_channel(target, self._grpc.ssl_channel_credentials(_roots()), options)
+        trusted = self._grpc.ssl_channel_credentials(_roots(self._remote.path))
+        return self._grpc.secure_channel(target, trusted, options)
 
     def _call(self, method: str, request: bytes) -> bytes:
         """Make one call with one deadline for all of it, from the name of the host to the last trailer.
@@ -140,7 +144,16 @@ def _wait(error: Any) -> float | None:
     return None
 
 
-def _roots() -> bytes | None:
-    """The certificates that this machine trusts, as HTTPS uses them; None for gRPC's own if there is no such file."""
+def _roots(where: Path) -> bytes | None:
+    """The certificates that HTTPS trusts here: SSL_CERT_FILE, or the system's. None, for gRPC's own, if it has no file.
+
+    Raises:
+        UnavailableError: the file cannot be read.
+    """
     file = ssl.get_default_verify_paths().cafile
-    return Path(file).read_bytes() if file else None
+    try:
+        return Path(file).read_bytes() if file else None
+    except OSError as error:
+        raise UnavailableError(
+            f"{where}: {file} with the trusted certificates cannot be read ({error.strerror}); set SSL_CERT_FILE"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from toolkit.verifiers.entropy import ENTROPY
 from toolkit.verifiers.remote.config import LARGEST_BATCH, OpenInference
 
 DATATYPE = "FP32"
+# The server may fix the number of crops in a call, and this program fills calls up.
+_LARGEST_CALL = 1 << 29
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 # Makes a value of the server safe to show.
@@ -38,7 +41,14 @@ def check_model(metadata: dict[str, Any], remote: OpenInference, shown: Shown) -
     if len(outputs) != 1:
         raise InputError(f"{where}: has no output {output.name!r}, which {remote.path} names")
     _shape(outputs[0], [output.size], remote, shown)
-    return shape[0] if shape[0] > 0 else None
+    fixed = shape[0] if shape[0] > 0 else None
+    size = (fixed or remote.batch) * 4 * math.prod([*side, 3])
+    if size > _LARGEST_CALL:
+        raise InputError(
+            f"{where}: a call has {fixed or remote.batch} crops of {remote.width} x {remote.height} pixels, "
+            f"{size >> 20} MB; at most {_LARGEST_CALL >> 20} MB are sent; make batch smaller"
+        )
+    return fixed
 
 
 def check_output(answer: dict[str, Any], remote: OpenInference, shape: list[int], shown: Shown) -> dict[str, Any]:
