@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 
 from tests.models import write_linear
+from tests.served.running import Served
+from toolkit.profiles.harden import harden_verifier
 from toolkit.quiet import settle_tensorflow
 from toolkit.verifiers.manifest import find_manifest
 
@@ -81,3 +85,19 @@ def work(tmp_path: Path) -> Path:
     weights = np.stack([np.full(size, 1 / size), rng.choice([-1, 1], size) * 12 / size], 1)
     write_linear(tmp_path, weights=weights, side=WORK_SIDE, threshold=0.12)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A real model server, with the shipped verifier, a copy of it to swap, and a hardened file."""
+    if importlib.util.find_spec("kserve") is None and not os.environ.get("CI"):
+        pytest.skip("kserve is not installed: pip install -c constraints.txt -e '.[dev]'")
+    folder = tmp_path_factory.mktemp("served")
+    manifest = find_manifest("facenet-mini")
+    shutil.copy(manifest.model, folder / "bare.onnx")
+    shutil.copy(manifest.model, folder / "swapped.onnx")
+    harden_verifier("facenet-mini", "mean3", folder / "hardened.onnx")
+    server = Served(folder)
+    server.start()
+    yield server
+    server.stop()

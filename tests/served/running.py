@@ -12,6 +12,9 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolkit.verifiers.manifest import find_manifest
+
+WAYS = {"json": "", "binary": "binary = true\n", "grpc": 'protocol = "grpc"\n'}
 SCRIPT = Path(__file__).with_name("serve.py")
 # An idle machine needs about three.
 SECONDS = 120
@@ -69,3 +72,16 @@ class Served:
     def next(self, faults: Sequence[str]) -> None:
         """Say what happens to the next requests for embeddings: see `serve.py`."""
         (self.folder / "faults").write_text("\n".join(faults))
+
+
+def describe(folder: Path, served: Served, way: str, model: str = "bare", limits: str = "retries = 1") -> Path:
+    """Write the `remote.toml` of a served model."""
+    text = find_manifest("facenet-mini").path.read_text()
+    tables = text[text.index("[input]") :]
+    path = folder / f"{model}-{way}.toml"
+    url = served.grpc_url if way == "grpc" else served.url
+    path.write_text(
+        f'schema = 1\nkind = "open-inference"\nname = "far"\nurl = "{url}"\nmodel = "{model}"\nbatch = 3\n{WAYS[way]}'
+        f"{tables}\n[limits]\ncalls_per_second = 1000\nmax_calls = 1000\n{limits}\n"
+    )
+    return path

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.served.running import Served
+from tests.served.running import WAYS, Served, describe
 from tests.verifiers.remotes import Asked, connect
 from toolkit.errors import InputError, UnavailableError
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.pixels import to_unit
-from toolkit.profiles.harden import harden_verifier
 from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.remote.calls import TransientError
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
 CPU = Execution("cpu", threads=1)
-WAYS = {"json": "", "binary": "binary = true\n", "grpc": 'protocol = "grpc"\n'}
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    if importlib.util.find_spec("kserve") is None and not os.environ.get("CI"):
-        pytest.skip("kserve is not installed: pip install -c constraints.txt -e '.[dev]'")
-    folder = tmp_path_factory.mktemp("served")
-    manifest = find_manifest("facenet-mini")
-    shutil.copy(manifest.model, folder / "bare.onnx")
-    shutil.copy(manifest.model, folder / "swapped.onnx")
-    harden_verifier("facenet-mini", "mean3", folder / "hardened.onnx")
-    server = Served(folder)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -56,18 +35,6 @@ def faces() -> Any:
     return to_unit(
         crop_pairs(load_pairs(embedded_pairs(), limit=3), spec.width, spec.height, manifest.alignment.template).images
     )
-
-
-def describe(folder: Path, served: Served, way: str, model: str = "bare", limits: str = "retries = 1") -> Path:
-    text = find_manifest("facenet-mini").path.read_text()
-    tables = text[text.index("[input]") :]
-    path = folder / f"{model}-{way}.toml"
-    url = served.grpc_url if way == "grpc" else served.url
-    path.write_text(
-        f'schema = 1\nkind = "open-inference"\nname = "far"\nurl = "{url}"\nmodel = "{model}"\nbatch = 3\n{WAYS[way]}'
-        f"{tables}\n[limits]\ncalls_per_second = 1000\nmax_calls = 1000\n{limits}\n"
-    )
-    return path
 
 
 @pytest.mark.parametrize("model", ["bare", "hardened"])
