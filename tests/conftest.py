@@ -58,7 +58,10 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def facenet_network() -> Callable[[Any], Any]:
-    """The network of facenet-mini in TensorFlow: loading and tracing it takes seconds."""
+    """The network of facenet-mini in TensorFlow: loading and tracing it takes seconds.
+
+    As long as a test process holds it, audits in that process use it too, instead of loading their own.
+    """
     from toolkit.verifiers.tensorflow import differentiable
 
     return differentiable(find_manifest("facenet-mini"))

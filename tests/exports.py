@@ -143,8 +143,7 @@ def aligned(template: str, side: int) -> Callable[[Export], None]:
         matrix, _ = cv2.estimateAffinePartial2D(points, wanted)
         rows, columns = np.mgrid[: e.height, : e.width].astype(np.float64)
         x, y = np.tensordot(matrix, np.stack([columns, rows, np.ones_like(rows)]), 1)
-        grid = np.stack([x, y], -1) * 2 / (side - 1) - 1
-        grid = grid.astype(np.float32)[None]
+        grid = (np.stack([x, y], -1) * 2 / (side - 1) - 1).astype(np.float32)[None]
         graph, name = e.model.graph, e.input.name
         rename_reads(list(graph.node), name, "turned")
         shapes = {"grid": grid, "grid_rest": np.array(grid.shape[1:], np.int64), "first": np.array([0], np.int64),

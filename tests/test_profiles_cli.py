@@ -92,6 +92,7 @@ def test_a_profile_is_selected_out_of_a_run(work: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("facenet_network")
 def test_a_profile_is_selected_for_the_shipped_verifier(tmp_path: Path) -> None:
     run = tmp_path / "run"
     chosen = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def make_problem(model: str, pairs: Path, count: int, folder: Path) -> None:
     decided rightly.
     """
     manifest = find_manifest("facenet-mini" if model == "quarter" else model)
-    verifier = TensorFlowVerifier(manifest, network=_network(model, manifest))
+    verifier = TensorFlowVerifier(manifest, network=_network(model))
     spec, template = manifest.input, None if manifest.alignment is None else manifest.alignment.template
     crops = crop_pairs(load_pairs(pairs, limit=6 * count), spec.width, spec.height, template)
     embeddings = verifier.embed(to_unit(crops.images[:]))
@@ -131,7 +132,7 @@ def read_problem(model: str, folder: Path, seed: int) -> Problem:
         decision = replace(manifest.decision, threshold=float(file["threshold"]))
         return Problem(
             replace(manifest, decision=decision),
-            _network(model, manifest),
+            _network(model),
             to_unit(file["probes"]),
             file["references"],
             file["genuine"],
@@ -140,13 +141,15 @@ def read_problem(model: str, folder: Path, seed: int) -> Problem:
         )
 
 
-def _network(model: str, manifest: Manifest) -> Callable[[Any], Any]:
+@cache
+def _network(model: str) -> Callable[[Any], Any]:
     import keras
 
     if model == "quarter":
         keras.utils.set_random_seed(SEED)
         network = build("inception_resnet_v1", embedding_size=128, width=0.25, folded=True)
         return lambda x: tf.math.l2_normalize(network(x, training=False), axis=-1)
+    manifest = find_manifest(model)
     if manifest.checkpoint is None:
         raise SystemExit(f"{model}: has no checkpoint, and the libraries need one")
     return load_network(manifest.checkpoint, manifest.output.normalize)

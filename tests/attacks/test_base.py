@@ -8,7 +8,23 @@ import numpy as np
 import pytest
 
 from tests.models import Linear
-from toolkit.attacks.base import AIM, CLEARLY, Task, ascent, ascent_margins, clearly_reached, flipped, margins, reached
+from toolkit.attacks.base import (
+    AIM,
+    CLEARLY,
+    Attack,
+    Task,
+    ascent,
+    ascent_margins,
+    clearly_reached,
+    flipped,
+    is_trained,
+    is_worn,
+    margins,
+    reached,
+)
+from toolkit.attacks.deepfool import DeepFool
+from toolkit.attacks.glasses import Glasses
+from toolkit.attacks.universal import Universal
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Decision, Metric
 
@@ -144,3 +160,14 @@ def test_a_detector_without_a_finite_gradient_is_refused(slope: float) -> None:
     broken = Broken(WEIGHTS, Decision("euclidean", THRESHOLD, 9.0))
     with pytest.raises(InputError, match="NaN or infinite"):
         ascent(broken, task_of(alarm=ALARM), ROWS, pixels((9, 0, 0), (9, 0, 0)))
+
+
+def test_what_an_attack_can_is_known_by_its_methods_and_not_by_the_names_of_its_parameters() -> None:
+    @dataclass(frozen=True)
+    class Named(DeepFool):
+        pixels: int = 3
+        train: str = "no"
+
+    attacks: tuple[Attack, ...] = (Glasses(), Universal(), DeepFool(), Named())
+    assert [is_worn(attack) for attack in attacks] == [True, False, False, False]
+    assert [is_trained(attack) for attack in attacks] == [False, True, False, False]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.models import Linear
 from toolkit.attacks.base import Task
-from toolkit.attacks.ladder import carry_to_8bit, finish, first_success, smallest_success
+from toolkit.attacks.ladder import Found, carry_to_8bit, finish, first_success, smallest_success
 from toolkit.attacks.norms import Ball, sizes
 from toolkit.pixels import to_unit
 from toolkit.verifiers.manifest import Decision
@@ -202,3 +202,39 @@ def test_other_libraries_stop_at_floats() -> None:
     pairs = replace(task([100]), eight_bits=False)
     crafted = finish(MODEL, pairs, pairs.probes + np.float32(0.2), np.array([True]), np.array([1]))
     assert (crafted.success[0], crafted.success8[0]) == (True, False)
+
+
+def gray(pairs: Task, *levels: float) -> np.ndarray:
+    """The probes of the first pairs, each lighter by some levels."""
+    return np.stack([pairs.probes[i] + np.float32(level / 255) for i, level in enumerate(levels)])
+
+
+def test_a_success_in_a_ball_is_kept_until_one_survives_rounding() -> None:
+    """The goal is 25.5 levels away, so that 25.6 of them are a success as a float alone."""
+    pairs, ball = task([100, 100, 100]), Ball("linf", 25.6 / 255)
+    found = Found.nothing(pairs)
+    assert not found.success.any()
+    assert not found.done.any()
+    assert found.evaluations.dtype == np.int64, "runs are counted in whole numbers"
+    np.testing.assert_array_equal(found.probes, pairs.probes)
+    rows, first = np.array([0, 1]), gray(pairs, 25.6, 25.6)
+    found.take(MODEL, pairs, rows, first, ball)
+    assert (found.success.tolist(), found.done.tolist()) == ([True, True, False], [False, False, False])
+    assert found.evaluations.tolist() == [1, 1, 0]
+    # Another success that does not survive is not taken in place of the first; one that survives is.
+    larger = Ball("linf", 40 / 255)
+    found.take(MODEL, pairs, rows[:1], gray(pairs, 25.59), ball)
+    found.take(MODEL, pairs, rows[1:], gray(pairs, 0, 30)[1:], larger)
+    np.testing.assert_array_equal(found.probes, [first[0], gray(pairs, 0, 30)[1], pairs.probes[2]])
+    assert (found.success.tolist(), found.done.tolist()) == ([True, True, False], [False, True, False])
+    assert found.evaluations.tolist() == [2, 2, 0]
+    found.take(MODEL, pairs, rows[:0], first[:0], ball)
+    assert found.evaluations.tolist() == [2, 2, 0]
+
+
+def test_whoever_wants_no_8_bits_is_done_with_the_first_success() -> None:
+    pairs = replace(task([100]), eight_bits=False)
+    found = Found.nothing(pairs)
+    found.take(MODEL, pairs, np.array([0]), gray(pairs, 25.6), Ball("linf", 25.6 / 255))
+    assert (found.success.tolist(), found.done.tolist(), found.evaluations.tolist()) == ([True], [True], [0])
+    np.testing.assert_array_equal(found.probes, gray(pairs, 25.6))

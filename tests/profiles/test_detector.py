@@ -104,6 +104,7 @@ def test_forms_agree(tmp_path: Path, metric: str, draws: int, layout: str) -> No
                                rtol=1e-4)  # fmt: skip
 
 
+@pytest.mark.usefixtures("facenet_network")
 @pytest.mark.parametrize("name", ["detector", "ensemble"])
 def test_forms_agree_before_a_real_verifier(name: str) -> None:
     manifest, profile = read_manifest(bundled("models") / "facenet-mini"), find_profile(name)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from toolkit.errors import InputError, InsufficientError
-from toolkit.statistics.bounded import Members, bound_at, bounded_threshold, rounded_down
+from toolkit.statistics import bounded
+from toolkit.statistics.bootstrap import people_draws
+from toolkit.statistics.bounded import Bound, Members, bound_at, bounded_threshold, rounded_down
 from toolkit.statistics.calibration import calibrate
 from toolkit.statistics.intervals import Rate, trials_to_claim
 
@@ -35,6 +37,7 @@ def test_independent_trials_get_the_order_statistic_of_the_beta_distribution(
     assert stats.beta(k, n - k + 1).cdf(rate) >= confidence > stats.beta(k + 1, n - k).cdf(rate)
     assert bound.upper == bound.independent == pytest.approx(Rate(k - 1, n).upper_bound(confidence))
     assert (bound.binding, bound.effective, bound.bootstrap, bound.units) == ("independent", None, None, None)
+    assert (bound.trials, bound.effective_trials, bound.unit, bound.confidence) == (n, n, None, confidence)
 
 
 def true_rates(sample: object, rate: float, draws: int, point: bool = False) -> tuple[np.ndarray, int]:
@@ -190,10 +193,130 @@ def test_wrong_arguments_are_refused(rate: float) -> None:
 
 
 def test_wrong_arrays_are_refused() -> None:
-    for confidence in (0.4, 1.0):
+    for confidence in (0.4, 1.0, 1.5):
         with pytest.raises(InputError, match="confidence"):
             bounded_threshold(ranks(500), None, 0.05, confidence)
+        with pytest.raises(InputError, match=r"confidence is .* at least 0\.5 and below 1"):
+            bound_at(ranks(500), None, 3.0, 0.05, confidence)
     with pytest.raises(InputError, match="finite"):
         bounded_threshold(np.append(ranks(500), np.nan), None, 0.05)
     with pytest.raises(InputError, match="needs its people"):
         bounded_threshold(ranks(500), Members("people", (np.arange(499),)), 0.05)
+
+
+def test_a_rate_that_is_itself_the_bound_is_held() -> None:
+    for n, accepted in ((300, 4), (1000, 20), (77, 0)):
+        rate = Rate(accepted, n).upper_bound()
+        assert bounded_threshold(ranks(n), None, rate)[0] == accepted + 1
+
+
+@pytest.mark.parametrize(("n", "supported"), [(0, "1"), (1, "0.95"), (2, "0.78")])
+def test_the_fewest_trials_say_what_they_support(n: int, supported: str) -> None:
+    message = f"but there are {n}; these support a rate of {supported} at best"
+    with np.errstate(all="raise"), pytest.raises(InsufficientError, match=message):
+        bounded_threshold(ranks(n), None, 0.05)
+
+
+def test_what_all_and_what_none_of_the_trials_show() -> None:
+    people = Members("images", (np.arange(50), np.arange(50, 100)))
+    everything = bound_at(ranks(50), people, 51.0, 0.05)
+    assert (everything.upper, everything.independent, everything.effective, everything.bootstrap) == (1, 1, 1, 1)
+    assert (everything.trials, everything.unit, everything.units) == (50, "images", 100)
+    nothing = bound_at(ranks(50), people, 1.0, 0.05)
+    assert nothing.bootstrap == 0
+    assert nothing.upper == nothing.independent == pytest.approx(Rate(0, 50).upper_bound())
+
+
+def test_trials_that_do_not_differ_tell_of_no_design() -> None:
+    few = Members("people", (np.arange(40) % 2,))
+    assert bound_at(np.full(40, 3.0), few, 3.0, 0.05).effective_trials == 40
+
+
+def design(values: np.ndarray, members: tuple[np.ndarray, ...], rate: float, confidence: float) -> float:
+    """The variance of a share over that of independent trials, summed over all pairs of trials that share somebody."""
+    n, rising = len(values), np.sort(values)
+    count = min(max(3, int(np.floor(rate * n + 1e-9))), n - 1)
+    accepted = (values < rising[count]) if (values < rising[count]).any() else (values == rising[0])
+    error = accepted - accepted.mean()
+    who = [set(people) for people in zip(*(m.tolist() for m in members), strict=True)]
+    shared = sum(error[i] * error[j] for i in range(n) for j in range(n) if who[i] & who[j])
+    units = len(set().union(*who))
+    few = stats.t.ppf(max(confidence, 0.75), max(units - 1, 1)) / stats.t.ppf(max(confidence, 0.75), n - 1)
+    return float(max(1.0, shared / np.sum(error**2)) * max(1.0, few**2))
+
+
+@given(
+    st.integers(3, 40), st.integers(1, 8), st.sampled_from([0.05, 0.25, 0.5, 0.9]), st.integers(0, 999), st.booleans()
+)
+def test_the_design_effect_is_the_sum_over_all_pairs_of_trials_that_share_somebody(
+    n: int, people: int, rate: float, seed: int, pairs: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    # With ties, at the smallest value too.
+    values = np.floor(rng.uniform(1, 1 + rng.choice([3, 100]), n))
+    first = rng.integers(people, size=n)
+    members = (first, first + rng.integers(1, people + 1, n)) if pairs else (first,)
+    found = bound_at(values, Members("people", members), 2.0, rate, 0.7 if seed % 2 else 0.95)
+    if len(np.unique(values)) > 1:
+        assert n / found.effective_trials == pytest.approx(design(values, members, rate, found.confidence))
+
+
+def test_the_design_effect_is_that_of_the_target_rate_and_of_people_on_either_side() -> None:
+    """Of 100 trials five are accepted at 5 %: the first four and the sixth show one person, the fifth another."""
+    people = np.arange(100)
+    people[[0, 1, 2, 3, 5]] = 0
+    for members in ((people,), (people, np.arange(200, 300)), (np.arange(200, 300), people)):
+        found = bound_at(ranks(100), Members("people", members), 3.0, 0.05)
+        assert 100 / found.effective_trials == pytest.approx(design(ranks(100), members, 0.05, 0.95))
+
+
+def shares(draws: int, seed: int, people: int, members: tuple[np.ndarray, ...]) -> np.ndarray:
+    """For every draw of people the weighted share of each number of the smallest values (draws, n + 1)."""
+    found = []
+    for times in people_draws(people, np.random.default_rng(seed), draws):
+        weight = np.prod([times[m] for m in members], axis=0)
+        if weight.sum():
+            found.append(np.append(0, np.cumsum(weight)) / weight.sum())
+    return np.array(found)
+
+
+def test_the_bootstrap_takes_the_largest_count_that_enough_draws_hold() -> None:
+    """19 of 20 draws are 95 %, neither 18 nor 20 of them."""
+    n = 400
+    members = (np.arange(n) % 300, 300 + np.arange(n))
+    for seed in (0, 2):
+        threshold, bound = bounded_threshold(
+            ranks(n), Members("people", members), 0.05, seed=seed, draws=20, confidence=CONFIDENCE
+        )
+        count, drawn = round(threshold) - 1, shares(20, seed, 700, members)
+        assert len(drawn) == 20
+        held = (drawn <= 0.05).mean(0)
+        assert bound.bootstrap is not None
+        assert bound.bootstrap == pytest.approx(np.sort(drawn[:, count])[18])
+        assert held[count] >= 0.95
+        assert bound.binding == "bootstrap"
+        assert held[count + 1] < 0.95
+        assert bound == bounded_threshold(ranks(n), Members("people", members), 0.05, seed=seed, draws=20)[1]
+
+
+def test_of_two_people_the_draws_are_three() -> None:
+    """Either one twice, each in a quarter of the draws, or both, where half of the weight is accepted."""
+    two = Members("people", (np.array([0, 1]),))
+
+    def at(confidence: float, threshold: float = 1.5) -> Bound:
+        return bound_at(np.array([1.0, 2.0]), two, threshold, 0.5, confidence, draws=4000)
+
+    assert [at(confidence).bootstrap for confidence in (0.6, 0.7, 0.8)] == [0.5, 0.5, 1.0]
+
+
+def test_without_draws_the_other_rules_are_left() -> None:
+    people = Members("people", (np.arange(400),))
+    threshold, bound = bounded_threshold(ranks(400), people, 0.05, draws=0)
+    assert (bound.bootstrap, bound.binding) == (None, "independent")
+    assert threshold == bounded_threshold(ranks(400), None, 0.05)[0]
+
+
+def test_a_rate_that_half_of_the_weight_has_is_held() -> None:
+    """Three quarters of the draws of two people accept one of two values: 50 % is no more than 50 %."""
+    sample = bounded._Sample(np.array([1.0, 2.0]), Members("people", (np.array([0, 1]),)), 0.5, 0.7, 0, 4000)
+    assert bounded._bootstrapped_count(sample, 2) == 1

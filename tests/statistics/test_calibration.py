@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from toolkit.errors import InputError, InsufficientError
-from toolkit.statistics.bounded import Members
+from toolkit.statistics.bounded import Members, bound_at, bounded_threshold
 from toolkit.statistics.calibration import calibrate
 from toolkit.statistics.intervals import Rate
 
@@ -58,7 +58,7 @@ def test_a_point_estimate_names_itself_and_shows_how_high_the_rate_may_be() -> N
 def test_a_threshold_of_zero_is_refused() -> None:
     d, genuine = numbered(300)
     with pytest.raises(InsufficientError, match="would be 0, because 1 impostor pairs have a distance of 0"):
-        calibrate(np.where(d == 1, 0.0, d), genuine, 0.01)
+        calibrate(np.where(d <= 2, np.maximum(d - 1, 0) / 2, d), genuine, 0.01)
 
 
 def test_people_who_contradict_labels_are_refused() -> None:
@@ -128,6 +128,23 @@ def test_the_rule_of_three_is_the_least_for_a_point_estimate_and_the_exact_bound
 
 
 def test_no_fmr_outside_of_0_and_1() -> None:
-    for fmr in (0.0, -0.1, 1.0):
-        with pytest.raises(InputError):
-            calibrate(*numbered(300), fmr)
+    for fmr in (0.0, -0.1, 1.0, 1.5):
+        for point_estimate in (True, False):
+            with pytest.raises(InputError, match="target FMR"):
+                calibrate(*numbered(300), fmr, point_estimate=point_estimate)
+
+
+def test_the_bound_is_that_of_the_impostors_with_what_was_asked() -> None:
+    d, genuine = numbered(400)
+    people = Members("people", (np.arange(401), 401 + np.arange(401) % 300))
+    impostors = people.at(np.arange(1, 401))
+    asked = {"seed": 7, "draws": 60}
+    estimate = calibrate(d, genuine, 0.05, 0.8, people, point_estimate=True, **asked)  # type: ignore[arg-type]
+    assert estimate.bound == bound_at(d[1:], impostors, estimate.chosen.threshold, 0.05, 0.8, **asked)
+    held = calibrate(d, genuine, 0.05, 0.8, people, **asked)  # type: ignore[arg-type]
+    assert (held.chosen.threshold, held.bound) == bounded_threshold(d[1:], impostors, 0.05, 0.8, **asked)
+    for point_estimate in (True, False):
+        zero, one = (
+            calibrate(d, genuine, 0.05, 0.8, people, point_estimate=point_estimate, seed=seed).bound for seed in (0, 1)
+        )
+        assert zero == calibrate(d, genuine, 0.05, 0.8, people, point_estimate=point_estimate).bound != one

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from toolkit.errors import InputError
-from toolkit.statistics.censored import median_difference, sign_test
+from toolkit.statistics.censored import Shift, median_difference, sign_test
 
 LIMIT = 2.0
 VALUES = st.lists(
@@ -46,7 +46,7 @@ def test_censoring_never_turns_an_order_round(values: list[tuple[float, float]])
 def test_two_values_beyond_the_limit_are_a_tie() -> None:
     infinite = np.full(50, np.inf)
     assert sign_test(infinite, infinite).p_value == 1
-    assert median_difference(infinite, infinite, LIMIT).median is None
+    assert median_difference(infinite, infinite, LIMIT) == Shift(0, None, -np.inf, np.inf)
 
 
 @given(VALUES)
@@ -79,6 +79,13 @@ def test_half_of_the_pairs_beyond_reach_bound_the_median_from_below_alone() -> N
     first, second = np.array([np.inf] * 8 + [1.5] * 2), np.ones(10)
     shift = median_difference(first, second, LIMIT)
     assert (shift.median, shift.low, shift.high) == (1.0, 0.5, np.inf)
+
+
+def test_second_values_beyond_reach_bound_the_difference_from_above() -> None:
+    """Nine of ten are more than the limit of 2: their first value of 1 is more than 1 smaller."""
+    first, second = np.ones(10), np.array([np.inf] * 9 + [0.5])
+    shift = median_difference(first, second, LIMIT)
+    assert (shift.pairs, shift.median, shift.low, shift.high) == (10, -np.inf, -np.inf, -1.0)
 
 
 @pytest.mark.parametrize(("first", "second"), [([1.0], [1.0, 2.0]), ([float("nan")], [1.0]), ([[1.0]], [[1.0]])])

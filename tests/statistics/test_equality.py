@@ -63,6 +63,13 @@ def test_large_groups_end() -> None:
     assert equal_rates([*many, Rate(0, 1000)]) == pytest.approx(1 / 50_001)
 
 
+def test_rounding_makes_no_probability_larger_than_1() -> None:
+    tables = [
+        (Rate(a, n), Rate(b, m)) for n in (1, 2) for m in (5, 6, 7, 8) for a in range(n + 1) for b in range(m + 1)
+    ]
+    assert all(0 < equal_rates(table) <= 1 for table in tables)
+
+
 def test_rates_that_do_not_vary_are_no_evidence() -> None:
     assert equal_rates([Rate(0, 5), Rate(0, 90)]) == 1
     assert equal_rates([Rate(5, 5), Rate(9, 9)]) == 1

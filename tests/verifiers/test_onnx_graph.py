@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.models import MANIFEST
 from toolkit.errors import InputError
 from toolkit.files import bundled
+from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
 from toolkit.verifiers.onnx_graph import load_onnx
-from toolkit.verifiers.tensorflow import TensorFlowVerifier
+from toolkit.verifiers.tensorflow import TensorFlowVerifier, differentiable
 
 RNG = np.random.default_rng(0)
 
@@ -226,9 +228,40 @@ def test_a_result_that_ignores_the_input_has_no_gradient_but_can_be_audited(tmp_
         verifier.distances_and_gradients(np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 3), np.float32))
 
 
-def test_gradients_of_the_shipped_file_are_those_of_its_checkpoint() -> None:
-    manifest = find_manifest("facenet-mini")
-    original = TensorFlowVerifier(manifest)
+def test_one_network_is_loaded_for_one_file_and_another_one_for_another_output_or_content(tmp_path: Path) -> None:
+    """An audit of the same file does not load and trace it again; what a file computes is never another file's."""
+    paths, kernel = [], weights(3, 3, 8, 8)
+    for name, scale in (("one", 1), ("same", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Flatten", ["c"], ["y"])]
+        paths.append(model_of(tmp_path / name, nodes, ["n", 3, 8, 8], {"w": np.float32(scale) * kernel}))
+    one, same, other = (described(path) for path in paths)
+    network = differentiable(one)
+    assert differentiable(same) is network
+    longer = replace(same, output=replace(same.output, normalize=not same.output.normalize))
+    crops = np.random.default_rng(1).random((2, 8, 8, 3), np.float32)
+    found = [TensorFlowVerifier(manifest).embed(crops) for manifest in (one, same, other, longer, one)]
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[4], found[0])
+    np.testing.assert_allclose(found[2], 2 * found[0], rtol=1e-5)
+    lengths = np.linalg.norm(found[0], axis=1, keepdims=True)
+    assert (np.abs(lengths - 1) > 0.1).all()
+    np.testing.assert_allclose(found[3], found[0] / lengths, rtol=1e-4)
+
+
+def test_distances_are_those_of_the_gradients_and_means_over_the_draws(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Flatten", ["c"], ["y"])]
+    manifest = described(model_of(tmp_path, nodes, ["n", 3, 8, 8], {"w": weights(3, 3, 8, 8)}))
+    rng, noise = np.random.default_rng(1), find_profile("randomized")
+    crops, references = rng.random((40, 8, 8, 3), np.float32), rng.normal(size=(40, 3)).astype(np.float32)
+    for draws in (1, 3):
+        verifier = TensorFlowVerifier(manifest, noise.tensorflow, draws=draws)
+        expected, _ = verifier.distances_and_gradients(crops, references)
+        np.testing.assert_allclose(verifier.distances(crops, references), expected, rtol=1e-4)
+
+
+def test_gradients_of_the_shipped_file_are_those_of_its_checkpoint(facenet_mini: TensorFlowVerifier) -> None:
+    manifest, original = find_manifest("facenet-mini"), facenet_mini
     crops = np.random.default_rng(1).random((3, 160, 160, 3), np.float32)
     references = original.embed(np.random.default_rng(2).random((3, 160, 160, 3), np.float32))
     d, gradient = original.distances_and_gradients(crops, references)

@@ -232,6 +232,8 @@ def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
     if len(rows) != n_folds * 2 * half:
         raise InputError(f"{path}: has {len(rows)} pairs, but its first line announces {n_folds * 2 * half}")
     root = _lfw_images(folder)
+    # Most photographs are in several pairs, and to look for one takes longer than to read its line.
+    known: dict[tuple[str, int], str] = {}
     pairs = []
     for index, (number, fields) in enumerate(rows):
         numbers = [fields[1], fields[-1]] if len(fields) in (3, 4) else []
@@ -240,7 +242,11 @@ def _read_lfw(folder: Path) -> tuple[Path, list[Pair]]:
         people = (fields[0], fields[0]) if len(fields) == 3 else (fields[0], fields[2])
         if len(fields) == 4 and people[0] == people[1]:
             raise InputError(f"{path}:{number}: must name two different people, but both are {people[0]!r}")
-        names = [_lfw_name(root, who, int(n), f"{path}:{number}") for who, n in zip(people, numbers, strict=True)]
+        names = []
+        for photograph in zip(people, map(int, numbers), strict=True):
+            if photograph not in known:
+                known[photograph] = _lfw_name(root, *photograph, f"{path}:{number}")
+            names.append(known[photograph])
         fold = index // (2 * half) + 1 if len(header) == 2 else None
         pairs.append(Pair(names[0], names[1], len(fields) == 3, fold, people[0], people[1]))
     return root, pairs

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ from toolkit.verifiers.trial import TENSORFLOW, shipped_hashes, try_once
 from toolkit.verifiers.variants import tensorflow_attack_scores, tensorflow_distances, tensorflow_fold
 
 _BATCH = 32
+# Networks that somebody uses, by all that they depend on, and the one that was asked for last. A sweep audits one
+# verifier many times, and to load and trace its network takes seconds.
+_IN_USE: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
+_LATEST: list[Any] = []
 
 
 class NoGradientError(InputError):
@@ -52,13 +57,14 @@ def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
     """Load the verifier's network in TensorFlow, from its checkpoint or, without a checkpoint, from the ONNX file.
 
     Returns:
-        A function from the model's input tensor to embeddings (N, D).
+        A function from the model's input tensor to embeddings (N, D). It is traced once, and so is its gradient,
+        however many verifiers share it: the same file gives the same function as long as that is in use.
 
     Raises:
         InputError: the model cannot be loaded, or the ONNX file has an operator that is not supported.
         UnavailableError: TensorFlow is not installed.
     """
-    import_tensorflow()
+    tf = import_tensorflow()
     checkpoint = manifest.checkpoint if has_checkpoint(manifest) else None
     digest = model_sha256(manifest.model) if checkpoint is None else check_checkpoint(checkpoint)
     if digest not in shipped_hashes():
@@ -69,7 +75,12 @@ def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
         }  # fmt: skip
         source = manifest.model if checkpoint is None else checkpoint.path
         try_once(_differentiate, about, b"", str(source), TENSORFLOW, size_of(source))
-    return _untried(manifest)
+    key = digest, repr((checkpoint and (checkpoint.format, checkpoint.network), manifest.output))
+    network = _IN_USE.get(key)
+    if network is None:
+        network = _IN_USE[key] = tf.function(_untried(manifest), autograph=False)
+    _LATEST[:] = [network]
+    return network
 
 
 def _untried(manifest: Manifest) -> Callable[[Any], Any]:
@@ -158,9 +169,6 @@ class TensorFlowVerifier:
                 )
             return mean, gradient
 
-        def each_distance(crops: Any, references: Any, entropy: Any) -> Any:
-            return tensorflow_distances(metric, folded(crops, entropy, ())[0], tf.repeat(references, draws, 0))
-
         images = tf.TensorSpec((None, manifest.input.height, manifest.input.width, 3), tf.float32)
         embeddings = tf.TensorSpec((None, manifest.output.size), tf.float32)
         entropies = tf.TensorSpec((None,), tf.int64)
@@ -171,20 +179,15 @@ class TensorFlowVerifier:
             return variants[0], tensorflow_attack_scores(metric, variants)
 
         @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
-        def distance_compiled(crops: Any, references: Any, entropy: Any) -> Any:
-            each = each_distance(tf.repeat(crops, draws, 0), references, entropy)
-            return tf.reduce_mean(tf.reshape(each, (-1, draws)), axis=1), tf.zeros_like(crops)
-
-        @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
         def gradient_compiled(crops: Any, references: Any, entropy: Any) -> Any:
-            return mean_and_gradient(crops, lambda x: each_distance(x, references, entropy))
+            repeated = tf.repeat(references, draws, 0)
+            return mean_and_gradient(crops, lambda x: tensorflow_distances(metric, folded(x, entropy, ())[0], repeated))
 
         @tf.function(input_signature=[images, entropies], autograph=False)
         def score_gradient_compiled(crops: Any, entropy: Any) -> Any:
             return mean_and_gradient(crops, lambda x: tensorflow_attack_scores(metric, folded(x, entropy, squeezers)))
 
-        self._embed, self._distance = embed_compiled, distance_compiled
-        self._gradient, self._score_gradient = gradient_compiled, score_gradient_compiled
+        self._embed, self._gradient, self._score_gradient = embed_compiled, gradient_compiled, score_gradient_compiled
 
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
@@ -211,7 +214,15 @@ class TensorFlowVerifier:
 
     def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distances (N,) of `distances_and_gradients` without computing gradients."""
+        # `embed` is compiled in any case: a function of its own would cost seconds, to run the same network.
         return self._gradients(self._distance, crops, references)[0]
+
+    def _distance(self, crops: NDArray[np.float32], references: NDArray[np.float32], entropy: NDArray[np.int64]) -> Any:
+        """Return the mean distances (N,) over the draws, and no gradients."""
+        tf = import_tensorflow()
+        embeddings, _ = self._embed(np.repeat(crops, self.draws, 0), entropy)
+        each = tensorflow_distances(self.manifest.decision.metric, embeddings, np.repeat(references, self.draws, 0))
+        return tf.reduce_mean(tf.reshape(each, (-1, self.draws)), axis=1), tf.zeros((0, *crops.shape[1:]))
 
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]

@@ -136,6 +136,7 @@ def test_a_worker_crafts_for_the_threshold_of_the_audit_and_not_for_that_of_the_
     assert here != run_job(fresh(jobs)[0], bench), "the threshold must matter here"
 
 
+@pytest.mark.usefixtures("facenet_network")
 def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
     manifest, known, attack = find_manifest("facenet-mini"), find_profile("none"), Pgd(steps=3)
     assert manifest.alignment is not None

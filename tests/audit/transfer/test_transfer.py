@@ -95,7 +95,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Assessment]:
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Assessment, Record]:
+def faces(tmp_path_factory: pytest.TempPathFactory, facenet_network: Any) -> tuple[Assessment, Record]:
     """A run of facenet-mini on generated faces, with small perturbations and with large ones."""
     attacks = (Fgsm(), Gaussian(levels=1, draws=1, largest=0.45))
     folder = tmp_path_factory.mktemp("faces") / "run"
@@ -197,7 +197,7 @@ def test_from_facenet_mini_to_dlib(shared: Path, faces: tuple[Assessment, Record
 
 
 @pytest.mark.shared
-def test_from_facenet_mini_to_dlib_on_photographs(shared: Path, tmp_path: Path) -> None:
+def test_from_facenet_mini_to_dlib_on_photographs(shared: Path, tmp_path: Path, facenet_network: Any) -> None:
     attacks = (Gaussian(levels=1, draws=1, largest=0.45),)
     _, record = audited(find_manifest("facenet-mini"), shared / "lfw", tmp_path / "run", attacks, "none", 6)
     dlib = find_manifest(str(shared / "verifiers" / "dlib_resnet.onnx"))
