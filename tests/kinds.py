@@ -309,7 +309,7 @@ KINDS: dict[str, Kind] = {
         node("Resize", "map - twice", "mixed", mode="linear"), twice=np.array([1, 1, 1.5, 1.5], np.float32)
     ),
     "Resize with antialias": replace(
-        mixing(node("Resize", "map - less", "mixed", antialias=1, mode="linear"), less=np.float32([1, 1, 0.5, 0.5])),
+        mixing(node("Resize", "map - less", "mixed", antialias=1, mode="linear"), less=np.array([1, 1, 0.5, 0.5], "f")),
         gradients=False,
     ),
     "grouped convolution": mixing(
