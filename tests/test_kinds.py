@@ -101,6 +101,7 @@ def test_an_audit_of_a_kind_ends_with_the_decisions_of_the_original(work: Path, 
     assert set(skipped) == ({"fgsm"} if why else set())
     if why:
         assert why in skipped["fgsm"]
+    assert all(check["passed"] for check in report["checks"] if check["name"] == "parity")
     told = sixpixels(
         "quantize", work / "tiny.onnx", "--to", "int8", "-o", work / "small.onnx", "--max-flips", 9, "--calibration", 1,
         "--pairs", work / "people",

@@ -99,7 +99,7 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
 def _rounded(x: Any) -> Any:
     """Round to bytes. The gradient is that of the identity."""
     tf = import_tensorflow()
-    return x + tf.stop_gradient(tf.clip_by_value(tf.round(x), 0.0, 255.0) - x)
+    return tf.grad_pass_through(lambda values: tf.clip_by_value(tf.round(values), 0.0, 255.0))(x)
 
 
 def _check_bytes(nodes: list[onnx.NodeProto], name: str, path: Path) -> None:
