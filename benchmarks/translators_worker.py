@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-REPEATS = 5
+REPEATS = 10
 # From an input tensor and weights to the embedding and the gradient of the weighted sum.
 Run = Callable[[Any, Any], tuple[Any, Any]]
 
