@@ -80,6 +80,11 @@ class Kind:
     fans: bool = True
     small: bool = True
 
+    @property
+    def common(self) -> bool:
+        """Whether it differs from the plain form in an operator alone, which neither batch nor type depends on."""
+        return self.middle != Kind().middle
+
     def model(self) -> onnx.ModelProto:
         whole = self.input == TensorProto.FLOAT
         start = [] if whole else [node("Cast", "input", "real", to=TensorProto.FLOAT)]
@@ -186,6 +191,13 @@ def shared_constants(model: onnx.ModelProto) -> None:
     next(n for n in model.graph.node if n.op_type == "Conv").input[1] = "kernel_again"
 
 
+def constants_as_inputs(model: onnx.ModelProto) -> None:
+    """As files of version 3 of the format have them."""
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+
+
 def branching(kind: str) -> Callable[[onnx.ModelProto], None]:
     """The head is computed in the body of an If or a Loop, which reads names from outside."""
 
@@ -280,6 +292,8 @@ KINDS: dict[str, Kind] = {
     "Identity before constants": Kind(after=shared_constants),
     "nodes out of order": Kind(after=out_of_order),
     "fp16 with float input": Kind(after=halves, small=False),
+    "constants among the inputs, opset 8": Kind(after=constants_as_inputs, opset=8),
+    "constants among the inputs, opset 11": Kind(after=constants_as_inputs, opset=11),
     "Constant with value_float": mixing(
         helper.make_node("Constant", [], ["half"], value_float=0.5), node("Mul", "map half", "mixed")
     ),

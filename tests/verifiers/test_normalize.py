@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from tests.kinds import KINDS, SIDE, SIZE, node, raised
+from tests.kinds import KINDS, SIDE, SIZE, constants_as_inputs, node, raised
 from toolkit.errors import InputError
 from toolkit.verifiers import normalize
 from toolkit.verifiers.manifest import Manifest
@@ -92,12 +92,9 @@ def test_a_node_that_reads_from_inside_its_body_comes_after_what_it_reads(tmp_pa
 
 
 def test_constants_that_are_inputs_are_folded(tmp_path: Path) -> None:
-    """As files of version 3 of the format have them."""
     manifest = KINDS["Identity before constants"].write(tmp_path)
     model = onnx.load(manifest.model)
-    model.ir_version = 3
-    for tensor in model.graph.initializer:
-        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    constants_as_inputs(model)
     form = parsed(normalized(model.SerializeToString(), manifest, FOLDED))
     assert [value.name for value in form.graph.input] == ["input"]
     assert "Identity" not in {n.op_type for n in form.graph.node}

@@ -33,6 +33,8 @@ _FOLDING_OPSET = 13
 # ONNX Runtime has no random numbers in newer operator sets (1.31 and 1.32: "Could not find an implementation for
 # RandomUniform(22)").
 _NEWEST_OPSET_OF_RANDOM = 21
+# Since version 4 of the format, constants need not be inputs. Those of a defense are not.
+_OLDEST_FORMAT = 4
 _STANDARD = ("", "ai.onnx")
 _KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
 _FLOAT, _BYTES = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
@@ -156,14 +158,13 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     del graph.node[:]
     graph.node.extend([*builder.nodes[:before], *verifier, *builder.nodes[before:]])
     graph.initializer.extend(builder.initializers)
-    # Whoever calls the file finds the shapes that the original has.
-    score = [value for value in graph.output if value.name == ATTACK_SCORE]
-    for mine, values in (
-        (graph.input, [*inputs_of(original.graph), *builder.inputs]), (graph.output, [*original.graph.output, *score])
-    ):  # fmt: skip
-        copies = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in values]
-        del mine[:]
-        mine.extend(copies)
+    graph.input.extend(builder.inputs)
+    proto.ir_version = max(proto.ir_version, _OLDEST_FORMAT)
+    # Whoever calls the file finds the shapes that the original has. Constants may be among the inputs, too.
+    before_it = {value.name: value for value in (*original.graph.input, *original.graph.output)}
+    for value in (*graph.input, *graph.output):
+        if value.name in before_it:
+            value.CopyFrom(before_it[value.name])
     return bytes(proto.SerializeToString())
 
 
