@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from tests.commands import refused, sixpixels
-from tests.kinds import KINDS, SIDE, SIZE, Kind, reference
+from tests.kinds import KINDS, SIDE, SIZE, Kind, node, reference
 from toolkit.defenses.median import Median
 from toolkit.defenses.noise import Noise
 from toolkit.errors import InputError
@@ -22,7 +23,7 @@ from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier, read_model
-from toolkit.verifiers.tensorflow import TensorFlowVerifier, model_for_gradients, network_of
+from toolkit.verifiers.tensorflow import TensorFlowVerifier, differentiable, model_for_gradients, network_of
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8) // np.array(
     [1, 2, 4], np.uint8
@@ -56,7 +57,7 @@ def test_a_kind_is_run_hardened_differentiated_and_quantized(tmp_path: Path, nam
         assert list(graph.output)[: len(signature.output)] == list(signature.output)
     if kind.gradients:
         tf = import_tensorflow()
-        network = network_of(manifest, model_for_gradients(manifest))
+        network = network_of(manifest, model_for_gradients(manifest)[0])
         x = tf.constant(CROPS.transpose(0, 3, 1, 2) * np.float32(255))
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -139,3 +140,16 @@ def test_bytes_with_another_range_are_refused(tmp_path: Path) -> None:
     manifest.path.write_text(manifest.path.read_text().replace("[0, 255]", "[0, 1]"))
     with pytest.raises(InputError, match=r"takes pixels as bytes; write range = \[0, 255\] into"):
         RuntimeVerifier(read_manifest(manifest.path))
+
+
+def test_a_batch_that_cannot_be_freed_names_both_reasons_where_gradients_fail(tmp_path: Path) -> None:
+    """The embedding is centered over the batch, of which only the first image is taken."""
+    manifest = KINDS["embedding (D,) by Gather"].write(tmp_path)
+    model = onnx.load(manifest.model)
+    model.graph.node[-1].input[0] = "centered"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "zero"))
+    model.graph.node.insert(6, node("ReduceMax", "row zero", "largest"))
+    model.graph.node.insert(7, node("Add", "row largest", "centered"))
+    onnx.save(model, manifest.model)
+    with pytest.raises(InputError, match=r"TensorFlow cannot run it.*; and it has no normal form .*something else"):
+        differentiable(manifest)

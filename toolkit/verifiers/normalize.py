@@ -159,11 +159,12 @@ def _normalize(about: dict[str, Any], content: bytes) -> bytes:
         proto = _folded(proto, where)
     opset = _wanted_opset(proto, wanted)
     if opset_of(proto) != opset:
-        with refusing(f"{where}: cannot be converted from opset {opset_of(proto)} to opset {opset}"):
+        old = opset_of(proto)
+        with refusing(f"{where}: cannot be converted from opset {old} to opset {opset}; export it with that"):
             proto = onnx.version_converter.convert_version(proto, opset)
     freed = wanted.any_batch and batch > 0
     if freed:
-        with refusing(f"{where}: its batch of {batch} cannot be given any size"):
+        with refusing(f"{where}: its batch of {batch} cannot be given any size; export it with a free batch size"):
             free_batch(proto, spec.name, batch)
     result = bytes(proto.SerializeToString())
     _prove(model, result, spec, to_unit(faces), batch, freed=freed, where=where)
@@ -245,7 +246,7 @@ def _prove(
             if not difference <= tolerance:
                 raise InputError(
                     f"{where}: its normal form computes something else: output {name!r} differs by {difference:.1e} of "
-                    f"its length, and at most {tolerance:.0e} is rounding"
+                    f"its length, and at most {tolerance:.0e} is rounding; export it in the form that is needed"
                 )
 
 

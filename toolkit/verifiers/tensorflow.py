@@ -62,35 +62,41 @@ def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
     import_tensorflow()
     checkpoint = manifest.checkpoint if has_checkpoint(manifest) else None
     digest = model_sha256(manifest.model) if checkpoint is None else check_checkpoint(checkpoint)
-    model = model_for_gradients(manifest) if checkpoint is None else b""
-    if digest not in shipped_hashes():
-        about = {
-            "model": str(manifest.model.resolve()), "sha256": digest, "input": asdict(manifest.input),
-            "output": asdict(manifest.output), "metric": manifest.decision.metric,
-            "checkpoint": checkpoint and {**asdict(checkpoint), "path": str(checkpoint.path.resolve())},
-        }  # fmt: skip
-        source = manifest.model if checkpoint is None else checkpoint.path
-        try_once(_differentiate, about, model, str(source), TENSORFLOW, size_of(source))
-    return network_of(manifest, model)
+    model, lacking = model_for_gradients(manifest) if checkpoint is None else (b"", "")
+    try:
+        if digest not in shipped_hashes():
+            about = {
+                "model": str(manifest.model.resolve()), "sha256": digest, "input": asdict(manifest.input),
+                "output": asdict(manifest.output), "metric": manifest.decision.metric,
+                "checkpoint": checkpoint and {**asdict(checkpoint), "path": str(checkpoint.path.resolve())},
+            }  # fmt: skip
+            source = manifest.model if checkpoint is None else checkpoint.path
+            try_once(_differentiate, about, model, str(source), TENSORFLOW, size_of(source))
+        return network_of(manifest, model)
+    except InputError as error:
+        if lacking:
+            raise InputError(f"{error}; and it has no normal form ({lacking})") from error
+        raise
 
 
-def model_for_gradients(manifest: Manifest) -> bytes:
+def model_for_gradients(manifest: Manifest) -> tuple[bytes, str]:
     """Return the ONNX file of a verifier in the form that is translated: the part of the embedding, for any batch.
 
-    A file that has no such form is translated as it is, with what the operators make of it.
+    A file that has no such form is translated as it is, with what the operators make of it. Then the second value says
+    why it has none.
 
     Raises:
         InputError: the file cannot be read.
     """
     model = read_onnx(manifest.model).content
     try:
-        return normalized(model, manifest, Wanted((manifest.output.name,), folded=True, any_batch=True))
-    except InputError:
-        return model
+        return normalized(model, manifest, Wanted((manifest.output.name,), folded=True, any_batch=True)), ""
+    except InputError as error:
+        return model, str(error)
 
 
 def network_of(manifest: Manifest, model: bytes) -> Callable[[Any], Any]:
-    """Load the network of `differentiable`, without a trial. `model` is from `model_for_gradients`."""
+    """Load the network of `differentiable`, without a trial. `model` is that of `model_for_gradients`."""
     tf = import_tensorflow()
     if manifest.checkpoint is not None and has_checkpoint(manifest):
         return open_network(manifest.checkpoint, normalize=manifest.output.normalize)
@@ -112,11 +118,12 @@ def _differentiate(about: dict[str, Any], content: bytes) -> bytes:
     checkpoint = given and Checkpoint(**{**given, "path": Path(given["path"])})
     decision, model = Decision(about["metric"], 1.0, 4.0), Path(about["model"])
     manifest = Manifest(model, "", model, None, "", "", spec, output, decision, None, checkpoint)
-    crop = np.full((1, spec.height, spec.width, 3), 0.5, np.float32)
+    # A graph for one image alone must not seem to take any batch.
+    crops = np.full((2, spec.height, spec.width, 3), 0.5, np.float32)
     verifier = TensorFlowVerifier(manifest, network=network_of(manifest, content))
     # A network without a gradient can be loaded: attacks that need one say so, and an audit finds it suspicious.
     with contextlib.suppress(NoGradientError):
-        verifier.distances_and_gradients(crop, np.zeros((1, output.size), np.float32))
+        verifier.distances_and_gradients(crops, np.zeros((2, output.size), np.float32))
     return b""
 
 
