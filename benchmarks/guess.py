@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx import TensorProto
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -42,6 +44,9 @@ VARIANTS = (
     Variant("other layout", False, (exports.other_layout,), {"shape": "NCHW 160 x 160", **RGB, **DLIB}),
     Variant("range 0 to 1, batch of 2", False, (exports.raw, exports.scaled(0, 1), exports.fixed_batch(2)),
             {"range": "0 to 1", **RGB, **DLIB}),
+    Variant("bytes, batch of 1, embedding (1, D, 1, 1)", False,
+            (exports.raw, exports.fixed_batch(1), exports.as_column, exports.taken_as(TensorProto.UINT8)),
+            {"range": "0 to 255", **RGB, **DLIB}),
     Variant("dlib as it is", True, (), {"range": "0 to 255", "metric": "euclidean", **RGB, **DLIB}),
     Variant("BGR", True, (exports.bgr,), {"channels": "BGR", "range": "0 to 255", **DLIB}),
     Variant("range -1 to 1", True, (exports.scaled(-1, 1),), {"range": "-1 to 1", **RGB, **DLIB}),

@@ -101,6 +101,29 @@ def fixed_batch(size: int) -> Callable[[Export], None]:
     return change
 
 
+def taken_as(kind: int) -> Callable[[Export], None]:
+    """The input is of another type. This comes last."""
+
+    def change(e: Export) -> None:
+        e.before("Cast", [], to=TensorProto.FLOAT)
+        e.input.type.tensor_type.elem_type = kind
+
+    return change
+
+
+def as_column(e: Export) -> None:
+    """Embeddings of shape (N, D, 1, 1)."""
+    graph, value = e.model.graph, e.model.graph.output[0]
+    for node in graph.node:
+        for i, output in enumerate(node.output):
+            node.output[i] = "row" if output == value.name else output
+    rename_reads(list(graph.node), value.name, "row")
+    graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "last_axes"))
+    graph.node.append(helper.make_node("Unsqueeze", ["row", "last_axes"], [value.name]))
+    for _ in range(2):
+        value.type.tensor_type.shape.dim.add(dim_value=1)
+
+
 def several_outputs(e: Export) -> None:
     """An age of one number first, and a map of the image that is not an embedding but has as many numbers."""
     graph, name = e.model.graph, e.input.name

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.commands import refused, sixpixels
 from tests.models import write_linear
 from toolkit.errors import InputError
-from toolkit.export.quantize import quantized
+from toolkit.export.quantize import Precision, quantized
 from toolkit.profiles.harden import check_defense, harden
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.manifest import Manifest, read_manifest
@@ -101,11 +101,18 @@ def test_a_verifier_that_ignores_its_input_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_bodies_are_not_quantized(tmp_path: Path, precision: str) -> None:
+def test_a_branch_on_a_constant_is_quantized_and_no_other(tmp_path: Path, precision: Precision) -> None:
     manifest = write_branching(tmp_path)
-    crops = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    crops = (CROPS * 255).astype(np.uint8)
+    variant = quantized(read_model(manifest), manifest, precision, crops)
+    assert "If" not in {node.op_type for node in variant.graph.node}
+    proto = onnx.load(manifest.model)
+    proto.graph.initializer.remove(next(t for t in proto.graph.initializer if t.name == "always"))
+    proto.graph.node.insert(0, helper.make_node("ReduceMax", ["input"], ["largest"], keepdims=0))
+    proto.graph.node.insert(1, helper.make_node("Cast", ["largest"], ["always"], to=TensorProto.BOOL))
+    onnx.save(proto, manifest.model)
     with pytest.raises(InputError, match="branches or loops"):
-        quantized(read_model(manifest), manifest, precision, crops)  # type: ignore[arg-type]
+        quantized(read_model(manifest), manifest, precision, crops)
 
 
 @pytest.mark.parametrize("kind", ["string", "sequence", "map"])

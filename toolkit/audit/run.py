@@ -326,7 +326,9 @@ def _checks(
         aimed = aim(request.crops, clean.embeddings, decision.metric)
         try:
             samples = tuple(collector.samples.get(profile, ()))
-            subject = Subject(profile, bench.white_box(profile), clean, samples, bench.rounding)
+            subject = Subject(
+                profile, bench.white_box(profile), clean, samples, bench.rounding, of_bytes=bench.of_bytes
+            )
             checks += check_profile(subject, aimed, decision, request.seed)
             checks += check_attacks(subject, outcomes, aimed, decision, request.seed, most)
         except InputError as error:

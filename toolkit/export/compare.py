@@ -17,7 +17,6 @@ from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import fmr_fnmr
 from toolkit.verifiers.crops import crop_for
-from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
 from toolkit.verifiers.parity import Parity, compare
@@ -126,7 +125,7 @@ def run_quantization(
     cosine = np.sum(before * after, axis=1) / (length * length_after)
     relative = np.linalg.norm(after - before, axis=1) / length
     graphs = [read_model(m) for m in (manifest, variant.manifest)]
-    feed = model_input(np.repeat(images[:1], original.fixed_batch or 1, axis=0), manifest.input)
+    feed = original.tensor(np.repeat(images[:1], original.fixed_batch or 1, axis=0))
     times = latencies(graphs, [feed], variant.provider, execution.threads, repeats)[:, 0]
     first, ratio, third = (float(q) for q in np.percentile(times[1] / times[0], [25, 50, 75]))
     return QuantizationReport(

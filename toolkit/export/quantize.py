@@ -15,15 +15,15 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from toolkit.defenses.base import with_opset
 from toolkit.errors import InputError, refusing
 from toolkit.pixels import to_unit
 from toolkit.profiles.harden import PREFIX, check_defense, checked_graph, is_hardened
 from toolkit.tables import edit_toml
-from toolkit.verifiers.edge import model_input
+from toolkit.verifiers.edge import KIND_OF, model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
-from toolkit.verifiers.onnx_file import bodies, opset_of, parse_onnx
+from toolkit.verifiers.normalize import Wanted, normalized
+from toolkit.verifiers.onnx_file import bodies, graphs_of, parse_onnx
 from toolkit.verifiers.placing import check_output, write_verifier
 from toolkit.verifiers.runtime import open_model, try_model
 from toolkit.verifiers.trial import ONNX, is_shipped, run_apart
@@ -38,6 +38,7 @@ _DONE = {
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger", "MatMulNBits",
 }  # fmt: skip
+_CONSTANTS = ("value", "value_float", "value_floats", "value_int", "value_ints")
 _BATCH = 8
 # The tools run the model on every crop, and keep several copies of it.
 _TOOLS = replace(ONNX, seconds=120, seconds_per_megabyte=10, memory=3 << 30, memory_per_byte=24)
@@ -111,22 +112,24 @@ def quantized(
     """
     where = manifest.model
     proto = checked_graph(model, manifest)
-    if any(bodies(node) for node in proto.graph.node):
-        raise InputError(f"{where}: has branches or loops (If, Loop, Scan); export it without to quantize it")
-    if opset_of(proto) < _OLDEST_OPSET:
-        proto = with_opset(proto, _OLDEST_OPSET, str(where))
     _unfold_constants(proto.graph)
     if _is_quantized(proto.graph):
         raise InputError(f"{where}: is quantized already; give the original verifier")
-    for node in proto.graph.node:
-        # The tools below select nodes by name, so every node needs one.
-        node.name = node.name or f"{node.output[0]}#"
-    mine = [node for node in proto.graph.node if not node.name.startswith(PREFIX)]
-    if not any(node.op_type in _QUANTIZED for node in mine):
+    whole = [*graphs_of(proto.graph, where), *proto.functions]
+    if not any(n.op_type in _QUANTIZED for part in whole for n in part.node if not n.name.startswith(PREFIX)):
         raise InputError(f"{where}: has no {', '.join(_QUANTIZED)} to quantize; use it without quantization")
     if precision == "int8" and not len(calibration):
         raise InputError(f"{where}: int8 needs crops for calibration; give --pairs")
     try_model(model, manifest)
+    # Folding takes branches whose condition is a constant.
+    wanted = Wanted(opset=_OLDEST_OPSET, folded=any(bodies(node) for node in proto.graph.node))
+    proto = parse_onnx(normalized(model, manifest, wanted), where)
+    if any(bodies(node) for node in proto.graph.node):
+        raise InputError(f"{where}: has branches or loops (If, Loop, Scan); export it without to quantize it")
+    _unfold_constants(proto.graph)
+    for node in proto.graph.node:
+        # The tools below select nodes by name, so every node needs one.
+        node.name = node.name or f"{node.output[0]}#"
     result = _converted(proto, manifest, precision, calibration, trusted=is_shipped(model))
     if is_hardened(proto.graph):
         check_defense(result, manifest)
@@ -240,6 +243,7 @@ class _Reader:
         self.random = any(tensor.name == ENTROPY for tensor in proto.graph.initializer)
         entry = next(value for value in proto.graph.input if value.name == spec.name)
         fixed = entry.type.tensor_type.shape.dim[0].dim_value if entry.type.tensor_type.shape.dim else 0
+        self.kind = KIND_OF[entry.type.tensor_type.elem_type]
         self.size = fixed or _BATCH
         missing = -len(crops) % fixed if fixed else 0
         self.spec, self.at = spec, 0
@@ -251,7 +255,7 @@ class _Reader:
         self.at += self.size
         if not len(batch):
             return None
-        feed: dict[str, NDArray[Any]] = {self.spec.name: model_input(batch, self.spec)}
+        feed: dict[str, NDArray[Any]] = {self.spec.name: model_input(batch, self.spec, self.kind)}
         return feed | ({ENTROPY: seeded_entropy(batch, 0)} if self.random else {})
 
 
@@ -260,9 +264,15 @@ def _unfold_constants(graph: onnx.GraphProto) -> None:
 
     The converters support only such initializers.
     """
-    constants = [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"]
+    constants = [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name in _CONSTANTS]
     for node in constants:
-        graph.initializer.append(node.attribute[0].t)
+        given = node.attribute[0]
+        if given.name == "value":
+            tensor = given.t
+        else:
+            kind = np.float32 if "float" in given.name else np.int64
+            tensor = onnx.numpy_helper.from_array(np.array(onnx.helper.get_attribute_value(given), kind))
+        graph.initializer.append(tensor)
         graph.initializer[-1].name = node.output[0]
     _remove(graph, constants)
     stored = {tensor.name: tensor for tensor in graph.initializer}

@@ -210,4 +210,5 @@ def _choice(choice: Choice, found: Found) -> GuessedChoice:
 
 def _is_stated(outline: Outline, what: str) -> bool:
     """Whether the file itself leaves no choice."""
-    return (what == "shape" and outline.fixed_shape) or (what == "output" and len(outline.outputs) == 1)
+    alone = {"shape": outline.fixed_shape, "output": len(outline.outputs) == 1, "range": outline.takes_bytes}
+    return alone.get(what, False)

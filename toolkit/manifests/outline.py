@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError
-from toolkit.verifiers.edge import batches, model_input
+from toolkit.verifiers.edge import BYTES, KIND_OF, batches, embedding_rows, model_input
 from toolkit.verifiers.entropy import ENTROPY
 from toolkit.verifiers.manifest import LARGEST_SIDE, Decision, Input, Layout, Manifest, Output
 from toolkit.verifiers.onnx_file import inputs_of, opset_of, parse_onnx, read_onnx
@@ -47,7 +48,8 @@ class Outline:
         shapes: the shapes of the input that the model accepts.
         fixed_shape: whether the file leaves no choice of the shape.
         fixed_batch: the number of images in each call, if the file fixes it.
-        outputs: the length of each output (N, D) that may be an embedding, by its name.
+        takes_bytes: whether the input is of bytes, so that its range is that of pixels.
+        outputs: the length of each output (N, D) or (N, D, 1, 1) that may be an embedding, by its name.
         unit_length: whether the embeddings of an output have the length 1 already, by its name.
     """
 
@@ -59,6 +61,7 @@ class Outline:
     shapes: tuple[Shape, ...]
     fixed_shape: bool
     fixed_batch: int | None
+    takes_bytes: bool
     outputs: dict[str, int]
     unit_length: dict[str, bool]
 
@@ -87,7 +90,8 @@ class Probe:
         dims = [d.dim_value if d.dim_value > 0 else None for d in entry.type.tensor_type.shape.dim]
         if len(dims) != 4:
             raise InputError(f"{path}: input {entry.name!r} has {len(dims)} dimensions; a batch of images has four")
-        self._batch: int | None = dims[0]
+        self._batch = dims[0] or _batch_of_outputs(proto)
+        self._kind = KIND_OF[entry.type.tensor_type.elem_type]
         self._name, self._path, self.images_run = entry.name, path, 0
         shapes = list(_shapes(dims[1:]))
         if not shapes:
@@ -99,7 +103,8 @@ class Probe:
         producer = f"{proto.producer_name} {proto.producer_version}".strip()
         fixed = len(shapes) == 1
         self.outline = Outline(
-            path, file.sha256, producer, opset, entry.name, taken, fixed, self._batch, outputs, unit
+            path, file.sha256, producer, opset, entry.name, taken, fixed, self._batch, self._kind == BYTES, outputs,
+            unit,
         )  # fmt: skip
 
     def _run_once(self, shapes: list[Shape]) -> tuple[tuple[Shape, ...], dict[str, int], dict[str, bool]]:
@@ -139,11 +144,24 @@ class Probe:
         names = [output.name for output in self._session.get_outputs() if output.type in FLOATS]
         parts = []
         for batch, count in batches(crops, _BATCH, self._batch):
-            found = run_session(self._session, names, {spec.name: model_input(batch, spec)}, self._path)
-            parts.append([np.asarray(value)[:count] if np.ndim(value) else np.empty(0) for value in found])
+            tensor = model_input(batch, spec, self._kind)
+            found = run_session(self._session, names, {spec.name: tensor}, self._path)
+            parts.append([_rows(np.asarray(value), len(batch))[:count] for value in found])
         self.images_run += len(crops)
         whole = (np.concatenate(values).astype(np.float32) for values in zip(*parts, strict=True))
         return dict(zip(names, whole, strict=True))
+
+
+def _rows(value: NDArray[Any], batch: int) -> NDArray[Any]:
+    """An output as rows (batch, D), if it has nothing else; axes of length 1 do not count."""
+    rows = embedding_rows(value, batch, value.size // batch)
+    return np.atleast_1d(value) if rows is None else rows
+
+
+def _batch_of_outputs(proto: onnx.ModelProto) -> int | None:
+    """1 if an output is a single row, so that the model takes one image in each call."""
+    shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in proto.graph.output]
+    return 1 if any(len(shape) == 1 and shape[0] >= _SHORTEST for shape in shapes) else None
 
 
 def spec_of(name: str, shape: Shape) -> Input:
@@ -159,9 +177,9 @@ def _entry(proto: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
         names = ", ".join(value.name for value in inputs) or "none"
         raise InputError(f"{path}: has {len(inputs)} inputs ({names}); a verifier takes images alone")
     kind = inputs[0].type.tensor_type.elem_type
-    if kind != onnx.TensorProto.FLOAT:
+    if kind not in KIND_OF:
         name = onnx.TensorProto.DataType.Name(kind) if kind in onnx.TensorProto.DataType.values() else "unknown"
-        raise InputError(f"{path}: input {inputs[0].name!r} is of type {name}, and must be FLOAT")
+        raise InputError(f"{path}: input {inputs[0].name!r} is of type {name}, and must be FLOAT, FLOAT16 or UINT8")
     return inputs[0]
 
 

@@ -55,6 +55,15 @@ SCALINGS: Mapping[str, Scaling] = {
 }
 
 
+# The only one whose values are bytes.
+_OF_BYTES = "0 to 255"
+
+
+def fitting(outline: Outline) -> tuple[str, ...]:
+    """The names of the scalings that fit what the file says of its input's type."""
+    return (_OF_BYTES,) if outline.takes_bytes else tuple(SCALINGS)
+
+
 def _scaled(points: Template, width: float, height: float, shift: float = 0.0) -> Template:
     return tuple((x * width + shift, y * height) for x, y in points)
 

@@ -21,7 +21,7 @@ from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.pairs import PairSet
 from toolkit.manifests.faces import Faces, Sample, crossed_pairs, first_sample, second_sample
 from toolkit.manifests.outline import Outline, Probe, spec_of
-from toolkit.manifests.readings import SCALINGS, Reading, metrics, neighbors
+from toolkit.manifests.readings import Reading, fitting, metrics, neighbors
 from toolkit.pixels import to_unit
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.separation import FEWEST_TO_SEPARATE, Measure, closeness, d_primes, paired_difference
@@ -169,7 +169,9 @@ class _Search:
         start = time.perf_counter()
         self.probe.run(crops, spec)
         each = (time.perf_counter() - start) / len(crops)
-        ways = len(self.outline.shapes) * len(SCALINGS) + 2 * _RANGES_KEPT * len(self.faces.alignments(shape))
+        ways = len(self.outline.shapes) * len(fitting(self.outline)) + 2 * _RANGES_KEPT * len(
+            self.faces.alignments(shape)
+        )
         count = int(_SECONDS / (2 * ways * max(each, 1e-6)))
         return first_sample(self.faces.pairs, min(max(count, _FEW), _MANY), self.rng)
 
@@ -177,7 +179,7 @@ class _Search:
         """The best readings by shape and range, under the commonest alignment."""
         ways = [
             Reading(shape, scaling, "RGB", self.faces.alignments(shape)[0], output, compared)
-            for shape in self.outline.shapes for scaling in SCALINGS
+            for shape in self.outline.shapes for scaling in fitting(self.outline)
             for output in self.outline.outputs for compared in metrics(self.outline, output)
         ]  # fmt: skip
         ranked = self._best(few, ways, "value ranges")

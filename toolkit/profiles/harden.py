@@ -9,28 +9,35 @@ import numpy as np
 import onnx
 
 from toolkit import __version__
-from toolkit.defenses.base import GraphBuilder, any_range, oldest_opset, with_opset
+from toolkit.defenses.base import GraphBuilder, any_range, oldest_opset
 from toolkit.errors import InputError
 from toolkit.profiles.detector import ATTACK_SCORE
+from toolkit.profiles.folding import fold_variants
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.profiles.sizes import check_sizes
 from toolkit.tables import edit_toml
-from toolkit.verifiers.edge import unit_affine
+from toolkit.verifiers.edge import KIND_OF, unit_affine
 from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest
+from toolkit.verifiers.normalize import Wanted, batch_of, normalized
 from toolkit.verifiers.onnx_file import graphs_of, inputs_of, opset_of, parse_onnx, readers, rename_reads
 from toolkit.verifiers.placing import WrittenVerifier, check_output, write_verifier
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
 from toolkit.verifiers.trial import is_shipped
-from toolkit.verifiers.variants import onnx_attack_scores, onnx_fold
 
 # The prefix of the names of a profile's nodes. No other node has it.
 PREFIX = "sixpixels/"
 # Since opset 11, Pad takes its amounts as an input.
 _OLDEST_OPSET = 11
-# Since opset 13, ReduceSum takes its axes as an input.
+# Since opset 13, ReduceSum takes its axes as an input. Folding and drawing entropy use it.
 _FOLDING_OPSET = 13
+# ONNX Runtime has no random numbers in newer operator sets (1.31 and 1.32: "Could not find an implementation for
+# RandomUniform(22)").
+_NEWEST_OPSET_OF_RANDOM = 21
+# Since version 4 of the format, constants need not be inputs. Those of a defense are not.
+_OLDEST_FORMAT = 4
 _STANDARD = ("", "ai.onnx")
 _KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
+_FLOAT, _BYTES = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
 
 
 def harden_verifier(model: str | Path | Manifest, profile: str | Path | Profile, output: str | Path) -> WrittenVerifier:
@@ -117,58 +124,90 @@ def deploy(
 def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     """Fuse `profile` with a serialized verifier.
 
-    The result has the same input (name, shape, layout, range) and the same outputs, so that it can replace the
+    The result has the same input (name, type, shape, layout, range) and the same outputs, so that it can replace the
     original. A detector adds the output `attack_score` (N,). The empty profile returns `model` unchanged. All draws and
-    squeezed forms of all images go through the verifier in one batch.
+    squeezed forms of all images go through the verifier in one batch. Other outputs than the embedding are those of the
+    first draw. A model whose operator set is too old, whose nodes are out of order, or whose batch is too small for
+    that is normalized before (`verifiers.normalize`).
 
     Raises:
-        InputError: the model is not a usable ONNX file, its opset is too old, or a defense does not fit its crops; or
-            its input is standardized per image before the graph, so that the graph cannot recover the pixels; or the
-            profile has an ensemble or a detector, but the verifier has a fixed batch size or several outputs.
+        InputError: the model is not a usable ONNX file, cannot be normalized, or a defense does not fit its crops; or
+            its input is standardized per image before the graph, so that the graph cannot recover the pixels.
     """
     if profile.empty:
         return model
     where, spec = manifest.model, manifest.input
-    graph = checked_graph(model, manifest)
-    opset = opset_of(graph)
-    if opset < _OLDEST_OPSET:
-        raise InputError(f"{where}: opset {opset} is too old to be hardened; convert it to {_OLDEST_OPSET} or later")
-    fanned = profile.draws > 1 or profile.detector is not None
-    newest = max(map(oldest_opset, (*profile.defenses, *profile.squeezers)))
-    if fanned:
-        _check_fan(graph.graph, manifest, profile)
-        newest = max(newest, _FOLDING_OPSET)
-    if is_hardened(graph.graph):
+    original = checked_graph(model, manifest)
+    if is_hardened(original.graph):
         raise InputError(f"{where}: is hardened already; give the original verifier")
     try_model(model, manifest)
-    if opset < newest:
-        graph, opset = with_opset(graph, newest, str(where)), newest
     if spec.standardization == "per-image":
         raise InputError(
             f"{where}: cannot be hardened, because each image is standardized before the graph, which loses the pixel "
             "values; export the model with the standardization inside the graph"
         )
-    defended_input = f"{PREFIX}defended"
     check_sizes((*profile.defenses, *profile.squeezers), spec, f"profile {profile.name}")
-    rename_reads(list(graph.graph.node), spec.name, defended_input)
-    builder = _defended(spec, profile, defended_input, opset)
-    original, before = list(graph.graph.node), len(builder.nodes)
-    _check_defended(original, defended_input, manifest)
-    if fanned:
-        _fold(graph.graph, builder, manifest, profile)
-    del graph.graph.node[:]
-    graph.graph.node.extend([*builder.nodes[:before], *original, *builder.nodes[before:]])
-    graph.graph.initializer.extend(builder.initializers)
-    graph.graph.input.extend(builder.inputs)
-    return bytes(graph.SerializeToString())
+    proto = _normalized(model, original, manifest, profile)
+    graph, defended_input = proto.graph, f"{PREFIX}defended"
+    rename_reads(list(graph.node), spec.name, defended_input)
+    builder = _defended(spec, _input_type(original, spec.name), profile, defended_input, opset_of(proto))
+    verifier, before = list(graph.node), len(builder.nodes)
+    _check_defended(verifier, defended_input, manifest)
+    if _is_fanned(profile):
+        fold_variants(graph, builder, manifest, profile, defended_input)
+    del graph.node[:]
+    graph.node.extend([*builder.nodes[:before], *verifier, *builder.nodes[before:]])
+    graph.initializer.extend(builder.initializers)
+    graph.input.extend(builder.inputs)
+    proto.ir_version = max(proto.ir_version, _OLDEST_FORMAT)
+    # Whoever calls the file finds the shapes that the original has. Constants may be among the inputs, too.
+    before_it = {value.name: value for value in (*original.graph.input, *original.graph.output)}
+    for value in (*graph.input, *graph.output):
+        if value.name in before_it:
+            value.CopyFrom(before_it[value.name])
+    return bytes(proto.SerializeToString())
+
+
+def _is_fanned(profile: Profile) -> bool:
+    """Whether the verifier runs on several variants of every image."""
+    return profile.draws > 1 or profile.detector is not None
+
+
+def _normalized(model: bytes, original: onnx.ModelProto, manifest: Manifest, profile: Profile) -> onnx.ModelProto:
+    """Return the verifier in an operator set that the defenses can be built with, and with a batch for all variants.
+
+    Raises:
+        InputError: it has no such form.
+    """
+    fanned, where = _is_fanned(profile), manifest.model
+    opset = max([_OLDEST_OPSET, *map(oldest_opset, (*profile.defenses, *profile.squeezers))])
+    wanted = Wanted(
+        opset=max(opset, _FOLDING_OPSET) if fanned or profile.random else opset,
+        newest_opset=_NEWEST_OPSET_OF_RANDOM if profile.random else 0,
+        any_batch=fanned,
+    )
+    try:
+        return parse_onnx(normalized(model, manifest, wanted), where)
+    except InputError as error:
+        batch = batch_of(original, manifest.input.name)
+        if not (fanned and batch):
+            raise
+        raise InputError(
+            f"{where}: has a fixed batch size of {batch}, but profile {profile.name!r} runs it on several variants of "
+            f"every image at once, and the batch cannot be freed; export it with a free batch size ({error})"
+        ) from error
+
+
+def _input_type(proto: onnx.ModelProto, name: str) -> int:
+    return int(next(value for value in proto.graph.input if value.name == name).type.tensor_type.elem_type)
 
 
 def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
     """Parse a serialized verifier, and check that its graph can be modified.
 
     Raises:
-        InputError: the model is not an ONNX file, has other inputs or outputs than the manifest, has constants in
-            another file, has custom operators, or has incomplete nodes. The message names the place.
+        InputError: the model is not an ONNX file, has other inputs or outputs than the manifest, an input that is not
+            of images, constants in another file, custom operators, or incomplete nodes. The message names the place.
     """
     where, name, output = manifest.model, manifest.input.name, manifest.output.name
     proto = parse_onnx(model, where)
@@ -179,14 +218,20 @@ def checked_graph(model: bytes, manifest: Manifest) -> onnx.ModelProto:
     (entry,) = inputs
     if len(entry.type.tensor_type.shape.dim) != 4:
         raise InputError(f"{where}: input {name!r} is no batch of images with four dimensions")
+    kind = entry.type.tensor_type.elem_type
+    if kind not in KIND_OF:
+        known = kind in onnx.TensorProto.DataType.values()
+        said = onnx.TensorProto.DataType.Name(kind) if known else "unknown"
+        raise InputError(f"{where}: input {name!r} is of type {said}, and must be FLOAT, FLOAT16 or UINT8")
     outputs = [value.name for value in proto.graph.output]
     if output not in outputs:
         raise InputError(f"{where}: outputs are {outputs}, but the manifest names {output!r}")
+    local = {(function.domain, function.name) for function in proto.functions}
     for graph in graphs_of(proto.graph, where):
         outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
         if outside:
             raise InputError(f"{where}: constant {outside[0]!r} is in another file; save the model as one file")
-        custom = [n for n in graph.node if n.domain not in _KNOWN_DOMAINS]
+        custom = [n for n in graph.node if n.domain not in _KNOWN_DOMAINS and (n.domain, n.op_type) not in local]
         if custom:
             raise InputError(
                 f"{where}: node {custom[0].name!r} is the custom operator {custom[0].domain}.{custom[0].op_type}; "
@@ -230,54 +275,12 @@ def _check_defended(verifier: list[onnx.NodeProto], defended: str, manifest: Man
         raise InputError(f"{where}: cannot be hardened, because no node reads its input {name!r}")
 
 
-def _check_fan(graph: onnx.GraphProto, manifest: Manifest, profile: Profile) -> None:
-    """Check that the verifier can run several variants of each image in one batch.
-
-    Raises:
-        InputError: it has a fixed batch size or several outputs.
-    """
-    where, asked = manifest.model, f"profile {profile.name!r} runs it on several variants of every image at once"
-    batch = next(v for v in graph.input if v.name == manifest.input.name).type.tensor_type.shape.dim[0]
-    if batch.dim_value > 0:
-        raise InputError(
-            f"{where}: has a fixed batch size of {batch.dim_value}, but {asked}; export it with a free batch size"
-        )
-    outputs = [value.name for value in graph.output]
-    if outputs != [manifest.output.name]:
-        raise InputError(
-            f"{where}: outputs are {outputs}, but {asked}, which supports only the output {manifest.output.name!r}"
-        )
-
-
-def _fold(graph: onnx.GraphProto, builder: GraphBuilder, manifest: Manifest, profile: Profile) -> None:
-    """Add the nodes after the verifier that compute the embedding and the attack score from the variants."""
-    output = manifest.output
-    variants = f"{PREFIX}variants"
-    rename_reads(list(graph.node), output.name, variants)
-    for node in graph.node:
-        for i, name in enumerate(node.output):
-            if name == output.name:
-                # A node without a name is identified by its output. This output now belongs to the profile.
-                node.name = node.name or name
-                node.output[i] = variants
-    # The stored shapes use the input's batch symbol, but the verifier's nodes now have a larger batch.
-    del graph.value_info[:]
-    folded = onnx_fold(builder, variants, 1 + len(profile.squeezers), profile.draws, output.size)
-    builder.add("Identity", [folded[0]], output.name)
-    if profile.detector is None:
-        return
-    onnx_attack_scores(builder, manifest.decision.metric, folded, ATTACK_SCORE, normalize=output.normalize)
-    score = onnx.helper.make_tensor_value_info(ATTACK_SCORE, onnx.TensorProto.FLOAT, [None])
-    for dimension in graph.output[0].type.tensor_type.shape.dim[:1]:
-        score.type.tensor_type.shape.dim[0].CopyFrom(dimension)
-    graph.output.append(score)
-
-
-def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBuilder:
+def _defended(spec: Input, kind: int, profile: Profile, output: str, opset: int) -> GraphBuilder:
     """Build the nodes from the verifier's input to `output`.
 
     They convert the input to (N, 3, H, W), RGB in [0, 1], apply the defenses, and convert the result back. The squeezed
-    forms follow the defended images along the batch.
+    forms follow the defended images along the batch. Defenses compute in float32. If the verifier takes bytes, what
+    they give is rounded, as the toolkit rounds images at the edge of such a verifier.
     """
     builder = GraphBuilder(PREFIX, opset, spec.name, profile.draws)
     scale, offset = (a.reshape(1, 3, 1, 1) for a in unit_affine(spec))
@@ -285,6 +288,8 @@ def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBu
     # Defenses that work on any range do not need the conversion to [0, 1] and back, because scales are positive.
     affine &= not all(any_range(step) for step in (*profile.defenses, *profile.squeezers))
     value = spec.name
+    if kind != _FLOAT:
+        value = builder.add("Cast", [value], to=_FLOAT)
     if spec.layout == "NHWC":
         value = builder.add("Transpose", [value], perm=[0, 3, 1, 2])
     if affine:
@@ -300,11 +305,20 @@ def _defended(spec: Input, profile: Profile, output: str, opset: int) -> GraphBu
     if affine:
         value = builder.add("Sub", [value, builder.constant(offset)])
         value = builder.add("Div", [value, builder.constant(scale)])
+    value = _as_type(builder, value, kind)
     if spec.layout == "NHWC":
         builder.add("Transpose", [value], output, perm=[0, 2, 3, 1])
     else:
         builder.add("Identity", [value], output)
     return builder
+
+
+def _as_type(builder: GraphBuilder, value: str, kind: int) -> str:
+    """Convert what the defenses give to the type of the verifier's input."""
+    if kind == _BYTES:
+        levels = [builder.constant(np.array(level, np.float32)) for level in (0, 255)]
+        value = builder.add("Clip", [builder.add("Round", [value]), *levels])
+    return value if kind == _FLOAT else builder.add("Cast", [value], to=kind)
 
 
 def _reverse_channels(builder: GraphBuilder, value: str) -> str:

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from toolkit.verifiers.manifest import Input
 
+# Types of an input tensor, in ONNX Runtime's words.
+FLOAT, HALF, BYTES = "tensor(float)", "tensor(float16)", "tensor(uint8)"
+INPUTS: dict[str, type[np.generic]] = {FLOAT: np.float32, HALF: np.float16, BYTES: np.uint8}
+# The same types in ONNX files.
+KIND_OF = {TensorProto.FLOAT: FLOAT, TensorProto.FLOAT16: HALF, TensorProto.UINT8: BYTES}
 
-def model_input(crops: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
-    """Convert crops (N, H, W, 3), RGB in [0, 1], to the model's input tensor. See `Input`."""
+
+def model_input(crops: NDArray[np.float32], spec: Input, kind: str = FLOAT) -> NDArray[Any]:
+    """Convert crops (N, H, W, 3), RGB in [0, 1], to the model's input tensor. See `Input`.
+
+    Args:
+        crops: the crops.
+        spec: the format of the tensor.
+        kind: the type of the tensor, one of `INPUTS`. Bytes are rounded as `pixels.to_8bit` rounds, so that an 8-bit
+            crop arrives as it is.
+    """
+    x = _real_input(crops, spec)
+    if kind == BYTES:
+        x = np.clip(np.rint(x), 0, 255)
+    return x.astype(INPUTS[kind], copy=False)
+
+
+def fits_bytes(spec: Input) -> bool:
+    """Return whether the values of the tensor are the 8-bit levels of the pixels, which alone fit into bytes."""
+    plain = spec.standardization == "fixed" and set(spec.mean) == {0.0} and set(spec.std) == {1.0}
+    return plain and (spec.low, spec.high) == (0.0, 255.0)
+
+
+def embedding_rows(value: NDArray[Any], batch: int, size: int) -> NDArray[Any] | None:
+    """Return an output as rows (batch, size); None if it has another shape.
+
+    Axes of length 1 do not count: (N, D, 1, 1) is taken, and (D,) for one crop.
+    """
+    given, wanted = ([n for n in shape if n != 1] for shape in (value.shape, (batch, size)))
+    return value.reshape(batch, size) if given == wanted else None
+
+
+def _real_input(crops: NDArray[np.float32], spec: Input) -> NDArray[np.float32]:
     x = crops[..., ::-1] if spec.channels == "BGR" else crops
     if spec.standardization == "per-image":
         x = spec.low + x * np.float32(spec.high - spec.low)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from toolkit.verifiers.runtime import open_session
 
 
 def latencies(
-    graphs: Sequence[bytes], feeds: Sequence[NDArray[np.float32]], provider: str, threads: int, repeats: int
+    graphs: Sequence[bytes], feeds: Sequence[NDArray[Any]], provider: str, threads: int, repeats: int
 ) -> NDArray[np.float64]:
     """Measure the latency of each graph on each input.
 

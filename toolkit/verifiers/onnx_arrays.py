@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from toolkit.quiet import import_tensorflow
-from toolkit.verifiers.onnx_values import TO_FIRST, TO_LAST, Operator, Single, Value, axes_of, has, integers
+from toolkit.verifiers.onnx_values import TO_FIRST, TO_LAST, Operator, Single, Value, axes_of, has, integers, widened
 
 
 def arrays() -> dict[str, Operator]:
@@ -162,13 +162,15 @@ def _cast(values: list[Value], attributes: dict[str, Any]) -> Value:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
     if dtype.kind not in "fiub":
         raise ValueError(f"a cast to {dtype} is not supported")
-    return Value(import_tensorflow().cast(values[0].data, dtype), values[0].last)
+    # Everything that is float16 in the file is computed in float32.
+    kind = np.dtype(np.float32) if dtype == np.float16 else dtype
+    return Value(import_tensorflow().cast(values[0].data, kind), values[0].last)
 
 
 def _constant(_: list[Value], attributes: dict[str, Any]) -> Value:
     name, value = next(iter(attributes.items()))
     if name == "value":
-        return Value(onnx.numpy_helper.to_array(value))
+        return Value(widened(onnx.numpy_helper.to_array(value)))
     if name not in ("value_float", "value_floats", "value_int", "value_ints"):
         raise ValueError(f"a constant given by {name} is not supported")
     return Value(np.array(value, np.float32 if "float" in name else np.int64))

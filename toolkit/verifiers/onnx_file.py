@@ -166,6 +166,45 @@ def rename_reads(nodes: list[onnx.NodeProto], old: str, new: str) -> int:
     return changes
 
 
+def in_order(nodes: list[onnx.NodeProto], path: Path) -> list[onnx.NodeProto]:
+    """Return nodes so that each comes after those whose values it reads, also inside its bodies.
+
+    Nodes that are in such an order already keep it.
+
+    Raises:
+        InputError: nodes read each other in a circle.
+    """
+    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    needs = [sorted({maker[name] for name in names_read(node) if name in maker}) for node in nodes]
+    order: list[int] = []
+    done, begun = set[int](), set[int]()
+    for start in range(len(nodes)):
+        waiting = [start]
+        while waiting:
+            i = waiting[-1]
+            missing = [] if i in done else [n for n in needs[i] if n not in done]
+            if missing and i in begun:
+                raise InputError(f"{path}: node {nodes[i].name!r} ({nodes[i].op_type}) depends on itself")
+            if missing:
+                begun.add(i)
+                waiting += missing[::-1]
+                continue
+            waiting.pop()
+            if i not in done:
+                done.add(i)
+                order.append(i)
+    return [nodes[i] for i in order]
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node reads, also from inside its bodies."""
+    found = set(node.input)
+    for body in bodies(node):
+        inside = {value.name for value in body.output}.union(*(names_read(inner) for inner in body.node))
+        found |= inside - _defined(body)
+    return found
+
+
 def readers(nodes: list[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
     """Return the nodes that read a value, directly or anywhere inside their bodies.
 

@@ -3,6 +3,9 @@
 `onnx_arrays` and `onnx_layers` translate the operators that exported face verifiers use. Other operators are rejected
 by name. Only the part of the graph that computes the embedding is translated. Nodes may be in any order.
 `benchmarks/operators.py` runs ONNX's own test cases of every operator.
+
+Everything that is float16 in the file is computed in float32: gradients in float16 would vanish. An input of bytes is
+rounded, and its gradient is that of the identity (straight through).
 """
 
 from __future__ import annotations
@@ -20,10 +23,16 @@ from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.onnx_arrays import arrays
 from toolkit.verifiers.onnx_file import inputs_of, opset_of, parse_onnx, read_onnx
 from toolkit.verifiers.onnx_layers import layers
-from toolkit.verifiers.onnx_values import MISSING, Operator, Value
+from toolkit.verifiers.onnx_values import MISSING, Operator, Value, widened
 
 # They depend on the version of the operators, or on the number of outputs.
 _TOLD = {"Softmax", "LogSoftmax", "Split"}
+# They move values and do not compute with them, so that they do to bytes what they do to floating-point numbers.
+_MOVING = {
+    "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
+_BYTES = onnx.TensorProto.UINT8
 
 
 def load_onnx(path: Path, output: str | None = None) -> Callable[[Any], Any]:
@@ -51,8 +60,9 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
     """
     graph, known, opset = proto.graph, operators(), opset_of(proto)
     with refusing(f"{path}: its constants cannot be read"):
-        constants = {t.name: Value(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
-    inputs = [value.name for value in inputs_of(graph)]
+        constants = {t.name: Value(widened(onnx.numpy_helper.to_array(t))) for t in graph.initializer}
+    entries = inputs_of(graph)
+    inputs = [value.name for value in entries]
     if len(inputs) != 1:
         raise InputError(f"{path}: has {len(inputs)} inputs ({', '.join(inputs)}); a verifier must have one")
     if not graph.output:
@@ -65,9 +75,13 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
                 f"{path}: node {node.name!r}: the operator {node.op_type} has no gradient here; "
                 "name a checkpoint in the manifest"
             )
+    of_bytes = entries[0].type.tensor_type.elem_type == _BYTES
+    if of_bytes:
+        _check_bytes(nodes, inputs[0], path)
 
     def run(x: Any) -> Any:
-        values: dict[str, Value] = {**constants, inputs[0]: Value(x), "": MISSING}
+        entry = _rounded(x) if of_bytes else x
+        values: dict[str, Value] = {**constants, inputs[0]: Value(entry), "": MISSING}
         for node in nodes:
             with refusing(f"{path}: node {node.name!r} ({node.op_type}) cannot be run"):
                 attributes = {a.name: get_attribute_value(a) for a in node.attribute}
@@ -80,6 +94,31 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
         return values[wanted].first()
 
     return run
+
+
+def _rounded(x: Any) -> Any:
+    """Round to bytes. The gradient is that of the identity."""
+    tf = import_tensorflow()
+    return tf.grad_pass_through(lambda values: tf.clip_by_value(tf.round(values), 0.0, 255.0))(x)
+
+
+def _check_bytes(nodes: list[onnx.NodeProto], name: str, path: Path) -> None:
+    """Check that nodes do nothing with bytes but move them and cast them to floating-point numbers.
+
+    Raises:
+        InputError: a node computes with bytes, which floating-point numbers cannot stand for.
+    """
+    of_bytes = {name}
+    real = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    for node in nodes:
+        if not of_bytes.intersection(node.input) or node.op_type == "Shape":
+            continue
+        if node.op_type in _MOVING:
+            of_bytes.update(node.output)
+        elif node.op_type != "Cast" or not any(a.name == "to" and a.i in real for a in node.attribute):
+            raise InputError(
+                f"{path}: node {node.name!r} ({node.op_type}) computes with bytes, and has no gradient here"
+            )
 
 
 def operators() -> dict[str, Operator]:

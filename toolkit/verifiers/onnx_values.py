@@ -51,6 +51,11 @@ Single = Callable[[list[Value], dict[str, Any]], Value]
 Operator = Callable[[list[Value], dict[str, Any]], "Value | list[Value]"]
 
 
+def widened(array: Any) -> Any:
+    """Return an array of float16 as float32, and any other as it is."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
 def has(values: list[Value], i: int) -> bool:
     """Return whether an operator has its i-th input."""
     return len(values) > i and values[i] is not MISSING

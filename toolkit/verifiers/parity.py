@@ -12,12 +12,13 @@ from onnx import TensorProto
 
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Decision
-from toolkit.verifiers.onnx_file import parse_onnx
+from toolkit.verifiers.onnx_file import inputs_of, parse_onnx
 from toolkit.verifiers.scores import distances, is_same
 
 # What two forms of a network may differ by, as a share of a distance. In float32, the shipped verifiers and profiles
 # differ by at most a tenth of it. In float16, a value has a relative error of 1/2048, and some of them add up.
-_ROUNDING = {TensorProto.FLOAT: 1e-5, TensorProto.FLOAT16: 20 / 2048}
+# Where a model takes bytes, a value between two levels may be rounded to either: some of a crop's 10^4 to 10^5.
+_ROUNDING = {TensorProto.FLOAT: 1e-5, TensorProto.FLOAT16: 20 / 2048, TensorProto.UINT8: 1e-3}
 
 
 def rounding_of(model: bytes, where: Path) -> float:
@@ -35,7 +36,18 @@ def rounding_of(model: bytes, where: Path) -> float:
     graph = parse_onnx(model, where).graph
     halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     computes = any(halves.intersection(node.input) for node in graph.node if node.op_type != "Cast")
-    return _ROUNDING[TensorProto.FLOAT16 if computes else TensorProto.FLOAT]
+    plain = TensorProto.UINT8 if takes_bytes(model, where) else TensorProto.FLOAT
+    return _ROUNDING[TensorProto.FLOAT16 if computes else plain]
+
+
+def takes_bytes(model: bytes, where: Path) -> bool:
+    """Return whether the input of an ONNX file is of bytes.
+
+    Raises:
+        InputError: the content is not a model.
+    """
+    entries = inputs_of(parse_onnx(model, where).graph)
+    return any(entry.type.tensor_type.elem_type == TensorProto.UINT8 for entry in entries)
 
 
 @dataclass(frozen=True)

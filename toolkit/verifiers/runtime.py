@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError, UnavailableError, reason_of
-from toolkit.verifiers.edge import batches, model_input
+from toolkit.verifiers.edge import BYTES, INPUTS, batches, embedding_rows, fits_bytes, model_input
 from toolkit.verifiers.entropy import ENTROPY, os_entropy, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.onnx_file import OnnxFile, read_onnx
@@ -27,7 +27,7 @@ _SHORT_NAMES = {
     "openvino": "OpenVINOExecutionProvider",
     "rocm": "ROCMExecutionProvider",
 }
-# Types of an embedding, the first of them that of an input.
+# Types of an embedding.
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 # ONNX Runtime's default algorithm search for cuDNN changes results by about 1e-6 from run to run.
 _PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "DEFAULT"}}
@@ -106,10 +106,11 @@ def _load_and_run(about: dict[str, Any], content: bytes) -> bytes:
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     # What does not fit the manifest is not run: the verifier says later why it does not fit.
     entry = inputs.get(spec.name)
-    if len(inputs) == 1 and entry is not None and entry.type == FLOATS[0] and _has_shape(entry.shape, spec):
+    if len(inputs) == 1 and entry is not None and entry.type in INPUTS and _has_shape(entry.shape, spec):
         batch = entry.shape[0]
         shape = (batch if isinstance(batch, int) else 1, spec.height, spec.width, 3)
-        run_session(session, None, {spec.name: model_input(np.full(shape, 0.5, np.float32), spec)}, about["where"])
+        tensor = model_input(np.full(shape, 0.5, np.float32), spec, entry.type)
+        run_session(session, None, {spec.name: tensor}, about["where"])
     return b""
 
 
@@ -201,7 +202,8 @@ class RuntimeVerifier:
         manifest: the description of the verifier.
         provider: the execution provider that the session really uses (the first in its list).
         images_run: the number of crops that the model has processed so far.
-        fixed_batch: the batch size that the file fixes; None if it accepts any.
+        fixed_batch: the batch size that the file fixes; None if it accepts any. It is 1 if the file says that the
+            embedding has no batch.
     """
 
     def __init__(
@@ -253,15 +255,32 @@ class RuntimeVerifier:
         if list(inputs) != [spec.name]:
             raise InputError(f"{where}: inputs are {sorted(inputs)}, but the manifest names {spec.name!r}")
         self._check_outputs({name: tensor.type for name, tensor in outputs.items()})
-        if inputs[spec.name].type != "tensor(float)":
-            raise InputError(f"{where}: input {spec.name!r} is {inputs[spec.name].type}, not tensor(float)")
+        self._kind = self._check_kind(inputs[spec.name].type)
         shape = inputs[spec.name].shape
         if not _has_shape(shape, spec):
             expected = ", ".join(map(str, _sides(spec)))
             raise InputError(
                 f"{where}: input {spec.name!r} has shape {shape}, but the manifest says (N, {expected}) {spec.layout}"
             )
-        return shape[0] if isinstance(shape[0], int) else None
+        if isinstance(shape[0], int):
+            return int(shape[0])
+        return 1 if outputs[self.manifest.output.name].shape == [self.manifest.output.size] else None
+
+    def _check_kind(self, kind: str) -> str:
+        """Return the type of the input, or raise InputError if it cannot be made of crops as the manifest says."""
+        spec, where = self.manifest.input, self.manifest.model
+        if kind not in INPUTS:
+            raise InputError(f"{where}: input {spec.name!r} is {kind}, not one of {', '.join(INPUTS)}")
+        if kind == BYTES and not fits_bytes(spec):
+            raise InputError(
+                f"{where}: input {spec.name!r} takes pixels as bytes; write range = [0, 255] into "
+                f"{self.manifest.path}, with no mean, std or standardization"
+            )
+        return kind
+
+    def tensor(self, crops: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the input tensor of crops (N, H, W, 3) in [0, 1], in the file's type."""
+        return model_input(crops, self.manifest.input, self._kind)
 
     def _check_outputs(self, outputs: dict[str, str]) -> None:
         """Compare the types of the outputs by name with the manifest.
@@ -311,24 +330,24 @@ class RuntimeVerifier:
             )
         parts, scores = [np.empty((0, output.size), np.float32)], [np.empty(0, np.float32)]
         for batch, count in batches(crops, self.execution.batch, self.fixed_batch):
-            feed: dict[str, NDArray[Any]] = {spec.name: model_input(batch, spec)}
+            feed: dict[str, NDArray[Any]] = {spec.name: self.tensor(batch)}
             if self._takes_entropy:
                 feed[ENTROPY] = os_entropy(len(batch)) if self.seed is None else seeded_entropy(batch, self.seed, draw)
             found = run_session(self._session, wanted, feed, self.manifest.model)
             if any(value.ndim == 0 for value in found):
                 raise InputError(f"{self.manifest.model}: outputs {wanted} must have a value for each crop")
-            embeddings, *score = (value[:count] for value in found)
-            if embeddings.shape != (count, output.size):
+            rows, *score = embedding_rows(found[0], len(batch), output.size), *(value[:count] for value in found[1:])
+            if rows is None:
                 raise InputError(
-                    f"{self.manifest.model}: output {output.name!r} has shape {embeddings.shape} for "
-                    f"{count} crops, but the manifest says embeddings of {output.size}"
+                    f"{self.manifest.model}: output {output.name!r} has shape {found[0].shape} for "
+                    f"{len(batch)} crops, but the manifest says embeddings of {output.size}"
                 )
             if score and (score[0].shape != (count,) or not np.isfinite(score[0]).all()):
                 raise InputError(
                     f"{self.manifest.model}: output {wanted[1]!r} must have one finite number for each of "
                     f"{count} crops; its shape is {score[0].shape}"
                 )
-            parts.append(embeddings)
+            parts.append(rows[:count].astype(np.float32, copy=False))
             scores.append(score[0] if score else np.zeros(count, np.float32))
         self.images_run += len(crops)
         result = np.concatenate(parts)

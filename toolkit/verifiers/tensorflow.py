@@ -18,8 +18,9 @@ from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.checkpoints import check_checkpoint, open_network, size_of
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Checkpoint, Decision, Input, Manifest, Output
-from toolkit.verifiers.onnx_file import model_sha256
-from toolkit.verifiers.onnx_graph import load_onnx
+from toolkit.verifiers.normalize import Wanted, normalized
+from toolkit.verifiers.onnx_file import model_sha256, parse_onnx, read_onnx
+from toolkit.verifiers.onnx_graph import translate
 from toolkit.verifiers.trial import TENSORFLOW, shipped_hashes, try_once
 from toolkit.verifiers.variants import tensorflow_attack_scores, tensorflow_distances, tensorflow_fold
 
@@ -67,44 +68,78 @@ def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
     tf = import_tensorflow()
     checkpoint = manifest.checkpoint if has_checkpoint(manifest) else None
     digest = model_sha256(manifest.model) if checkpoint is None else check_checkpoint(checkpoint)
-    if digest not in shipped_hashes():
-        about = {
-            "model": str(manifest.model.resolve()), "sha256": digest, "input": asdict(manifest.input),
-            "output": asdict(manifest.output), "metric": manifest.decision.metric,
-            "checkpoint": checkpoint and {**asdict(checkpoint), "path": str(checkpoint.path.resolve())},
-        }  # fmt: skip
-        source = manifest.model if checkpoint is None else checkpoint.path
-        try_once(_differentiate, about, b"", str(source), TENSORFLOW, size_of(source))
-    key = digest, repr((checkpoint and (checkpoint.format, checkpoint.network), manifest.output))
+    key = digest, repr((checkpoint and (checkpoint.format, checkpoint.network), manifest.input, manifest.output))
     network = _IN_USE.get(key)
     if network is None:
-        network = _IN_USE[key] = tf.function(_untried(manifest), autograph=False)
+        network = _IN_USE[key] = tf.function(_tried(manifest, checkpoint, digest), autograph=False)
     _LATEST[:] = [network]
     return network
 
 
-def _untried(manifest: Manifest) -> Callable[[Any], Any]:
+def _tried(manifest: Manifest, checkpoint: Checkpoint | None, digest: str) -> Callable[[Any], Any]:
+    """Load the network of `differentiable`, after a trial if it is not shipped."""
+    model, lacking = model_for_gradients(manifest) if checkpoint is None else (b"", "")
+    try:
+        if digest not in shipped_hashes():
+            about = {
+                "model": str(manifest.model.resolve()), "sha256": digest, "input": asdict(manifest.input),
+                "output": asdict(manifest.output), "metric": manifest.decision.metric,
+                "checkpoint": checkpoint and {**asdict(checkpoint), "path": str(checkpoint.path.resolve())},
+            }  # fmt: skip
+            source = manifest.model if checkpoint is None else checkpoint.path
+            try_once(_differentiate, about, model, str(source), TENSORFLOW, size_of(source))
+        return network_of(manifest, model)
+    except InputError as error:
+        if lacking:
+            raise InputError(f"{error}; and it has no normal form ({lacking})") from error
+        raise
+
+
+def model_for_gradients(manifest: Manifest) -> tuple[bytes, str]:
+    """Return the ONNX file of a verifier in the form that is translated: the part of the embedding, for any batch.
+
+    A file that has no such form is translated as it is, with what the operators make of it. Then the second value says
+    why it has none.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    model = read_onnx(manifest.model).content
+    try:
+        return normalized(model, manifest, Wanted((manifest.output.name,), folded=True, any_batch=True)), ""
+    except InputError as error:
+        return model, str(error)
+
+
+def network_of(manifest: Manifest, model: bytes) -> Callable[[Any], Any]:
+    """Load the network of `differentiable`, without a trial. `model` is that of `model_for_gradients`."""
     tf = import_tensorflow()
     if manifest.checkpoint is not None and has_checkpoint(manifest):
         return open_network(manifest.checkpoint, normalize=manifest.output.normalize)
-    network = load_onnx(manifest.model, manifest.output.name)
-    if not manifest.output.normalize:
-        return network
-    return lambda x: tf.math.l2_normalize(network(x), axis=-1, epsilon=1e-24)
+    output = manifest.output
+    network = translate(parse_onnx(model, manifest.model), manifest.model, output.name)
+
+    def rows(x: Any) -> Any:
+        # Fails for a file whose output has no row for each crop.
+        found = tf.reshape(network(x), (tf.shape(x)[0], output.size))
+        return tf.math.l2_normalize(found, axis=-1, epsilon=1e-24) if output.normalize else found
+
+    return rows
 
 
-def _differentiate(about: dict[str, Any], _: bytes) -> bytes:
-    """Load a verifier's network, and compute one gradient."""
+def _differentiate(about: dict[str, Any], content: bytes) -> bytes:
+    """Load a verifier's network, and compute one gradient. The content is the ONNX model, if there is no checkpoint."""
     spec, output = Input(**about["input"]), Output(**about["output"])
     given = about["checkpoint"]
     checkpoint = given and Checkpoint(**{**given, "path": Path(given["path"])})
     decision, model = Decision(about["metric"], 1.0, 4.0), Path(about["model"])
     manifest = Manifest(model, "", model, None, "", "", spec, output, decision, None, checkpoint)
-    crop = np.full((1, spec.height, spec.width, 3), 0.5, np.float32)
-    verifier = TensorFlowVerifier(manifest, network=_untried(manifest))
+    # A graph for one image alone must not seem to take any batch.
+    crops = np.full((2, spec.height, spec.width, 3), 0.5, np.float32)
+    verifier = TensorFlowVerifier(manifest, network=network_of(manifest, content))
     # A network without a gradient can be loaded: attacks that need one say so, and an audit finds it suspicious.
     with contextlib.suppress(NoGradientError):
-        verifier.distances_and_gradients(crop, np.zeros((1, output.size), np.float32))
+        verifier.distances_and_gradients(crops, np.zeros((2, output.size), np.float32))
     return b""
 
 

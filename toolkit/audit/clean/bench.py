@@ -14,7 +14,7 @@ from toolkit.pixels import Images
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
-from toolkit.verifiers.parity import rounding_of
+from toolkit.verifiers.parity import rounding_of, takes_bytes
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
 
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ class Bench:
     def rounding(self) -> float:
         """What two forms of the model may differ by, as a share of a distance; see `rounding_of`."""
         return rounding_of(self._model, self.manifest.model)
+
+    @cached_property
+    def of_bytes(self) -> bool:
+        """Whether the model takes pixels as bytes."""
+        return takes_bytes(self._model, self.manifest.model)
 
     def white_box(self, profile: Profile) -> WhiteBox:
         """The access of an attacker who knows the profile: queries and gradients."""

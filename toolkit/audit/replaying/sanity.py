@@ -21,7 +21,7 @@ from toolkit.audit.crafting.craft import make_task
 from toolkit.audit.plan import ADAPTIVE, Scenario
 from toolkit.audit.replaying.replay import Replay
 from toolkit.faces.crops import CropSet
-from toolkit.pixels import Bools, Float, Images, to_unit
+from toolkit.pixels import Bools, Float, Images, to_8bit, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.tests import mcnemar
 from toolkit.verifiers.manifest import Decision
@@ -82,6 +82,8 @@ class Subject:
         clean: the clean run of the deployed verifier.
         samples: some probes that were crafted against the profile.
         rounding: what two forms of the model may differ by, as a share of a distance; see `rounding_of`.
+        of_bytes: whether the model takes bytes. It is then compared on probes of 8 bits: a filter puts values of float
+            probes between two levels, where the two forms round to either.
     """
 
     profile: Profile
@@ -89,6 +91,7 @@ class Subject:
     clean: CleanRun
     samples: tuple[Sample, ...] = ()
     rounding: float = CLEARLY
+    of_bytes: bool = False
 
 
 def check_outcomes(outcomes: Sequence[Outcome], clean: dict[Profile, CleanRun]) -> list[Check]:
@@ -169,7 +172,8 @@ def _parity(subject: Subject, crops: CropSet, decision: Decision) -> Check:
     chosen = [(rows, to_unit(crops.images[crops.index[rows, 0]]))]
     if subject.samples:
         rows = np.concatenate([sample.rows for sample in subject.samples])
-        chosen.append((rows, np.concatenate([sample.probes for sample in subject.samples])))
+        probes = np.concatenate([sample.probes for sample in subject.samples])
+        chosen.append((rows, to_unit(to_8bit(probes)) if subject.of_bytes else probes))
     passed, words = True, []
     for kind, (rows, images) in zip(("clean", "crafted"), chosen, strict=False):
         sides = [_distances(side, images, subject, crops, rows, decision) for side in _sides(subject)]

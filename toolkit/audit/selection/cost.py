@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import OperatingPoint, eer, fmr_fnmr, fnmr_at_fmr
 from toolkit.verifiers.crops import crop_for
-from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
@@ -74,7 +74,7 @@ class ProfileCost:
             is a point estimate. None if the bare verifier makes no false match on these pairs, or if there are too few.
         eer: equal error rate.
         false_alarm: share of distinct clean crops that the profile's detector flags; None without a detector.
-        timings: latency and memory for each of `BATCHES`.
+        timings: latency and memory for each of `BATCHES`, or for the one batch that the file fixes.
     """
 
     profile: str
@@ -129,8 +129,9 @@ def measure_costs(
     for profile in profiles:
         runs.append(run_clean(deploy(model, manifest, profile, execution), crops, manifest.decision))
         progress(1)
-    provider = RuntimeVerifier(manifest, model, execution).provider
-    timings = _timings(graphs, _feeds(manifest, crops), provider, execution.threads, repeats)
+    verifier = RuntimeVerifier(manifest, model, execution)
+    provider = verifier.provider
+    timings = _timings(graphs, _feeds(verifier, crops), provider, execution.threads, repeats)
     bare_fmr = fmr_fnmr(runs[0].distances, genuine, manifest.decision.threshold)[0].value
     costs = []
     for profile, run, timing in zip(profiles, runs, timings, strict=True):
@@ -141,30 +142,31 @@ def measure_costs(
     return Costs(manifest.name, provider, pairs_source, tuple(costs))
 
 
-def _feeds(manifest: Manifest, crops: CropSet) -> list[NDArray[np.float32]]:
-    places = [np.arange(batch) % len(crops.images) for batch in BATCHES]
-    return [np.ascontiguousarray(model_input(to_unit(crops.images[at]), manifest.input)) for at in places]
+def _feeds(verifier: RuntimeVerifier, crops: CropSet) -> list[NDArray[Any]]:
+    sizes = (verifier.fixed_batch,) if verifier.fixed_batch else BATCHES
+    places = [np.arange(batch) % len(crops.images) for batch in sizes]
+    return [verifier.tensor(to_unit(crops.images[at])) for at in places]
 
 
 def _timings(
-    graphs: list[bytes], feeds: list[NDArray[np.float32]], provider: str, threads: int, repeats: int
+    graphs: list[bytes], feeds: list[NDArray[Any]], provider: str, threads: int, repeats: int
 ) -> list[tuple[Timing, ...]]:
     milliseconds = latencies(graphs, feeds, provider, threads, repeats)
     return [
         tuple(
             Timing(
-                batch,
+                len(feed),
                 float(np.quantile(milliseconds[g, b], 0.5)),
                 float(np.quantile(milliseconds[g, b], 0.99)),
-                _memory(graph, feeds[b], provider),
+                _memory(graph, feed, provider),
             )
-            for b, batch in enumerate(BATCHES)
+            for b, feed in enumerate(feeds)
         )
         for g, graph in enumerate(graphs)
     ]
 
 
-def _memory(graph: bytes, feed: NDArray[np.float32], provider: str) -> int | None:
+def _memory(graph: bytes, feed: NDArray[Any], provider: str) -> int | None:
     """How much loading and running a model raises the peak memory of a new process, in bytes; None on Windows."""
     if sys.platform == "win32":
         return None

@@ -13,7 +13,6 @@ from toolkit.errors import InputError
 from toolkit.pixels import to_unit
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile, find_profile, shipped_profiles
-from toolkit.verifiers.edge import model_input
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.onnx_file import model_sha256
@@ -47,9 +46,9 @@ def measure_latency_ratios(
     graphs = [model, *(harden(model, manifest, profile) for profile in defended)]
     spec = manifest.input
     noise = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), np.uint8)
-    provider = RuntimeVerifier(manifest, model, execution).provider
-    feeds = [model_input(to_unit(noise), spec)]
-    bare, *others = np.median(latencies(graphs, feeds, provider, execution.threads, repeats)[:, 0], axis=1)
+    verifier = RuntimeVerifier(manifest, model, execution)
+    feeds = [verifier.tensor(np.repeat(to_unit(noise), verifier.fixed_batch or 1, axis=0))]
+    bare, *others = np.median(latencies(graphs, feeds, verifier.provider, execution.threads, repeats)[:, 0], axis=1)
     ratios = {profile.name: float(other / bare) for profile, other in zip(defended, others, strict=True)}
     return {profile.name: ratios.get(profile.name, 1.0) for profile in profiles}
 
