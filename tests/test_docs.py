@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import os
 import re
 import shlex
 import tomllib
@@ -16,7 +15,6 @@ import pytest
 import typer
 
 import cli
-from tests.commands import sixpixels
 from toolkit.audit.options import read_config
 from toolkit.errors import InputError
 from toolkit.files import bundled
@@ -181,21 +179,6 @@ def test_the_steps_of_the_example_workflow_are_commands() -> None:
     for step in steps:
         if step.split()[1] in typer.main.get_command(cli.app).commands:  # type: ignore[attr-defined]
             parse(shlex.split(step))
-
-
-def test_the_auditors_commands_of_the_readme_run_as_they_stand(work: Path) -> None:
-    auditors = [c for c in commands((ROOT / "README.md").read_text()) if c[1] in ("evaluate", "audit")][:3]
-    assert [c[1] for c in auditors] == ["evaluate", "audit", "audit"]
-    for suffix in ("onnx", "toml"):
-        (work / f"linear.{suffix}").rename(work / f"verifier.{suffix}")
-    manifest = (work / "verifier.toml").read_text()
-    (work / "verifier.toml").write_text(manifest.replace("linear.onnx", "verifier.onnx"))
-    (work / "people").rename(work / "PAIRS")
-    few = {**os.environ, "SIXPIXELS_ATTACKS": "gaussian", "SIXPIXELS_LIMIT": "6", "SIXPIXELS_PROFILES": "none,mean3"}
-    for words in auditors:
-        done = sixpixels(*words[1:], cwd=work, env=few)
-        assert done.returncode == 0, done.stderr
-    assert len(list((work / "runs").glob("*/report.json"))) == 1
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md"], ids=lambda page: page.name)

@@ -74,14 +74,23 @@ class Served:
         (self.folder / "faults").write_text("\n".join(faults))
 
 
-def describe(folder: Path, served: Served, way: str, model: str = "bare", limits: str = "retries = 1") -> Path:
+def describe(
+    folder: Path,
+    served: Served,
+    way: str,
+    model: str = "bare",
+    limits: str = "retries = 1",
+    calls: int = 1000,
+    batch: int = 3,
+) -> Path:
     """Write the `remote.toml` of a served model."""
     text = find_manifest("facenet-mini").path.read_text()
     tables = text[text.index("[input]") :]
     path = folder / f"{model}-{way}.toml"
     url = served.grpc_url if way == "grpc" else served.url
     path.write_text(
-        f'schema = 1\nkind = "open-inference"\nname = "far"\nurl = "{url}"\nmodel = "{model}"\nbatch = 3\n{WAYS[way]}'
-        f"{tables}\n[limits]\ncalls_per_second = 1000\nmax_calls = 1000\n{limits}\n"
+        f'schema = 1\nkind = "open-inference"\nname = "far"\nurl = "{url}"\nmodel = "{model}"\n'
+        f"batch = {batch}\n{WAYS[way]}"
+        f"{tables}\n[limits]\ncalls_per_second = 10000\nmax_calls = {calls}\n{limits}\n"
     )
     return path
