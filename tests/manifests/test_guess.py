@@ -146,8 +146,8 @@ def test_what_a_file_leaves_open_is_found_by_running_it(tmp_path: Path) -> None:
     assert not outline.fixed_shape
     with pytest.raises(InputError, match=r"no output has 16 values or more"):
         Probe(linear(tmp_path, (64, 64), outputs=8))
-    with pytest.raises(InputError, match=r"is of type UINT8, and must be FLOAT"):
-        Probe(linear(tmp_path, (64, 64), dtype=onnx.TensorProto.UINT8))
+    with pytest.raises(InputError, match=r"is of type INT8, and must be FLOAT"):
+        Probe(linear(tmp_path, (64, 64), dtype=onnx.TensorProto.INT8))
     (tmp_path / "text.onnx").write_bytes(b"no model")
     with pytest.raises(InputError, match="is not an ONNX file"):
         Probe(tmp_path / "text.onnx")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
 import pytest
 
 from tests.kinds import KINDS, SIZE
-from toolkit.errors import InputError
 from toolkit.manifests.outline import Probe
 from toolkit.manifests.readings import SCALINGS, fitting
 
@@ -33,12 +31,3 @@ def test_an_outline_has_the_embedding_and_the_batch(
     assert outline.outputs == {"embedding": SIZE}
     assert (outline.fixed_batch, outline.takes_bytes) == (batch, of_bytes)
     assert fitting(outline) == (("0 to 255",) if of_bytes else tuple(SCALINGS))
-
-
-def test_an_input_of_another_type_is_refused_by_name(tmp_path: Path) -> None:
-    manifest = KINDS["uint8 input"].write(tmp_path)
-    model = onnx.load(manifest.model)
-    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
-    onnx.save(model, manifest.model)
-    with pytest.raises(InputError, match="'input' is of type INT32, and must be FLOAT, FLOAT16 or UINT8"):
-        Probe(manifest.model)
