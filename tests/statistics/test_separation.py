@@ -56,3 +56,11 @@ def test_an_interval_has_its_confidence() -> None:
               for c in (0.68, 0.95)}  # fmt: skip
     # Of a normal distribution: 1.96 standard errors over 0.994.
     assert widths[0.95] / widths[0.68] == pytest.approx(1.96 / 0.994, rel=0.1)
+
+
+def test_as_many_pairs_of_a_kind_are_drawn_as_there_are() -> None:
+    """The mean of 25 genuine distances has a fifth of their deviation as its standard error, whatever the impostors."""
+    rng, genuine = np.random.default_rng(5), np.arange(425) < 25
+    one = rng.normal(5, 1, 425)
+    low, high = paired_difference(lambda g, i: g.mean(axis=-1) + 0 * i[..., 0], one, np.full(425, 5.0), genuine, rng)
+    assert (high - low) / 2 == pytest.approx(1.96 * one[genuine].std() / 5, rel=0.1)
