@@ -84,3 +84,14 @@ def test_one_norm_of_all_pairs_and_norms_at_the_bound_are_counted() -> None:
     assert optimality(np.array([edge, edge, 1.0]), np.array([edge, edge, 0.4]), bound=0.5) == pytest.approx(2 / 3)
     with pytest.raises(InputError):
         optimality(np.ones((2, 2)), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_norms_that_are_a_rounding_error_apart_are_one_norm(scale: float) -> None:
+    """Their curve has no area but that of rounding: what breaks all pairs there is optimal, however many there are."""
+    best = scale * np.array([1.0] + [1 - 1e-6] * 99)
+    assert optimality(np.full(100, scale), best) == 1.0
+    assert optimality(np.full(1, scale * (1 + 1e-5)), np.full(1, scale)) == 1.0
+    # A tenth of a percent is no rounding error.
+    apart = scale * np.array([1.0] + [0.999] * 99)
+    assert optimality(np.full(100, scale), apart) == 0.0

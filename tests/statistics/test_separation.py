@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from toolkit.statistics import separation
 from toolkit.statistics.separation import closeness, d_primes, paired_difference
 from toolkit.statistics.verification import d_prime
 
@@ -44,6 +45,7 @@ def test_the_interval_of_a_paired_difference_covers_the_truth() -> None:
 def test_each_draw_of_distances_is_measured_apart() -> None:
     near, far = np.array([[1.0, 2, 3], [2, 2, 2]]), np.array([[4.0, 5, 6], [5, 5, 5]])
     np.testing.assert_allclose(d_primes(near, far), [3, 0])
+    np.testing.assert_allclose(d_primes(near[[0, 0]], np.stack([far[0], far[0] + 1])), [3, 4])
     np.testing.assert_allclose(closeness(near, far), [math.log(5 / 2), math.log(5 / 2)])
     np.testing.assert_allclose(closeness(near, far * [[1], [2]]), [math.log(5 / 2), math.log(10 / 2)])
 
@@ -56,3 +58,12 @@ def test_an_interval_has_its_confidence() -> None:
               for c in (0.68, 0.95)}  # fmt: skip
     # Of a normal distribution: 1.96 standard errors over 0.994.
     assert widths[0.95] / widths[0.68] == pytest.approx(1.96 / 0.994, rel=0.1)
+
+
+def test_as_many_pairs_of_a_kind_are_drawn_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of 25 genuine distances has a fifth of their deviation as its standard error, whatever the impostors."""
+    monkeypatch.setattr(separation, "_DRAWS", 20_000)
+    rng, genuine = np.random.default_rng(5), np.arange(425) < 25
+    one = rng.normal(5, 1, 425)
+    low, high = paired_difference(lambda g, i: g.mean(axis=-1) + 0 * i[..., 0], one, np.full(425, 5.0), genuine, rng)
+    assert (high - low) / 2 == pytest.approx(1.96 * one[genuine].std() / 5, rel=0.03)

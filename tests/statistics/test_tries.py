@@ -16,7 +16,7 @@ from toolkit.statistics.tries import hit_rate
 def test_three_hits_in_ten(tries: int, expected: float) -> None:
     found = hit_rate(np.array([3]), 10, tries)
     assert found is not None
-    assert found.value == pytest.approx(expected)
+    assert (found.tries, found.value) == (tries, pytest.approx(expected))
 
 
 def test_it_is_the_share_of_all_choices_of_tries_that_have_a_hit() -> None:

@@ -81,7 +81,7 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
         raise UsageError("--group and --suite paper exclude each other; leave one out")
     chosen_workers(o)
     service = None if o.remote is None else read_remote(o.remote)
-    profiles = [find_profile(name) for name in _profile_names(o)]
+    profiles = [find_profile(name) for name in profile_names(o)]
     if not profiles:
         raise UsageError("no profile chosen; name at least one ('none' is the bare verifier)")
     knowledge = choose("knowledge", o.knowledge, {level: level for level in ASKED})
@@ -116,7 +116,7 @@ def make_request(options: AuditOptions, progress: Progress, *, sample: bool = Fa
     return request, pair_set
 
 
-def _profile_names(o: AuditOptions) -> list[str]:
+def profile_names(o: AuditOptions) -> list[str]:
     """The profiles to attack. A service is attacked as it is.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from toolkit.audit.replaying.masking import check_masking
 from toolkit.audit.replaying.natural import NaturalDecisions, decide_natural, natural_results
 from toolkit.audit.replaying.reruns import check_attacks, pairs_again
 from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_outcomes, check_profile
-from toolkit.audit.request import Request, make_request, plan_of, run_name
+from toolkit.audit.request import Request, make_request, plan_of, profile_names, run_name
 from toolkit.audit.results.assessment import (
     Assessment,
     DeclaredAttack,
@@ -65,7 +64,7 @@ from toolkit.verifiers.runtime import RuntimeVerifier
 if TYPE_CHECKING:
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
-# Every audit checks parity again on a few pairs; `sixpixels export` checks it on many.
+# `sixpixels export` checks parity on many more pairs.
 _PARITY_PAIRS = 100
 
 
@@ -117,8 +116,7 @@ def _audit(request: Request, pairs: PairSet, options: AuditOptions, folder: Path
         write_bytes(folder / PARTIAL, to_json(stop.partial).encode())
         raise
     write_bytes(folder / "report.json", to_json(assessment).encode())
-    names = list(dict.fromkeys(options.profiles)) if used.service is None else [p.name for p in used.profiles]
-    write_record(used, folder, pairs.root, options.model, names)
+    write_record(used, folder, pairs.root, options.model, profile_names(options))
     (folder / PARTIAL).unlink(missing_ok=True)
     return replace(read_run(folder), request=used)
 
@@ -174,7 +172,7 @@ def run_audit(
     plan, clean = setting.plan, setting.clean
     collector = Collector(plan, bench, request.crops, clean)
     try:
-        with _pool(workers, bench) as pool:
+        with open_pool(workers, bench) if isinstance(bench, Bench) else bench.pool() as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
         certificates = _certify(request, probes, bench, clean, progress)
@@ -191,12 +189,8 @@ def run_audit(
     except UnavailableError:
         write_bytes(folder / PARTIAL, to_json(collector.so_far(folder.name)).encode())
         raise
-    used = None if service is None else service.use(request)
-    return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks, used))
-
-
-def _pool(workers: Workers, bench: ServiceBench | Bench) -> AbstractContextManager[Pool]:
-    return bench.pool() if isinstance(bench, ServiceBench) else open_pool(workers, bench)
+    use = service.use(request) if service else None
+    return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks, use))
 
 
 def _set_up(request: Request, folder: Path, bench: ServiceBench | Bench) -> _Setting:
