@@ -83,13 +83,11 @@ def calibrate(
         InputError: the arguments are not valid.
     """
     values, labels = check_pairs(distances, genuine)
-    if not 0 < fmr < 1:
-        raise InputError(f"the target FMR is {fmr}; it must be between 0 and 1")
+    estimate = _estimate(values, labels, fmr)
     kind = np.flatnonzero(~labels)
     if members is not None and len(members.numbers) == 2 and (members.numbers[0] == members.numbers[1])[kind].any():
         raise InputError("an impostor pair names the same person twice; correct its label or its names")
     impostors, of_impostors = values[kind], None if members is None else members.at(kind)
-    estimate = _estimate(values, labels, fmr)
     if point_estimate:
         chosen = _enough(estimate, len(impostors), fmr)
         bound = bound_at(impostors, of_impostors, chosen.threshold, fmr, confidence, seed=seed, draws=draws)
