@@ -49,10 +49,10 @@ def test_an_answer_that_is_known_stays_as_it_is(tmp_path: Path) -> None:
 def test_what_nobody_confirmed_is_forgotten_with_its_refusals(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     assert filled(path).void() == 1
-    for ledger in (Ledger(path, "service"),):
-        assert ledger.get("pair") is None
-        assert ledger.get("a0") is not None
-        assert (ledger.refusals, ledger.calls) == ({"person": 0}, 4)
+    ledger = Ledger(path, "service")
+    assert ledger.get("pair") is None
+    assert ledger.get("a0") is not None
+    assert (ledger.refusals, ledger.calls) == ({"person": 0}, 4)
 
 
 def test_a_line_that_was_cut_by_a_kill_is_written_again(tmp_path: Path) -> None:

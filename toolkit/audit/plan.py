@@ -129,19 +129,23 @@ def make_service_plan(
         elif attack.needs == "gradient" and source is not None:
             scenarios.append(Scenario(attack, "zero", profile, source))
         else:
-            full: Knowledge = "perfect" if attack.traits.budget is None else "query"
-            scenarios.append(Scenario(attack, full, profile, profile))
+            scenarios.append(Scenario(attack, _full(attack), profile, profile))
     if not scenarios:
         reasons = "; ".join(f"{u.attack}: {u.reason}" for u in unavailable)
         raise UsageError(f"nothing to run: no attack is left ({reasons})")
     return Plan(tuple(scenarios), tuple(unavailable))
 
 
+def _full(attack: Attack) -> Knowledge:
+    """The full knowledge of an attack: perfect, or queries alone."""
+    return "perfect" if attack.traits.budget is None else "query"
+
+
 def _scenarios(attack: Attack, profiles: Sequence[Profile], knowledge: Sequence[Knowledge]) -> list[Scenario]:
     """All scenarios of one attack."""
     bare = next((p for p in profiles if p.empty), Profile("none", "", (), ""))
     defended = [profile for profile in profiles if not profile.empty]
-    full: Knowledge = "perfect" if attack.traits.budget is None else "query"
+    full = _full(attack)
     found = []
     for profile, level in itertools.product(profiles, knowledge):
         if profile.empty:

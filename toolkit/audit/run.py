@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +46,7 @@ from toolkit.audit.results.outcomes import Run, read_run, write_outcomes
 from toolkit.audit.results.people import faces_of
 from toolkit.audit.results.record import write_record
 from toolkit.audit.results.subgroups import Subgroups, subgroups_of
-from toolkit.audit.service import ServiceBench, opened
+from toolkit.audit.service import ServiceBench, ServicePool, opened
 from toolkit.audit.suites import NATURAL, weaker_than_strong
 from toolkit.documents import to_json
 from toolkit.errors import InputError, UnavailableError
@@ -172,7 +174,7 @@ def run_audit(
     plan, clean = setting.plan, setting.clean
     collector = Collector(plan, bench, request.crops, clean)
     try:
-        with open_pool(workers, bench) if isinstance(bench, Bench) else bench.pool() as pool:
+        with open_pool(workers, bench) if isinstance(bench, Bench) else nullcontext(ServicePool(bench)) as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
         certificates = _certify(request, probes, bench, clean, progress)
@@ -200,9 +202,9 @@ def _set_up(request: Request, folder: Path, bench: ServiceBench | Bench) -> _Set
     plan = plan_of(request)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
     folder.mkdir(parents=True, exist_ok=True)
-    clean = {
-        profile: run_clean(bench.deployed(profile), crops, manifest.decision, spill=folder) for profile in deployed
-    }
+    # A service is the same verifier for every profile.
+    ran = cache(lambda verifier: run_clean(verifier, crops, manifest.decision, spill=folder))
+    clean = {profile: ran(bench.deployed(profile)) for profile in deployed}
     parity = None
     if isinstance(bench, Bench) and any(attack.needs == "gradient" for attack, _ in plan.crafts):
         parity = _parity(bench.deployed(bare), bench.gradients(bare), crops, manifest)

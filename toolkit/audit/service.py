@@ -74,11 +74,6 @@ class ServiceBench:
         names = tuple(manifest.name for manifest in request.sources)
         return ServiceUse(remote.address, remote.answers, len(self.verifier.ledger), names)
 
-    @contextmanager
-    def pool(self) -> Iterator[ServicePool]:
-        """The pool that crafts for this audit."""
-        yield ServicePool(self)
-
 
 class ServicePool:
     """Runs each job in this process. A result is passed on only after the service was found to be the same."""

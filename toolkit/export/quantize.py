@@ -22,7 +22,7 @@ from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import KIND_OF, model_input
 from toolkit.verifiers.entropy import ENTROPY, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
-from toolkit.verifiers.normalize import Wanted, normalized
+from toolkit.verifiers.normalize import Wanted, batch_of, normalized
 from toolkit.verifiers.onnx_file import bodies, graphs_of, parse_onnx
 from toolkit.verifiers.placing import check_output, write_verifier
 from toolkit.verifiers.runtime import open_model, try_model
@@ -242,7 +242,7 @@ class _Reader:
     def __init__(self, proto: onnx.ModelProto, spec: Input, crops: NDArray[np.uint8]) -> None:
         self.random = any(tensor.name == ENTROPY for tensor in proto.graph.initializer)
         entry = next(value for value in proto.graph.input if value.name == spec.name)
-        fixed = entry.type.tensor_type.shape.dim[0].dim_value if entry.type.tensor_type.shape.dim else 0
+        fixed = batch_of(proto, spec.name)
         self.kind = KIND_OF[entry.type.tensor_type.elem_type]
         self.size = fixed or _BATCH
         missing = -len(crops) % fixed if fixed else 0

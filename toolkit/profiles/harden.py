@@ -19,7 +19,16 @@ from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import KIND_OF, unit_affine
 from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest
 from toolkit.verifiers.normalize import Wanted, batch_of, normalized
-from toolkit.verifiers.onnx_file import graphs_of, inputs_of, opset_of, parse_onnx, readers, rename_reads
+from toolkit.verifiers.onnx_file import (
+    OLDEST_FORMAT,
+    STANDARD,
+    graphs_of,
+    inputs_of,
+    opset_of,
+    parse_onnx,
+    readers,
+    rename_reads,
+)
 from toolkit.verifiers.placing import WrittenVerifier, check_output, write_verifier
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
 from toolkit.verifiers.trial import is_shipped
@@ -33,10 +42,7 @@ _FOLDING_OPSET = 13
 # ONNX Runtime has no random numbers in newer operator sets (1.31 and 1.32: "Could not find an implementation for
 # RandomUniform(22)").
 _NEWEST_OPSET_OF_RANDOM = 21
-# Since version 4 of the format, constants need not be inputs. Those of a defense are not.
-_OLDEST_FORMAT = 4
-_STANDARD = ("", "ai.onnx")
-_KNOWN_DOMAINS = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
+_KNOWN_DOMAINS = (*STANDARD, "ai.onnx.ml", "com.microsoft")
 _FLOAT, _BYTES = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
 
 
@@ -159,7 +165,7 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     graph.node.extend([*builder.nodes[:before], *verifier, *builder.nodes[before:]])
     graph.initializer.extend(builder.initializers)
     graph.input.extend(builder.inputs)
-    proto.ir_version = max(proto.ir_version, _OLDEST_FORMAT)
+    proto.ir_version = max(proto.ir_version, OLDEST_FORMAT)
     # Whoever calls the file finds the shapes that the original has. Constants may be among the inputs, too.
     before_it = {value.name: value for value in (*original.graph.input, *original.graph.output)}
     for value in (*graph.input, *graph.output):

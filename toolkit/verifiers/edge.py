@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Input
 
 # Types of an input tensor, in ONNX Runtime's words.
@@ -37,6 +38,22 @@ def fits_bytes(spec: Input) -> bool:
     """Return whether the values of the tensor are the 8-bit levels of the pixels, which alone fit into bytes."""
     plain = spec.standardization == "fixed" and set(spec.mean) == {0.0} and set(spec.std) == {1.0}
     return plain and (spec.low, spec.high) == (0.0, 255.0)
+
+
+def check_crops(crops: NDArray[np.float32], height: int, width: int, name: str) -> None:
+    """Check the shape of crops for the verifier `name`.
+
+    Raises:
+        InputError: it is not (N, height, width, 3).
+    """
+    if crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
+        raise InputError(f"crops of shape {crops.shape} do not fit {name}, which takes (N, {height}, {width}, 3)")
+
+
+def of_unit_length(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale embeddings (N, D) to unit L2 norm, in float32. Rows of zeros stay zero."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.asarray(embeddings / np.maximum(lengths, np.float32(1e-12)), np.float32)
 
 
 def embedding_rows(value: NDArray[Any], batch: int, size: int) -> NDArray[Any] | None:

@@ -32,7 +32,16 @@ from toolkit.pixels import to_unit
 from toolkit.verifiers.edge import batches, model_input
 from toolkit.verifiers.freeing import free_batch
 from toolkit.verifiers.manifest import Input, Manifest
-from toolkit.verifiers.onnx_file import graphs_of, in_order, inputs_of, names_read, opset_of, parse_onnx
+from toolkit.verifiers.onnx_file import (
+    OLDEST_FORMAT,
+    STANDARD,
+    graphs_of,
+    in_order,
+    inputs_of,
+    names_read,
+    opset_of,
+    parse_onnx,
+)
 from toolkit.verifiers.runtime import open_session, run_session
 from toolkit.verifiers.trial import ONNX, is_shipped, run_apart
 
@@ -43,9 +52,6 @@ _FACES = 3
 # Both graphs are loaded, and the optimizer keeps copies of constants.
 _ALLOWANCE = replace(ONNX, seconds=60, seconds_per_megabyte=2, memory=2 << 30, memory_per_byte=20)
 _MOST_KEPT = 4
-_STANDARD = ("", "ai.onnx")
-# Since version 4 of the format, constants need not be inputs, and are folded.
-_OLDEST_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ def _ordered(proto: onnx.ModelProto, wanted: Wanted, where: str) -> onnx.ModelPr
         _replace(proto.graph.output, [value for value in proto.graph.output if value.name in wanted.outputs])
         _replace(proto.graph.node, _needed(proto.graph))
     _replace(proto.graph.input, inputs_of(proto.graph))
-    proto.ir_version = max(proto.ir_version, _OLDEST_FORMAT)
+    proto.ir_version = max(proto.ir_version, OLDEST_FORMAT)
     return proto
 
 
@@ -206,12 +212,12 @@ def _folded(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         folded = onnx.load(path)
-    known = {o.domain for o in proto.opset_import} | {*_STANDARD}
+    known = {o.domain for o in proto.opset_import} | {*STANDARD}
     used = {node.domain for graph in graphs_of(folded.graph, Path(where)) for node in graph.node}
     if used - known:
         raise InputError(f"{where}: ONNX Runtime's optimizer put operators of its own into it")
     # It also lists the operator sets that it knows, which other readers may not.
-    _replace(folded.opset_import, [o for o in folded.opset_import if o.domain in used or o.domain in _STANDARD])
+    _replace(folded.opset_import, [o for o in folded.opset_import if o.domain in used or o.domain in STANDARD])
     _replace(folded.metadata_props, list(proto.metadata_props))
     _replace(folded.graph.initializer, sorted(folded.graph.initializer, key=lambda tensor: tensor.name))
     folded.ir_version = proto.ir_version

@@ -25,6 +25,10 @@ _LOCATION = b"location"
 # ONNX Runtime's own format starts with this mark. It is parsed by other code and finds data files in other ways.
 _ORT_MARK = slice(4, 8), b"ORTM"
 _DEEPEST = 16
+# The names of ONNX's own operators' domain.
+STANDARD = ("", "ai.onnx")
+# Since version 4 of the format, constants need not be inputs. Those of a defense are not, and others are not folded.
+OLDEST_FORMAT = 4
 _BLOCK = 1 << 20
 
 
@@ -140,7 +144,7 @@ def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's standard operator set that a model uses; 0 if it uses none."""
-    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    return next((o.version for o in model.opset_import if o.domain in STANDARD), 0)
 
 
 def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

@@ -21,7 +21,7 @@ from onnx.helper import get_attribute_value
 from toolkit.errors import InputError, refusing
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.onnx_arrays import arrays
-from toolkit.verifiers.onnx_file import inputs_of, opset_of, parse_onnx, read_onnx
+from toolkit.verifiers.onnx_file import STANDARD, inputs_of, opset_of, parse_onnx, read_onnx
 from toolkit.verifiers.onnx_layers import layers
 from toolkit.verifiers.onnx_values import MISSING, Operator, Value, widened
 
@@ -70,7 +70,7 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
     wanted = output or graph.output[0].name
     nodes = _needed(graph, wanted, {*constants, *inputs, ""}, path)
     for node in nodes:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in known:
+        if node.domain not in STANDARD or node.op_type not in known:
             raise InputError(
                 f"{path}: node {node.name!r}: the operator {node.op_type} has no gradient here; "
                 "name a checkpoint in the manifest"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import GraphProto, TensorProto
 
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Decision
@@ -36,7 +36,7 @@ def rounding_of(model: bytes, where: Path) -> float:
     graph = parse_onnx(model, where).graph
     halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     computes = any(halves.intersection(node.input) for node in graph.node if node.op_type != "Cast")
-    plain = TensorProto.UINT8 if takes_bytes(model, where) else TensorProto.FLOAT
+    plain = TensorProto.UINT8 if _of_bytes(graph) else TensorProto.FLOAT
     return _ROUNDING[TensorProto.FLOAT16 if computes else plain]
 
 
@@ -46,8 +46,11 @@ def takes_bytes(model: bytes, where: Path) -> bool:
     Raises:
         InputError: the content is not a model.
     """
-    entries = inputs_of(parse_onnx(model, where).graph)
-    return any(entry.type.tensor_type.elem_type == TensorProto.UINT8 for entry in entries)
+    return _of_bytes(parse_onnx(model, where).graph)
+
+
+def _of_bytes(graph: GraphProto) -> bool:
+    return any(entry.type.tensor_type.elem_type == TensorProto.UINT8 for entry in inputs_of(graph))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError, UnavailableError, reason_of
-from toolkit.verifiers.edge import BYTES, INPUTS, batches, embedding_rows, fits_bytes, model_input
+from toolkit.verifiers.edge import (
+    BYTES,
+    INPUTS,
+    batches,
+    check_crops,
+    embedding_rows,
+    fits_bytes,
+    model_input,
+    of_unit_length,
+)
 from toolkit.verifiers.entropy import ENTROPY, os_entropy, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.onnx_file import OnnxFile, read_onnx
@@ -323,11 +332,7 @@ class RuntimeVerifier:
         """
         spec, output, detector = self.manifest.input, self.manifest.output, self.manifest.detector
         wanted = [output.name] if detector is None else [output.name, detector.name]
-        if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
-            raise InputError(
-                f"crops of shape {crops.shape} do not fit {self.manifest.name}, which takes "
-                f"(N, {spec.height}, {spec.width}, 3)"
-            )
+        check_crops(crops, spec.height, spec.width, self.manifest.name)
         parts, scores = [np.empty((0, output.size), np.float32)], [np.empty(0, np.float32)]
         for batch, count in batches(crops, self.execution.batch, self.fixed_batch):
             feed: dict[str, NDArray[Any]] = {spec.name: self.tensor(batch)}
@@ -354,6 +359,4 @@ class RuntimeVerifier:
         if not np.isfinite(result).all():
             bad = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
             raise InputError(f"{self.manifest.model}: the embedding of crop {bad} has NaN or infinite values")
-        if output.normalize:
-            result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
-        return result, np.concatenate(scores)
+        return of_unit_length(result) if output.normalize else result, np.concatenate(scores)

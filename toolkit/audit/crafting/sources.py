@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted, Task
 from toolkit.audit.clean.bench import Bench
@@ -29,9 +30,8 @@ from toolkit.verifiers.crops import view_of
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
-from toolkit.verifiers.white_box import WhiteBox
 
-_BARE = Profile("none", "", (), "")
+BARE = Profile("none", "", (), "")
 
 
 def sources_profile(manifests: Sequence[Manifest]) -> Profile:
@@ -68,13 +68,7 @@ class Sources:
         """
         self._crops, self._row = crops, {pair.id: row for row, pair in enumerate(crops.pairs)}
         self._benches = [Bench(manifest, execution, seed) for manifest in manifests]
-        finder = LandmarkFinder(pairs.root)
-        self._carried, self._changed = [], []
-        for manifest in manifests:
-            own = view_of(manifest.input, manifest.alignment)
-            theirs = crop_pairs(pairs, own.width, own.height, own.template, finder)
-            self._carried.append(carried_pairs(crops, theirs, (view, own), finder))
-            self._changed.append(own != view)
+        self._carried = [in_crops_of(manifest, pairs, crops, view) for manifest in manifests]
 
     def craft(self, job: Job) -> bytes:
         """Craft the probes of a job on these verifiers, and encode them as an artifact.
@@ -110,15 +104,32 @@ class Sources:
         return job.attack.craft(ensemble, own)
 
     def _ensemble(self, row: int, size: tuple[int, int]) -> Ensemble:
-        members, references = [], []
-        for bench, carried, changed in zip(self._benches, self._carried, self._changed, strict=True):
-            model: WhiteBox = bench.white_box(_BARE)
-            place = int(np.searchsorted(carried.rows, row))
-            way = sight(carried.matrices[place], *size, to_unit(carried.own[place])) if changed else None
-            members.append(Member(model, bench.manifest.decision, way))
-            references.append(_reference(model, carried, place))
+        each = zip(self._benches, self._carried, strict=True)
+        members, references = zip(*(member(bench, carried, row, size) for bench, carried in each), strict=True)
         return Ensemble(members, references)
 
 
-def _reference(model: WhiteBox, carried: Carried, place: int) -> np.ndarray:
-    return model.embed(to_unit(carried.own_references[place][None]))[0]
+def in_crops_of(manifest: Manifest, pairs: PairSet, crops: CropSet, view: View) -> Carried:
+    """Find the pairs of `crops`, which have the size and alignment `view`, in the crops of another verifier.
+
+    Raises:
+        InsufficientError: no pair has a face in both.
+    """
+    finder, own = LandmarkFinder(pairs.root), view_of(manifest.input, manifest.alignment)
+    theirs = crop_pairs(pairs, own.width, own.height, own.template, finder)
+    return carried_pairs(crops, theirs, (view, own), finder)
+
+
+def member(bench: Bench, carried: Carried, row: int, size: tuple[int, int]) -> tuple[Member, NDArray[np.float32]]:
+    """A verifier as an attack on one pair sees it, and its embedding (D,) of the pair's reference.
+
+    Args:
+        bench: the verifier. It is attacked without a profile.
+        carried: the pairs in its crops.
+        row: the pair.
+        size: the height and width of the attacked crops.
+    """
+    model, place = bench.white_box(BARE), int(np.searchsorted(carried.rows, row))
+    seen = sight(carried.matrices[place], *size, to_unit(carried.own[place]))
+    reference = model.embed(to_unit(carried.own_references[place][None]))[0]
+    return Member(model, bench.manifest.decision, seen), reference

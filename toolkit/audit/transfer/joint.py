@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Crafted, is_trained
 from toolkit.audit.clean.bench import Bench
-from toolkit.audit.crafting.carried import Carried, Crops, carried_pairs
+from toolkit.audit.crafting.carried import Carried, Crops
 from toolkit.audit.crafting.craft import make_task
-from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member, sight
+from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member
+from toolkit.audit.crafting.sources import in_crops_of, member
 from toolkit.audit.results.record import Record
 from toolkit.audit.transfer.judge import Judge, decided_rightly, local_judge
 from toolkit.errors import UsageError
-from toolkit.faces.alignment import LandmarkFinder
-from toolkit.faces.crops import CropSet, crop_pairs
+from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools, to_unit
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.crops import view_of
@@ -114,14 +114,13 @@ class Joint:
     def _craft(self, attack: Attack, row: np.intp) -> Crafted:
         """Attack one pair of the run."""
         probe, reference = (self._crops.images[self._crops.index[row, side]] for side in (0, 1))
-        own, *others = (bench.white_box(self._bare) for bench in self._benches)
+        own = self._benches[0].white_box(self._bare)
         members = [Member(own, self._benches[0].manifest.decision)]
         references = [own.embed(to_unit(reference[None]))[0]]
-        for bench, model, pairs in zip(self._benches[1:], others, self._carried, strict=True):
-            place = int(np.searchsorted(pairs.rows, row))
-            seen = sight(pairs.matrices[place], probe.shape[0], probe.shape[1], to_unit(pairs.own[place]))
-            members.append(Member(model, bench.manifest.decision, seen))
-            references.append(model.embed(to_unit(pairs.own_references[place][None]))[0])
+        for bench, pairs in zip(self._benches[1:], self._carried, strict=True):
+            other, seen_reference = member(bench, pairs, int(row), probe.shape[:2])
+            members.append(other)
+            references.append(seen_reference)
         ensemble = Ensemble(members, references)
         task = make_task(
             attack.name, self._crops, np.array([row]), ensemble.reference(), DECISION, self._record.seed, np.inf
@@ -129,8 +128,5 @@ class Joint:
         return attack.craft(ensemble, task)
 
     def _in_crops_of(self, manifest: Manifest) -> Carried:
-        pairs, own = self._record.pairs, self._record.manifest
-        finder = LandmarkFinder(pairs.root)
-        views = view_of(own.input, own.alignment), view_of(manifest.input, manifest.alignment)
-        theirs = crop_pairs(pairs, views[1].width, views[1].height, views[1].template, finder)
-        return carried_pairs(self._crops, theirs, views, finder)
+        own = self._record.manifest
+        return in_crops_of(manifest, self._record.pairs, self._crops, view_of(own.input, own.alignment))

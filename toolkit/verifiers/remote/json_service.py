@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from toolkit.errors import InputError, UnavailableError
 from toolkit.pixels import Images, to_8bit
 from toolkit.plain import parse_json
+from toolkit.verifiers.edge import of_unit_length
 from toolkit.verifiers.remote import wire
 from toolkit.verifiers.remote.calls import TransientError
 from toolkit.verifiers.remote.config import JsonService
@@ -26,8 +27,7 @@ from toolkit.verifiers.remote.exchange import Server, Signed, is_transient, retr
 from toolkit.verifiers.remote.images import png
 from toolkit.verifiers.remote.json_table import Secret, When, steps_of
 from toolkit.verifiers.remote.pointer import MISSING, find, put
-
-_LARGEST_NUMBER = float(np.finfo(np.float32).max)
+from toolkit.verifiers.remote.tensors import LARGEST_NUMBER
 
 
 class _Asked:
@@ -135,12 +135,10 @@ class JsonEmbedder:
         remote: the description of the remote verifier.
         answers: what the service answers.
         most: the largest number of crops in one call.
-        fixed: the number of crops that every call sends.
     """
 
     answers: Literal["embedding"] = "embedding"
     most = 1
-    fixed: int | None = 1
 
     def __init__(self, remote: JsonService, size: int, *, normalize: bool) -> None:
         """Prepare the requests. Errors are those of `open_service`."""
@@ -161,13 +159,11 @@ class JsonEmbedder:
         if (
             not isinstance(found, list)
             or len(found) != self._size
-            or not all(type(number) in (int, float) and abs(number) <= _LARGEST_NUMBER for number in found)
+            or not all(type(number) in (int, float) and abs(number) <= LARGEST_NUMBER for number in found)
         ):
             raise self._asked.problem(found, f"must be a list of {self._size} numbers of float32")
         result = np.array([found], np.float32)
-        if self._normalize:
-            result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
-        return result
+        return of_unit_length(result) if self._normalize else result
 
 
 def json_service(remote: JsonService) -> JsonComparer | JsonEmbedder:

@@ -90,10 +90,10 @@ class Ledger:
             line["refused"] = refused
         with self._lock:
             self._write(line)
-            self._take(line)
+            self._learn(keys, list(values), refused)
 
     def begin_canary(self, answers: Mapping[str, Any]) -> None:
-        """Keep the answers to the first canary, and confirm what was answered before."""
+        """Keep the answers to the first canary."""
         with self._lock:
             self.canary = answers
             self._write({"canary": dict(answers)})
@@ -190,7 +190,9 @@ class Ledger:
         if kind not in ("<f4", "<f8") or not all(type(key) is str for key in keys):
             raise ValueError(kind)
         answers = [np.frombuffer(base64.b64decode(row, validate=True), kind) for row in line["answers"]]
-        refused = line.get("refused")
+        self._learn(keys, answers, line.get("refused"))
+
+    def _learn(self, keys: Sequence[str], answers: Sequence[Numbers], refused: str | None) -> None:
         for key, answer in zip(keys, answers, strict=True):
             if key not in self._known:
                 self._known[key] = answer

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError
 from toolkit.pixels import Images
-from toolkit.verifiers.edge import batches, model_input
+from toolkit.verifiers.edge import batches, check_crops, model_input, of_unit_length
 from toolkit.verifiers.remote.calls import Caller
 from toolkit.verifiers.remote.config import OpenInference, model_path, token
 from toolkit.verifiers.remote.exchange import Server, bearer
@@ -56,30 +56,23 @@ class OpenInferenceService:
         remote: the description of the remote verifier.
         answers: what the service answers.
         most: the largest number of crops in one call.
-        fixed: the number of crops that every call sends, or None.
     """
 
     answers: Literal["embedding"] = "embedding"
 
     def __init__(self, remote: OpenInference, transport: Transport, fixed: int | None) -> None:
-        self.remote, self.fixed, self.most = remote, fixed, fixed or remote.batch
-        self._transport = transport
+        self.remote, self.most = remote, fixed or remote.batch
+        self._transport, self._fixed = transport, fixed
 
     def embeddings(self, crops: Images) -> NDArray[np.float32]:
         """Return the embeddings (N, D) of crops (N, H, W, 3), by one call. See `service.Embedder`."""
         spec, output = self.remote.input, self.remote.output
-        if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
-            raise InputError(
-                f"crops of shape {crops.shape} do not fit {self.remote.name}, which takes "
-                f"(N, {spec.height}, {spec.width}, 3)"
-            )
+        check_crops(crops, spec.height, spec.width, self.remote.name)
         if not 1 <= len(crops) <= self.most:
             raise InputError(f"{self.remote.name} takes 1 to {self.most} crops in one call, not {len(crops)}")
-        ((batch, count),) = batches(crops, self.most, self.fixed)
+        ((batch, count),) = batches(crops, self.most, self._fixed)
         result = self._transport.infer(model_input(batch, spec))[:count]
-        if output.normalize:
-            result = result / np.maximum(np.linalg.norm(result, axis=1, keepdims=True), np.float32(1e-12))
-        return result
+        return of_unit_length(result) if output.normalize else result
 
 
 class _Http:

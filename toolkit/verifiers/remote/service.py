@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,6 @@ from toolkit.verifiers.remote.config import JsonService, OpenInference, Remote
 from toolkit.verifiers.remote.json_service import json_service
 from toolkit.verifiers.remote.open_inference import open_inference
 from toolkit.verifiers.remote.rekognition import RekognitionService
-
-Answers = Literal["embedding", "similarity", "decision"]
 
 
 class Embedder(Protocol):
@@ -33,11 +31,6 @@ class Embedder(Protocol):
     @property
     def most(self) -> int:
         """The largest number of crops in one call."""
-        ...
-
-    @property
-    def fixed(self) -> int | None:
-        """The number of crops that every call sends, or None. Smaller batches are filled up."""
         ...
 
     def embeddings(self, crops: Images) -> NDArray[np.float32]:
@@ -84,7 +77,10 @@ class Comparer(Protocol):
         ...
 
 
-def open_service(remote: Remote, caller: Caller) -> Embedder | Comparer:
+Service: TypeAlias = Embedder | Comparer
+
+
+def open_service(remote: Remote, caller: Caller) -> Service:
     """Connect to a service. If it can say whether it is ready and what its model is, ask it.
 
     Args:

@@ -16,7 +16,7 @@ from toolkit.verifiers.remote.config import LARGEST_BATCH, OpenInference
 DATATYPE = "FP32"
 # The server may fix the number of crops in a call, and this program fills calls up.
 _LARGEST_CALL = 1 << 29
-_LARGEST_NUMBER = float(np.finfo(np.float32).max)
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 # Makes a value of the server safe to show.
 Shown = Callable[[object], str]
@@ -81,7 +81,7 @@ def check_numbers(numbers: Any, remote: OpenInference, shape: list[int]) -> NDAr
         or not all(type(number) in (int, float) for number in numbers)
     ):
         raise InputError(f"{remote.address}: {name!r} must have {rows} x {columns} numbers")
-    if not all(abs(number) <= _LARGEST_NUMBER for number in numbers):
+    if not all(abs(number) <= LARGEST_NUMBER for number in numbers):
         raise InputError(f"{remote.address}: {name!r} has numbers beyond float32")
     return np.array(numbers, np.float32).reshape(shape)
 

@@ -6,23 +6,22 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import InputError
 from toolkit.pixels import Float, Images, to_8bit, to_unit
+from toolkit.verifiers.edge import check_crops
 from toolkit.verifiers.manifest import Decision, Manifest
 from toolkit.verifiers.remote.calls import Caller
 from toolkit.verifiers.remote.canary import Watch
 from toolkit.verifiers.remote.ledger import Ledger
-from toolkit.verifiers.remote.service import Comparer, Embedder
+from toolkit.verifiers.remote.service import Comparer, Embedder, Service
 from toolkit.verifiers.scores import distances, is_same
 
 Embeddings = NDArray[np.float32]
 Crops = NDArray[np.uint8]
-Service: TypeAlias = Embedder | Comparer
 _T = TypeVar("_T")
 
 
@@ -71,11 +70,7 @@ class RemoteVerifier:
             UnavailableError: the service does not answer or refuses, or no calls are left.
         """
         spec = self.manifest.input
-        if crops.ndim != 4 or crops.shape[1:] != (spec.height, spec.width, 3):
-            raise InputError(
-                f"crops of shape {crops.shape} do not fit {self.manifest.name}, which takes "
-                f"(N, {spec.height}, {spec.width}, 3)"
-            )
+        check_crops(crops, spec.height, spec.width, self.manifest.name)
         self.images_run += len(crops)
         if self.service.answers != "embedding":
             return to_8bit(crops).reshape(len(crops), -1).astype(np.float32)
