@@ -20,10 +20,17 @@ from toolkit.profiles.detector import Detector
 from toolkit.profiles.harden import deploy, harden, hardened_manifest
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.quiet import import_tensorflow
+from toolkit.verifiers import tensorflow
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier, read_model
-from toolkit.verifiers.tensorflow import TensorFlowVerifier, differentiable, model_for_gradients, network_of
+from toolkit.verifiers.tensorflow import (
+    TensorFlowVerifier,
+    differentiable,
+    gradients_from,
+    model_for_gradients,
+    network_of,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8) // np.array(
     [1, 2, 4], np.uint8
@@ -153,3 +160,21 @@ def test_a_batch_that_cannot_be_freed_names_both_reasons_where_gradients_fail(tm
     onnx.save(model, manifest.model)
     with pytest.raises(InputError, match=r"TensorFlow cannot run it.*; and it has no normal form .*something else"):
         differentiable(manifest)
+
+
+def test_gradients_of_a_file_without_normal_form_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> bytes:
+        raise InputError("verifier.onnx: cannot be normalized")
+
+    manifest = KINDS["as it is"].write(tmp_path)
+    network = differentiable(manifest)
+    assert gradients_from(manifest) == "the ONNX file itself"
+    del network
+    # Another file, so that the network of the first is not taken.
+    model = onnx.load(manifest.model)
+    model.doc_string = "another"
+    onnx.save(model, manifest.model)
+    monkeypatch.setattr(tensorflow, "normalized", refused)
+    differentiable(manifest)
+    said = "the ONNX file itself as it is, because it has no normal form: verifier.onnx: cannot be normalized"
+    assert gradients_from(manifest) == said

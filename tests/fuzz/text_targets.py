@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.fuzz.mutate_text import Rng, mutants, mutate_csv, mutate_json, mutate_sqlite, mutate_toml
+from tests.fuzz.mutate_text import Rng, mutants, mutate_bytes, mutate_csv, mutate_json, mutate_sqlite, mutate_toml
 from tests.models import write_linear
 from tests.risk.runs import Told, write
 from toolkit.attacks.gaussian import ATTACK as GAUSSIAN
@@ -44,6 +44,7 @@ from toolkit.risk.policy import find_policy, read_policy, shipped_policies
 from toolkit.risk.waivers import read_waivers
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.remote.config import read_remote
+from toolkit.verifiers.remote.ledger import LEDGER, Ledger
 
 FORMATS = choose_formats(["html", "markdown", "sarif", "junit", "json"])
 TOLD = [
@@ -202,6 +203,37 @@ def _texts(paths: Iterable[Path]) -> list[bytes]:
     return [path.read_bytes() for path in sorted(paths)]
 
 
+@cache
+def _ledger() -> bytes:
+    """A small ledger with lines of every kind."""
+    with TemporaryDirectory() as name:
+        path = Path(name) / LEDGER
+        ledger = Ledger(path, "service")
+        ledger.called()
+        ledger.begin_canary({"pair": [0.25]})
+        ledger.keep(["a", "b"], np.array([[0.5, 1.0], [2.0, np.nan]], np.float32))
+        ledger.confirm()
+        ledger.called()
+        ledger.keep(["c"], np.array([0.75]), refused="a")
+        ledger.void()
+        ledger.close()
+        return path.read_bytes()
+
+
+def _mutate_lines(rng: Rng, content: bytes) -> bytes:
+    """Mutate one line of a file of JSON lines, or the bytes of the whole file."""
+    lines = content.splitlines(keepends=True)
+    if rng.random() < 0.2:
+        return mutate_bytes(rng, content)
+    at = int(rng.integers(len(lines)))
+    lines[at] = mutate_json(rng, lines[at]) + b"\n"
+    return b"".join(lines)
+
+
+def _read_ledger(path: Path) -> None:
+    Ledger(path, "service").close()
+
+
 def _read_request(path: Path) -> None:
     is_of_nobody(path.parent)
     read_record(path.parent)
@@ -233,6 +265,7 @@ SEEDS: dict[str, tuple[Callable[[], list[bytes]], Mutate, Read]] = {
     "pairs": (lambda: [CSV, GROUPED], mutate_csv, _reads_pairs("pairs.csv")),
     "lfw": (lambda: [LFW.encode()], mutate_csv, _reads_pairs("pairs.txt")),
     "people": (lambda: [b"1\n2\nann\t3\nbob\t4\n", b"2\nann\t3\nbob\t4"], mutate_csv, _reads("p.txt", read_people)),
+    "ledger": (lambda: [_ledger()], _mutate_lines, _reads(LEDGER, _read_ledger)),
     "landmarks": (lambda: [LANDMARKS.encode()], mutate_csv, _reads("landmarks.csv", read_landmarks)),
 }
 TARGETS = [Target(name, mutants(seeds, mutate), run) for name, (seeds, mutate, run) in SEEDS.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cli import app
@@ -19,10 +21,14 @@ from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, load_pairs
 from toolkit.files import bundled
+from toolkit.manifests import readings
 from toolkit.manifests.faces import crossed_pairs, first_sample
 from toolkit.manifests.guess import guess_manifest
 from toolkit.manifests.outline import Probe, Shape
-from toolkit.manifests.readings import SCALINGS, Reading, templates
+from toolkit.manifests.readings import PER_IMAGE, SCALINGS, Reading, templates
+from toolkit.manifests.wording import NOT_TO_BE_HARDENED
+from toolkit.profiles.harden import harden_verifier
+from toolkit.report.manifest import print_guess
 from toolkit.verifiers.manifest import find_manifest, read_manifest
 
 MINI = bundled("models") / "facenet-mini" / "facenet-mini.onnx"
@@ -83,6 +89,21 @@ def test_the_shipped_verifier_is_read_as_its_manifest_says(generated: PairSet, t
     checked = CliRunner().invoke(app, ["manifest", "check", str(tmp_path / "m.toml"), "--limit", "40"])
     assert checked.exit_code == 0, checked.output
     assert "Nothing speaks against this manifest" in checked.output
+
+
+def test_a_verifier_that_no_profile_can_protect_is_said_to_be_one(
+    generated: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "SCALINGS", {PER_IMAGE: SCALINGS[PER_IMAGE]})
+    (tmp_path / "mini.onnx").write_bytes(MINI.read_bytes())
+    found = guess_manifest(tmp_path / "mini.onnx", generated)
+    assert found.best[0].range == PER_IMAGE
+    page = io.StringIO()
+    print_guess(found, Console(file=page, width=300))
+    assert NOT_TO_BE_HARDENED in page.getvalue()
+    assert f'# {NOT_TO_BE_HARDENED}\nstandardization = "per-image"' in (tmp_path / "mini.toml").read_text()
+    with pytest.raises(InputError, match="each image is standardized before the graph"):
+        harden_verifier(tmp_path / "mini.onnx", "mean3", tmp_path / "hardened.onnx")
 
 
 def test_a_wrong_manifest_is_named_by_check_and_by_evaluate(tmp_path: Path) -> None:

@@ -123,3 +123,11 @@ def test_an_endless_line_is_not_read_into_memory(tmp_path: Path, monkeypatch: py
     path.write_text(json.dumps({"schema": 1, "service": "service"}) + "\n" + "x" * 5000)
     with pytest.raises(InputError, match="line 2 is too long"):
         Ledger(path, "service")
+
+
+def test_a_ledger_too_large_for_the_memory_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with path.open("wb") as stream:
+        stream.truncate((2 << 30) + 1)
+    with pytest.raises(InputError, match="is larger than 2 GiB; choose another run folder"):
+        Ledger(path, "service")

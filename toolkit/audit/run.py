@@ -371,10 +371,9 @@ def _parity(verifier: RuntimeVerifier, original: TensorFlowVerifier, crops: Crop
 
 
 def _gradients_from(request: Request) -> str:
-    if request.sources:
-        return ", ".join(manifest.name for manifest in request.sources)
-    checkpoint = request.manifest.checkpoint
-    return checkpoint.path.name if checkpoint is not None and checkpoint.path.exists() else "the ONNX file itself"
+    from toolkit.verifiers.tensorflow import gradients_from
+
+    return ", ".join(manifest.name for manifest in request.sources) or gradients_from(request.manifest)
 
 
 def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:

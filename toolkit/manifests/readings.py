@@ -38,14 +38,15 @@ def _same(value: float) -> tuple[float, float, float]:
     return (value, value, value)
 
 
+# FaceNet's "prewhitening".
+PER_IMAGE = "per image"
 # Means and deviations are in the order of RGB; `Reading.spec` turns them for BGR.
 SCALINGS: Mapping[str, Scaling] = {
     "-1 to 1": Scaling(-1, 1),
     "(x - 127.5) / 128": Scaling(0, 255, mean=_same(127.5), std=_same(128.0)),
     "0 to 255": Scaling(0, 255),
     "0 to 1": Scaling(0, 1),
-    # FaceNet's "prewhitening".
-    "per image": Scaling(0, 255, "per-image"),
+    PER_IMAGE: Scaling(0, 255, "per-image"),
     # torchvision's models.
     "ImageNet's mean and deviation": Scaling(0, 1, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     # VGGFace2's networks (Cao et al. 2018).

@@ -21,6 +21,11 @@ _SAID = {
     "clear": "Found by trying; every other {what} that was tried separates clearly worse.",
     "tie": "Found by trying, but a tie: these pairs do not tell it from {ties}.",
 }
+# What a profile needs, and a standardization outside of the file has lost.
+NOT_TO_BE_HARDENED = (
+    "No profile can be put in front of a file whose images are standardized one by one outside of it: audit `none` "
+    "alone, or export the standardization inside the graph."
+)
 _WHAT = {"range": "value range", "channels": "channel order", "alignment": "alignment", "shape": "shape",
          "output": "output", "metric": "metric"}  # fmt: skip
 
@@ -68,6 +73,7 @@ def _head(found: Found, best: GuessedReading, target: Path) -> list[str]:
 def _input(found: Found, said: dict[str, str]) -> list[str]:
     reading = found.winner.reading
     spec = reading.spec(found.outline.input)
+    warned = [f"# {NOT_TO_BE_HARDENED}"] if spec.standardization == "per-image" else []
     return [
         "[input]",
         "# The file says so.",
@@ -80,6 +86,7 @@ def _input(found: Found, said: dict[str, str]) -> list[str]:
         f"channels = {_text(spec.channels)}",
         f"# {reading.scaling}. {said['range']}",
         f"range = {_numbers((spec.low, spec.high))}",
+        *warned,
         f"standardization = {_text(spec.standardization)}",
         f"mean = {_numbers(spec.mean)}",
         f"std = {_numbers(spec.std)}",

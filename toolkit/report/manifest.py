@@ -8,7 +8,9 @@ from rich.console import Console
 
 from toolkit.audit.clean.evaluate import Evaluation
 from toolkit.manifests.guess import Guess, GuessedChoice
+from toolkit.manifests.readings import PER_IMAGE
 from toolkit.manifests.search import STRETCHING
+from toolkit.manifests.wording import NOT_TO_BE_HARDENED
 from toolkit.report.evaluation import print_warnings
 from toolkit.report.terminal import bullet, facts_table, heading, new_table, percent, rule
 from toolkit.verifiers.manifest import Manifest
@@ -51,6 +53,8 @@ def print_guess(guess: Guess, console: Console) -> None:
     heading(console, "How clearly each choice won")
     for choice in guess.choices:
         bullet(console, f"{choice.what}: {choice.chosen}, {_verdict(choice)}")
+    if guess.best[0].range == PER_IMAGE:
+        bullet(console, NOT_TO_BE_HARDENED)
     heading(console, "Files")
     bullet(console, guess.manifest)
 

@@ -29,6 +29,8 @@ _BATCH = 32
 # verifier many times, and to load and trace its network takes seconds.
 _IN_USE: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
 _LATEST: list[Any] = []
+# Why a file has no normal form, by its hash, for the files whose networks were loaded here as they are.
+_NO_NORMAL_FORM: dict[str, str] = {}
 
 
 class NoGradientError(InputError):
@@ -88,11 +90,25 @@ def _tried(manifest: Manifest, checkpoint: Checkpoint | None, digest: str) -> Ca
             }  # fmt: skip
             source = manifest.model if checkpoint is None else checkpoint.path
             try_once(_differentiate, about, model, str(source), TENSORFLOW, size_of(source))
-        return network_of(manifest, model)
+        network = network_of(manifest, model)
     except InputError as error:
         if lacking:
             raise InputError(f"{error}; and it has no normal form ({lacking})") from error
         raise
+    if lacking:
+        _NO_NORMAL_FORM[digest] = lacking
+    return network
+
+
+def gradients_from(manifest: Manifest) -> str:
+    """Say what the gradients of a verifier come from, and why not from the normal form of its ONNX file.
+
+    The verifier's network must have been loaded in this process.
+    """
+    if manifest.checkpoint is not None and has_checkpoint(manifest):
+        return manifest.checkpoint.path.name
+    reason = _NO_NORMAL_FORM.get(model_sha256(manifest.model))
+    return "the ONNX file itself" + (f" as it is, because it has no normal form: {reason}" if reason else "")
 
 
 def model_for_gradients(manifest: Manifest) -> tuple[bytes, str]:

@@ -27,6 +27,8 @@ LEDGER = "answers.jsonl"
 SCHEMA_VERSION = 1
 # A line has the answers of one call: 256 embeddings of 2,048 numbers are 6 MB of base64.
 _LONGEST_LINE = 1 << 23
+# The answers are held in memory. 2 GiB are the embeddings of three million crops.
+_LARGEST = 2 << 30
 
 
 class Ledger:
@@ -151,6 +153,8 @@ class Ledger:
         """Read all complete lines. Return the number of bytes that they have."""
         whole = number = 0
         try:
+            if path.stat().st_size > _LARGEST:
+                raise InputError(f"{path}: is larger than {_LARGEST >> 30} GiB; choose another run folder")
             with path.open("rb") as stream:
                 while line := stream.readline(_LONGEST_LINE + 1):
                     if len(line) > _LONGEST_LINE:
