@@ -100,6 +100,9 @@ class Linear:
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         return (crops.reshape(len(crops), -1).astype(np.float64) @ self.weights).astype(np.float32)
 
+    def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        return distances(self.decision.metric, embeddings, references)
+
     def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
         return self.distances_and_gradients(crops, references)[0]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 # Schema versions by kind of document; kinds not listed have version 1. Readers reject other versions.
-_VERSIONS = {"assessment": 5, "judgement": 2}
+_VERSIONS = {"assessment": 6, "judgement": 2}
 _LARGEST_FILE = 1 << 24
 
 

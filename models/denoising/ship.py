@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
-from train import NETWORKS
+from denoiser_networks import NETWORKS, SCRIPTS
 
 from toolkit.defenses.denoiser import DenoiserManifest
 from toolkit.export.denoiser_export import export_denoiser
@@ -31,14 +31,13 @@ name = "{name}"
 file = "{name}.onnx"
 sha256 = "{model}"
 license = "MIT"
-provenance = "Trained by models/denoising/train.py for {minutes:.0f} minutes, {steps} steps; see CARD.md"
+provenance = "Trained by {script} for {minutes:.0f} minutes, {steps} steps; see CARD.md"
 
 [checkpoint]
 file = "{name}.weights.h5"
 sha256 = "{weights}"
 
 [checkpoint.network]
-name = "{name}"
 {arguments}
 
 [input]
@@ -55,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     name, arguments = args.network, dict(NETWORKS[args.network])
 
-    trained = build(name, **arguments)
+    trained = build(**arguments)
     trained.load_weights(args.work / "average.weights.h5")
     folder = ROOT / "models" / name
     folder.mkdir(exist_ok=True)
@@ -71,7 +70,8 @@ def main() -> None:
             weights=sha256(weights),
             minutes=state["minutes"],
             steps=state["step"],
-            arguments="\n".join(f"{key} = {str(value).lower()}" for key, value in arguments.items()),
+            script=SCRIPTS[name],
+            arguments="\n".join(f"{key} = {json.dumps(value)}" for key, value in arguments.items()),
         )
         write_bytes(folder / "denoiser.toml", text.encode())
 
@@ -85,7 +85,7 @@ def main() -> None:
         provenance="",
         weights=weights,
         weights_sha256=sha256(weights),
-        network={"name": name, **arguments},
+        network=arguments,
     )
     result = export_denoiser(manifest, onnx)
     if result.largest_difference > LARGEST_DIFFERENCE:

@@ -21,14 +21,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
+from denoiser_networks import NETWORKS
 from training_faces import Photographs, jitter, lfw_photographs
 
 if TYPE_CHECKING:
     import keras
 
-# What is shipped of each network: full width is out of reach of a CPU, in training and in front of a verifier. DnCNN is
-# trained without its normalizations: with them, in batches of few noise levels, it did not leave the identity.
-NETWORKS = {"unet": {"width": 0.375}, "red30": {"width": 16}, "dncnn": {"width": 16, "folded": True}}
 # The largest deviation; half of the noise attacks on facenet-mini succeed below 30 / 255.
 LARGEST_SIGMA = 60 / 255
 PROBES = 600
@@ -128,7 +126,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=sorted(NETWORKS))
+    parser.add_argument("network", choices=("dncnn", "red30", "unet"))
     parser.add_argument("--lfw", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30)
@@ -163,7 +161,7 @@ def main() -> None:
     attacks = attack_deltas(photographs, args.verifier, rng)
     print(f"{len(photographs)} photographs; test PSNR before denoising {psnr(noisy, clean).mean():.2f} dB", flush=True)
 
-    model, average = (build(args.network, **NETWORKS[args.network]) for _ in range(2))
+    model, average = (build(**NETWORKS[args.network]) for _ in range(2))
     if args.network == "dncnn":
         pass_through(model)
     average.set_weights(model.get_weights())

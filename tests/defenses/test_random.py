@@ -36,6 +36,7 @@ from toolkit.verifiers.tensorflow import TensorFlowVerifier
 DEFENSES: list[RandomDefense] = [
     Noise(0.05),
     Noise(0.4),
+    Noise(0.4, 3),
     RandomZoom(),
     RandomZoom(1.0, 1.3),
     RandomZoom(0.7, 1.5),
@@ -44,7 +45,7 @@ DEFENSES: list[RandomDefense] = [
 ]
 each = pytest.mark.parametrize("defense", DEFENSES, ids=str)
 ENTROPIES = np.random.default_rng(0).integers(0, 2**62, 5)
-CROPS = np.random.default_rng(1).random((5, 21, 26, 3), np.float32)
+CROPS = np.random.default_rng(1).random((5, 21, 27, 3), np.float32)
 
 
 def run_onnx(defense: RandomDefense, crops: np.ndarray, entropy: np.ndarray | None) -> np.ndarray:

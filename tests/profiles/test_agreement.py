@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.scores import distances
 
 EXECUTION = Execution("cpu", threads=1)
-PROFILES = [find_profile(name) for name in shipped_profiles()]
+# A file with few draws votes as one with many does, in less time.
+PROFILES = [replace(p, draws=min(p.draws, 5)) for p in map(find_profile, shipped_profiles())]
 PAIRS = 2
 
 

@@ -222,8 +222,8 @@ NOISE = '[[defense]]\nname = "noise"\n'
         ("[detector]\nthreshold = 0.5\nfalse_alarm = 0.05\nsqueezer = []", "needs 1 to 8"),
         ("detector = 1", "must be a table"),
         (NOISE + "[ensemble]\ndrawz = 4", "did you mean 'draws'"),
-        (NOISE + "[ensemble]\ndraws = 1", "from 2 to 64"),
-        (NOISE + "[ensemble]\ndraws = 65", "from 2 to 64"),
+        (NOISE + "[ensemble]\ndraws = 1", "from 2 to 1024"),
+        (NOISE + "[ensemble]\ndraws = 1025", "from 2 to 1024"),
         ('[[defense]]\nname = "mean"\n[ensemble]\ndraws = 4', "no defense is random"),
     ],
 )

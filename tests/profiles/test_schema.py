@@ -79,7 +79,7 @@ def test_every_shipped_profile_and_a_new_one_are_valid(tmp_path: Path) -> None:
         '[[defense]]\nname = "median"\nsize = 4',
         '[[defense]]\nname = "wiener"\nsize = 30',
         '[[defense]]\nname = "wiener"\nnoise = 0',
-        '[[defense]]\nname = "noise"\nsigma = 0.6',
+        '[[defense]]\nname = "noise"\nsigma = 1.1',
         '[[defense]]\nname = "noise"\nsigma = inf',
         '[[defense]]\nname = "jpeg"\nsubsampling = 1',
         '[[defense]]\nname = "mean"\nsize = true',

@@ -37,10 +37,10 @@ class Runtime(Protocol):
 
 
 class Comparing(Runtime, Protocol):
-    """A model that compares two faces itself, and whose embeddings only stand for crops."""
+    """A model that compares two faces itself: its embeddings may stand for crops, or hold several draws."""
 
     def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the distances (N,) of embeddings (N, D) to references (N, D); NaN where it finds no face."""
+        """Return the distances (N,) of embeddings to references, both from `embed`; NaN where it finds no face."""
         ...
 
 
@@ -224,12 +224,12 @@ Measurer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float
 
 
 def measurer(model: Runtime, decision: Decision) -> Measurer:
-    """How distances between a model's embeddings are found: by the metric, or by asking the service."""
-    return model.compare if _compares(model, decision) else partial(distances, decision.metric)
+    """How distances between a model's embeddings are found: as the model compares them, or by the metric."""
+    return model.compare if _compares(model) else partial(distances, decision.metric)
 
 
-def _compares(model: Runtime, decision: Decision) -> TypeGuard[Comparing]:  # noqa: ARG001 - a guard names its object
-    return decision.metric == "service"
+def _compares(model: Runtime) -> TypeGuard[Comparing]:
+    return callable(getattr(model, "compare", None))
 
 
 def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) -> NDArray[np.float64]:

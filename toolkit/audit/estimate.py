@@ -222,6 +222,7 @@ class _Stopwatch:
 
     def __init__(self, model: Any, seconds: float) -> None:
         self._model, self._end, self.images = model, time.perf_counter() + seconds, 0
+        self.compare = model.compare
 
     def _counted(self, crops: Images) -> Images:
         if time.perf_counter() > self._end:

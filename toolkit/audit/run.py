@@ -25,7 +25,7 @@ from toolkit.audit.crafting.workers import ALONE, Workers, chosen_workers, open_
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
 from toolkit.audit.replaying.bounds import check_bounds
-from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify
+from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify_all
 from toolkit.audit.replaying.detection import detection_results
 from toolkit.audit.replaying.masking import check_masking
 from toolkit.audit.replaying.natural import NaturalDecisions, decide_natural, natural_results
@@ -55,6 +55,7 @@ from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
 from toolkit.files import remove_stale_parts, sha256_of, write_bytes
 from toolkit.pixels import Bools, to_unit
+from toolkit.profiles.harden import hardened_manifest
 from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
 from toolkit.quiet import import_tensorflow
@@ -177,7 +178,9 @@ def run_audit(
         with open_pool(workers, bench) if isinstance(bench, Bench) else nullcontext(ServicePool(bench)) as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
-        certificates = _certify(request, probes, bench, clean, progress)
+        certificates = certify_all(
+            bench, request.smoothings, request.crops, {p: clean[p] for p in request.profiles}, probes, progress
+        )
         natural = _natural(request, probes, bench, clean, progress)
         if isinstance(bench, ServiceBench):
             bench.confirm()
@@ -221,7 +224,10 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         for result in scenario_results(scenario, replay, clean[scenario.profile], genuine)
     ]
     detection = detection_results(found.outcomes, clean, genuine)
-    certification = [result for one in found.certificates for result in certification_results(one, genuine)]
+    votes = {p.name for p in request.profiles if hardened_manifest(request.manifest, p).vote is not None}
+    certification = [
+        r for one in found.certificates for r in certification_results(one, genuine, deployed=one.profile in votes)
+    ]
     measured = run_optimality(found.outcomes, clean, genuine)
     goals: tuple[Goal, ...] = GOALS
     if crops.gallery is not None:
@@ -230,7 +236,8 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         measured = [replace(result, goal="group") for result in measured if result.goal == "impersonation"]
         detection = [replace(result, goal="group") for result in detection if result.goal == "impersonation"]
         certification = [replace(result, goal="group") for result in certification]
-    draws = {p.name: gradient_draws(p) * p.draws for p in request.profiles if p.random}
+    # An ensemble averages over its own draws for every draw of a gradient; a vote does not.
+    draws = {p.name: gradient_draws(p) * (p.draws if p.vote is None else 1) for p in request.profiles if p.random}
     left_out = tuple(f"{o.pair.probe} / {o.pair.reference}: {o.reason}" for o in crops.left_out)
     unavailable, checks = found.unavailable, found.checks
     attacked = bool(results or unavailable)
@@ -280,18 +287,6 @@ def _subgroups(
 ) -> Subgroups | None:
     labels = [pair.subgroup or "" for pair in request.crops.pairs]
     return subgroups_of(labels, genuine, {p: clean[p] for p in request.profiles}, outcomes, request.budget)
-
-
-def _certify(
-    request: Request, probes: Path, bench: Verifiers, clean: dict[Profile, CleanRun], progress: Progress
-) -> list[PairCertificates]:
-    """Certify every profile at every requested noise level."""
-    certificates = []
-    for profile in request.profiles:
-        for smoothing in request.smoothings:
-            done = progress.stage(f"certify {profile.name}, noise {smoothing.sigma:g}", len(request.crops.pairs))
-            certificates.append(certify(bench, profile, smoothing, request.crops, clean[profile], probes, done))
-    return certificates
 
 
 def _natural(

@@ -156,6 +156,7 @@ class Defense(Protocol):
     | `random` | bool | False | `is_random` |
     | `any_range` | bool | False | `any_range` |
     | `smallest_side` | int | 1 | `smallest_side` |
+    | `multiple` | int | 1 | `multiple` |
     | `sides` | (int or None, int or None) | (None, None) | `sides` |
     | `opset` | int | 0 | `oldest_opset` |
     | `sha256` | str | "" | `file_hash` |
@@ -231,6 +232,11 @@ def any_range(defense: AnyDefense) -> bool:
 def smallest_side(defense: AnyDefense) -> int:
     """Return the smallest height and width of a crop, in pixels, that the defense accepts."""
     return int(getattr(defense, "smallest_side", 1))
+
+
+def multiple(defense: AnyDefense) -> int:
+    """Return the number that the height and width of a crop must be multiples of."""
+    return int(getattr(defense, "multiple", 1))
 
 
 def sides(defense: AnyDefense) -> tuple[int | None, int | None]:

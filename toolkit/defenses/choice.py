@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from toolkit.defenses.base import (
     apply_onnx,
     apply_tensorflow,
     file_hash,
+    multiple,
     oldest_opset,
     sides,
     smallest_side,
@@ -61,6 +63,11 @@ class Choice:
     def smallest_side(self) -> int:
         """The smallest side of a crop that all options accept."""
         return max(map(smallest_side, self.options))
+
+    @property
+    def multiple(self) -> int:
+        """What both sides of a crop must be a multiple of, for every option."""
+        return math.lcm(*map(multiple, self.options))
 
     @property
     def sides(self) -> tuple[int | None, int | None]:

@@ -175,7 +175,7 @@ def tensorflow_denoiser(manifest: DenoiserManifest) -> Callable[[Any], Any]:
     with tf.init_scope():
         network = build(**manifest.network)
         load_weights(network, manifest.weights)
-    return on_any_side(lambda x: network(x, training=False), multiple_of(manifest.network["name"]))
+    return on_any_side(lambda x: network(x, training=False), multiple_of(**manifest.network))
 
 
 @dataclass(frozen=True)

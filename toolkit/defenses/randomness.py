@@ -4,10 +4,14 @@ A deployed graph must not be predictable, but ONNX Runtime's own generator is: a
 sequence. Every image therefore has an entropy, a number of 62 bits that the host can provide. The draws of a defense
 are a hash of it. The hash uses integers only, so that the three forms agree to the last bit. It is not a cipher: it
 does not hide the entropy.
+
+`uniforms` are few numbers, for decisions. `normals` are a number for each pixel: they are made 16 bits at a time from
+words of 64 bits, because a hash of every number would take longer than the verifier.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,11 @@ _ROUNDS = 4
 _FRACTION = 2**24
 # The step from the entropy of one draw of an image to the entropy of the next draw.
 _DRAW = 805459861
+# A key with irregular digits, as `_squares` needs, and an odd number that spreads neighboring entropies.
+_KEY, _FACTOR = 0x5A8E3D1F9B27C46D, 0x1B3C5D7F9A2E4863
+# Shifts that bring each 16 bits of a word to its top.
+_PARTS = np.array([48, 32, 16, 0], np.uint64)
+_INT32, _INT64, _UINT64 = 6, 7, 13
 
 
 def uniforms(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.float32]:
@@ -81,6 +90,113 @@ def onnx_uniforms(graph: Any, stream: int, count: str) -> str:
         x = modulo(graph.add("Add", [x, high]))
     fraction = graph.add("Cast", [modulo(x, _FRACTION)], to=1)
     return str(graph.add("Div", [fraction, graph.constant(np.array(_FRACTION, np.float32))]))
+
+
+def normals(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.float32]:
+    """Return standard normal random numbers.
+
+    Each is one of 2**16 values that are equally probable: the means of the normal distribution between two neighboring
+    quantiles, scaled to a variance of 1. The largest is 4.4.
+
+    Args:
+        entropy: see `uniforms`.
+        stream: see `uniforms`.
+        count: how many random numbers each image gets.
+
+    Returns:
+        (N, count) float32.
+    """
+    key = _squares(_key(entropy, stream), np.int64(_KEY)) * 2 + 1
+    words = _squares(np.arange(1, (count + 3) // 4 + 1) * key[:, None], key[:, None]).astype(np.uint64)
+    parts = (words[:, :, None] << _PARTS) >> np.uint64(48)
+    return _normal_values()[parts.reshape(len(entropy), -1)[:, :count]]
+
+
+def tensorflow_normals(entropy: Any, stream: int, count: Any) -> Any:
+    """Compute `normals` in TensorFlow. `entropy` is an int64 tensor (N,), and `count` may be a tensor."""
+    import tensorflow as tf
+
+    def squares(x: Any, key: Any) -> Any:
+        y, z = x, x + key
+        for added in (y, z, y, z):
+            x = x * x + added
+            high = tf.bitwise.right_shift(tf.bitcast(x, tf.uint64), tf.constant(32, tf.uint64))
+            whole, x = x, x * 2**32 + tf.bitcast(high, tf.int64)
+        last = tf.bitwise.right_shift(tf.bitcast(x * x + y, tf.uint64), tf.constant(32, tf.uint64))
+        return whole + tf.bitcast(last, tf.int64)
+
+    key = squares(_key(entropy, stream), tf.constant(_KEY, tf.int64)) * 2 + 1
+    index = tf.range(1, (tf.cast(count, tf.int64) + 3) // 4 + 1, dtype=tf.int64)
+    words = squares(index * key[:, None], key[:, None])
+    shifted = tf.bitwise.left_shift(tf.bitcast(words, tf.uint64)[:, :, None], tf.constant(_PARTS))
+    parts = tf.bitwise.right_shift(shifted, tf.constant(48, tf.uint64))
+    flat = tf.reshape(tf.cast(parts, tf.int32), (tf.shape(entropy)[0], -1))[:, :count]
+    return tf.gather(tf.constant(_normal_values()), flat)
+
+
+def onnx_normals(graph: Any, stream: int, count: str) -> str:
+    """Add `normals` of the graph's entropy to an ONNX graph. See `onnx_uniforms`."""
+    zero, one = (graph.constant(np.array([i], np.int64)) for i in (0, 1))
+
+    def number(value: int) -> str:
+        return str(graph.constant(np.array(value, np.int64)))
+
+    def shifted(value: str, by: Any, direction: str) -> str:
+        return str(graph.add("BitShift", [value, graph.constant(np.asarray(by, np.uint64))], direction=direction))
+
+    def high(x: str) -> str:
+        return str(graph.add("Cast", [shifted(graph.add("Cast", [x], to=_UINT64), 32, "RIGHT")], to=_INT64))
+
+    def squares(x: str, key: str) -> str:
+        y, z, whole = x, graph.add("Add", [x, key]), x
+        for added in (y, z, y, z):
+            whole = graph.add("Add", [graph.add("Mul", [x, x]), added])
+            x = graph.add("Add", [graph.add("Mul", [whole, number(2**32)]), high(whole)])
+        return str(graph.add("Add", [whole, high(graph.add("Add", [graph.add("Mul", [x, x]), y]))]))
+
+    start = graph.add("Mul", [graph.entropy(), number(_FACTOR)])
+    key = squares(graph.add("Add", [start, number(_stream_key(stream))]), number(_KEY))
+    key = graph.add("Unsqueeze", [graph.add("Add", [graph.add("Mul", [key, number(2)]), number(1)]), one])
+    words = graph.add("Div", [graph.add("Add", [count, number(3)]), number(4)])
+    index = graph.add("Range", [number(1), graph.add("Add", [words, number(1)]), number(1)])
+    hashed = squares(graph.add("Mul", [index, key]), key)
+    each = graph.add("Unsqueeze", [graph.add("Cast", [hashed], to=_UINT64), graph.constant(np.array([2], np.int64))])
+    parts = graph.add("Cast", [shifted(shifted(each, _PARTS, "LEFT"), 48, "RIGHT")], to=_INT32)
+    flat = graph.add("Reshape", [parts, graph.constant(np.array([0, -1], np.int64))])
+    exact = graph.add("Slice", [flat, zero, graph.add("Unsqueeze", [count, zero]), one])
+    return str(graph.add("Gather", [graph.constant(_normal_values()), exact], axis=0))
+
+
+def _squares(x: NDArray[np.int64], key: Any) -> NDArray[np.int64]:
+    """Hash counters that were multiplied by a key, by squaring (squares64: Widynski 2020, arXiv:2004.06278)."""
+    y, z, whole = x, x + key, x
+    for added in (y, z, y, z):
+        whole = x * x + added
+        x = whole * 2**32 + (whole.view(np.uint64) >> np.uint64(32)).view(np.int64)
+    return np.asarray(whole + ((x * x + y).view(np.uint64) >> np.uint64(32)).view(np.int64))
+
+
+def _key(entropy: Any, stream: int) -> Any:
+    """What the key of an image's words is hashed from."""
+    return entropy * _FACTOR + _stream_key(stream)
+
+
+def _stream_key(stream: int) -> int:
+    return stream * 0x1F3D5B79ACE13 % 2**62
+
+
+@cache
+def _normal_values() -> NDArray[np.float32]:
+    """The 2**16 values of `normals`, ascending."""
+    # Imported here, because SciPy takes a second and only noise needs it.
+    from scipy.stats import norm
+
+    edges = norm.ppf(np.linspace(0, 1, 2**16 + 1))
+    density = norm.pdf(edges)
+    means = (density[:-1] - density[1:]) * 2**16
+    values = np.asarray(means / np.sqrt(np.mean(np.square(means))), np.float32)
+    values.setflags(write=False)
+    return values
 
 
 def spread(entropy: NDArray[np.int64], draws: int) -> NDArray[np.int64]:

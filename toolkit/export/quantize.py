@@ -113,6 +113,8 @@ def quantized(
     where = manifest.model
     proto = checked_graph(model, manifest)
     _unfold_constants(proto.graph)
+    if manifest.vote is not None:
+        raise InputError(f"{where}: decides by the vote of a profile; quantize the original verifier, and harden that")
     if _is_quantized(proto.graph):
         raise InputError(f"{where}: is quantized already; give the original verifier")
     whole = [*graphs_of(proto.graph, where), *proto.functions]

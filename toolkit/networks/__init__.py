@@ -18,7 +18,7 @@ _ARGUMENTS: dict[str, dict[str, tuple[type, float, float]]] = {
         "input_side": (int, 75, 4096),
         "folded": (bool, 0, 1),
     },
-    "unet": {"width": (float, 0.05, 4.0)},
+    "unet": {"width": (float, 0.05, 4.0), "levels": (int, 1, 6), "shuffle": (int, 1, 4)},
     "red30": {"width": (int, 4, 256)},
     "dncnn": {"width": (int, 4, 256), "depth": (int, 3, 64), "folded": (bool, 0, 1)},
 }
@@ -50,9 +50,10 @@ def build(name: str, **arguments: Any) -> Any:
     return getattr(_module(name), name)(**{**_DEFAULTS.get(name, {}), **arguments})
 
 
-def multiple_of(name: str) -> int:
-    """Return the number that the height and width of the network's input must be multiples of."""
-    return int(getattr(_module(name), "MULTIPLE", 1))
+def multiple_of(name: str, **arguments: Any) -> int:
+    """Return the number that the sides of the input of the network with these arguments must be multiples of."""
+    multiple = getattr(_module(name), "multiple", None)
+    return 1 if multiple is None else int(multiple(**arguments))
 
 
 def _module(name: str) -> ModuleType:

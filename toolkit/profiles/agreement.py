@@ -15,7 +15,7 @@ from toolkit.profiles.profile import Profile
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
-from toolkit.verifiers.scores import distances, is_same
+from toolkit.verifiers.scores import is_same
 
 _BATCH = 64
 
@@ -69,7 +69,7 @@ def compare_forms(
     (fused, fused_scores), (staged, staged_scores) = (
         map(np.concatenate, zip(*side, strict=True)) for side in (parts, steps)
     )
-    d = [distances(metric, side[index[:, 0]], side[index[:, 1]]) for side in (fused, staged)]
+    d = [hardened.compare(side[index[:, 0]], side[index[:, 1]]) for side in (fused, staged)]
     flipped = is_same(manifest.decision, d[0]) != is_same(manifest.decision, d[1])
     apart = np.linalg.norm(fused - staged, axis=1) / np.linalg.norm(staged, axis=1)
     threshold = manifest.decision.threshold

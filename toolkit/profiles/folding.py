@@ -12,6 +12,7 @@ from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.onnx_file import readers, rename_reads
 from toolkit.verifiers.variants import onnx_attack_scores, onnx_fold
+from toolkit.verifiers.votes import add_vote
 
 _FLOAT = onnx.TensorProto.FLOAT
 
@@ -21,8 +22,8 @@ def fold_variants(
 ) -> None:
     """Add the nodes after a verifier that compute its outputs from those of all variants.
 
-    The embedding is folded (`verifiers.variants.fold`). Other outputs are those of the defended image itself, and of
-    the first draw.
+    The embedding is folded (`verifiers.variants.fold`). A vote adds outputs of its own (`verifiers.votes`). Other
+    outputs are those of the defended image itself, and of the first draw.
 
     Args:
         graph: the verifier, which reads the variants from `defended`. Its output of attack scores is added.
@@ -43,6 +44,9 @@ def fold_variants(
     kind = entry.type.tensor_type.elem_type
     if kind != _FLOAT:
         variants = builder.add("Cast", [variants], to=_FLOAT)
+    vote = profile.voting
+    if vote is not None:
+        add_vote(graph, builder, variants, vote, manifest.decision.metric, output.size, unit=output.normalize)
     folded = onnx_fold(builder, variants, 1 + len(profile.squeezers), profile.draws, output.size)
     shaped = folded[0]
     shape = _shape(entry, output.size)

@@ -17,7 +17,8 @@ from toolkit.profiles.profile import Profile, find_profile
 from toolkit.profiles.sizes import check_sizes
 from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import KIND_OF, unit_affine
-from toolkit.verifiers.manifest import DetectorOutput, Input, Manifest, find_manifest
+from toolkit.verifiers.hardened import DetectorOutput
+from toolkit.verifiers.manifest import Input, Manifest, find_manifest
 from toolkit.verifiers.normalize import Wanted, batch_of, normalized
 from toolkit.verifiers.onnx_file import (
     OLDEST_FORMAT,
@@ -66,7 +67,8 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Writte
     """Write the hardened verifier as one ONNX file, with a manifest beside it. The file does not need this project.
 
     The metadata of the file contain the new manifest, the hashes of the verifier and of the profile, and the profile's
-    text. The threshold stays the same. Calibrate it again if the profile changes the clean error rates.
+    text. The threshold stays the same, unless the profile's vote has its own. Calibrate it again if the profile changes
+    the clean error rates.
 
     Raises:
         InputError: the verifier cannot be hardened or run, or the output cannot be written.
@@ -84,7 +86,11 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Writte
     document["model"]["provenance"] = f"{manifest.provenance}; hardened by sixpixels with profile {profile.name}"
     # The checkpoint belongs to the bare verifier.
     document.pop("checkpoint", None)
-    detector = hardened_manifest(manifest, profile).detector
+    described = hardened_manifest(manifest, profile)
+    vote, detector = described.vote, described.detector
+    if vote is not None:
+        document["vote"] = {"draws": vote.draws, "sigma": vote.sigma, "confidence": vote.confidence}
+        document["decision"]["threshold"] = vote.threshold
     if detector is not None:
         document["detector"] = {
             "output": detector.name,
@@ -105,7 +111,9 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Writte
 
 
 def hardened_manifest(manifest: Manifest, profile: Profile) -> Manifest:
-    """Return the manifest of a hardened verifier: the verifier's own manifest with the profile's detector."""
+    """Return the manifest of a hardened verifier: the verifier's own manifest with the profile's detector or vote."""
+    if profile.vote is not None:
+        return replace(manifest, vote=profile.voting)
     if profile.detector is None:
         return manifest
     found = profile.detector
@@ -131,10 +139,10 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     """Fuse `profile` with a serialized verifier.
 
     The result has the same input (name, type, shape, layout, range) and the same outputs, so that it can replace the
-    original. A detector adds the output `attack_score` (N,). The empty profile returns `model` unchanged. All draws and
-    squeezed forms of all images go through the verifier in one batch. Other outputs than the embedding are those of the
-    first draw. A model whose operator set is too old, whose nodes are out of order, or whose batch is too small for
-    that is normalized before (`verifiers.normalize`).
+    original. A detector adds the output `attack_score` (N,), and a vote those of `verifiers.votes`. The empty profile
+    returns `model` unchanged. All draws and squeezed forms of all images go through the verifier in one batch. Other
+    outputs than the embedding are those of the first draw. A model whose operator set is too old, whose nodes are out
+    of order, or whose batch is too small for that is normalized before (`verifiers.normalize`).
 
     Raises:
         InputError: the model is not a usable ONNX file, cannot be normalized, or a defense does not fit its crops; or

@@ -23,20 +23,22 @@ from toolkit.defenses.base import (
     file_hash,
     is_random,
 )
+from toolkit.defenses.noise import Noise
 from toolkit.defenses.randomness import spread, tensorflow_spread
 from toolkit.errors import InputError, UsageError
 from toolkit.files import bundled, inside, write_bytes
 from toolkit.profiles.detector import Detector
+from toolkit.profiles.vote import Vote
 from toolkit.registry import choose, discover, unknown
 from toolkit.tables import read_toml
 from toolkit.text import LONGEST_NAME
 from toolkit.verifiers.entropy import os_entropy
+from toolkit.verifiers.hardened import MOST_DRAWS, VoteOutput
 from toolkit.verifiers.manifest import Metric
-from toolkit.verifiers.variants import attack_scores, fold
+from toolkit.verifiers.variants import attack_scores, drawn_apart, fold
 
 SCHEMA_VERSION = 1
-_KEYS = {"schema", "name", "description", "defense", "ensemble", "detector"}
-MOST_DRAWS = 64
+_KEYS = {"schema", "name", "description", "defense", "ensemble", "detector", "vote"}
 # A float32 can represent every integer below this.
 _LARGEST_WHOLE = 1 << 24
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -55,6 +57,7 @@ class Profile:
         draws: with more than 1, the verifier runs on this many independent draws of every image, and its embeddings are
             averaged (`verifiers.variants.fold`).
         detector: compares embeddings before and after squeezing; None without a detector.
+        vote: the draws vote instead of being averaged; None without a vote.
         source: the absolute path of the file; empty for a profile that was created in memory.
     """
 
@@ -65,6 +68,7 @@ class Profile:
     text: str = ""
     draws: int = 1
     detector: Detector | None = None
+    vote: Vote | None = None
     source: str = dataclasses.field(default="", compare=False)
 
     @property
@@ -76,6 +80,18 @@ class Profile:
     def squeezers(self) -> tuple[Defense, ...]:
         """The detector's squeezers; empty without a detector."""
         return () if self.detector is None else self.detector.squeezers
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of the noise that a certificate is about; 0 if the profile does not begin with it."""
+        first = self.defenses[0] if self.defenses else None
+        return first.sigma if isinstance(first, Noise) else 0.0
+
+    @property
+    def voting(self) -> VoteOutput | None:
+        """The vote as the manifest of a hardened file describes it; None without a vote."""
+        vote = self.vote
+        return None if vote is None else VoteOutput(self.draws, self.sigma, vote.confidence, vote.threshold)
 
     @property
     def random(self) -> bool:
@@ -129,9 +145,12 @@ class Profile:
             entropy: see `numpy`.
 
         Returns:
-            Embeddings (N, D), and attack scores (N,), which are zero without a detector.
+            Embeddings (N, D), and attack scores (N,), which are zero without a detector. With a vote, the embeddings of
+            all draws (N, draws * D).
         """
         defended = self.numpy(crops, entropy)
+        if self.vote is not None:
+            return drawn_apart(embed(defended), len(crops)), np.zeros(len(crops))
         variants = np.concatenate([defended, *(squeezer.numpy(defended) for squeezer in self.squeezers)])
         folded = fold(embed(variants), 1 + len(self.squeezers), len(crops))
         return folded[0], attack_scores(metric, folded)
@@ -186,11 +205,18 @@ def read_profile(path: Path) -> Profile:
     defenses = tuple(_read_defense(step, path.parent, f"{path}: defense {i}") for i, step in enumerate(steps, 1))
     draws = _read_ensemble(content.get("ensemble"), defenses, f"{path}: ensemble")
     detector = _read_detector(content.get("detector"), path.parent, f"{path}: detector")
+    vote = _read_vote(content.get("vote"), f"{path}: vote")
     # The hash includes the files that defenses read, because other files make another defense.
     squeezers = () if detector is None else detector.squeezers
     files = "".join(map(file_hash, (*defenses, *squeezers)))
     sha256 = hashlib.sha256((text + files).encode()).hexdigest()
-    return Profile(name, description, defenses, sha256, text, draws, detector, str(path.resolve()))
+    profile = Profile(name, description, defenses, sha256, text, draws, detector, vote, str(path.resolve()))
+    if vote is not None and (draws == 1 or not profile.sigma or detector is not None):
+        raise InputError(
+            f"{path}: vote: needs [ensemble] draws, the defense noise as the first one, and no [detector]; a "
+            "certificate is about noise that is added to the crop itself"
+        )
+    return profile
 
 
 def write_new_profile(path: Path, names: Sequence[str]) -> None:
@@ -264,6 +290,25 @@ def _read_detector(table: object, folder: Path, where: str) -> Detector | None:
         return Detector(deterministic, **numbers)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def _read_vote(table: object, where: str) -> Vote | None:
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise InputError(f"{where} must be a table with threshold and confidence")
+    _check_keys(table, {"threshold", "confidence"}, where)
+    try:
+        return Vote(_number(table, "threshold", where), _number(table, "confidence", where))
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _number(table: dict[str, Any], key: str, where: str) -> float:
+    value = table.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{where}: {key} must be a number, not {value!r}")
+    return float(value)
 
 
 def _read_defense(step: object, folder: Path, where: str) -> AnyDefense:

@@ -7,8 +7,10 @@ import inspect
 from typing import Any
 
 from toolkit.profiles.detector import MOST_SQUEEZERS, Detector
-from toolkit.profiles.profile import MOST_DRAWS, SCHEMA_VERSION
+from toolkit.profiles.profile import SCHEMA_VERSION
+from toolkit.profiles.vote import Vote
 from toolkit.registry import discover
+from toolkit.verifiers.hardened import MOST_DRAWS
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 # Keys beside the names of the defenses. A defense of a plugin may have any name in lower case.
@@ -43,6 +45,11 @@ def profile_schema() -> dict[str, Any]:
                 squeezer={**_defenses(_OPTION), "minItems": 1, "maxItems": MOST_SQUEEZERS},
                 threshold={"type": "number", "exclusiveMinimum": 0},
                 false_alarm={"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            ),
+            "vote": _table(
+                (inspect.getdoc(Vote) or "").splitlines()[0],
+                threshold={"type": "number", "exclusiveMinimum": 0},
+                confidence={"type": "number", "minimum": 0.5, "exclusiveMaximum": 1},
             ),
         },
         "required": ["schema", "name"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolkit.defenses.base import AnyDefense, sides, smallest_side
+from toolkit.defenses.base import AnyDefense, multiple, sides, smallest_side
 from toolkit.errors import InputError
 from toolkit.verifiers.manifest import Input
 
@@ -30,6 +30,12 @@ def check_sizes(defenses: Sequence[AnyDefense], crops: Input, what: str) -> None
             raise InputError(
                 f"{place} needs crops of at least {smallest} x {smallest} pixels, but the verifier takes "
                 f"{width} x {height}; use a smaller filter"
+            )
+        by = multiple(defense)
+        if height % by or width % by:
+            raise InputError(
+                f"{place} needs crops whose sides are multiples of {by}, but the verifier takes {width} x {height}; "
+                "use another block"
             )
         fixed_height, fixed_width = sides(defense)
         if fixed_height not in (None, height) or fixed_width not in (None, width):

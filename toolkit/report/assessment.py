@@ -12,6 +12,7 @@ from rich.text import Text
 
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
+from toolkit.report.certificates import print_certificates
 from toolkit.report.natural import print_natural
 from toolkit.report.subgroups import print_subgroups
 from toolkit.report.terminal import (
@@ -32,12 +33,6 @@ from toolkit.report.terminal import (
     whole_percent,
 )
 
-_CERTIFICATION_LEGEND = (
-    "Certificates hold only for the smoothed verifier: the majority vote over {samples} noisy copies. noise: standard "
-    "deviation of the Gaussian noise, in units of the pixel range. correct: pairs that the vote decides correctly. "
-    "abstain: pairs without a significant vote. >: pairs decided correctly on which no attack within this L2 norm "
-    "changes the vote, at {confidence:g} % confidence for each pair. r: median certified radius of the correct pairs."
-)
 _ALARMING = 0.5
 _LEGEND = (
     "n: eligible pairs, which the target decided correctly before the attack; other pairs do not count. crafted: pairs "
@@ -87,7 +82,7 @@ def print_assessment(assessment: Assessment, console: Console, files: list[Path]
     _print_optimality(a, console)
     _print_checks(a.checks, console)
     _print_detection(a, console)
-    _print_certification(a, console)
+    print_certificates(a, console)
     print_natural(a.natural, console)
     print_subgroups(a.subgroups, console)
     if a.caveats:
@@ -226,24 +221,6 @@ def _print_detection(a: Assessment, console: Console) -> None:
         table.add_row(d.attack, d.profile, knows(d), d.goal, str(d.deployed.trials), deployed, *points)
     console.print(table)
     console.print(_DETECTION_LEGEND, style="dim")
-
-
-def _print_certification(a: Assessment, console: Console) -> None:
-    if not a.certification:
-        return
-    table = new_table("certified by randomized smoothing, %", console)
-    table.add_column("profile", overflow="fold")
-    radii = (f">{r:g}" for r, _ in a.certification[0].at_radius)
-    for column in ("noise", "goal", "n", "correct", "abstain", *radii, "r"):
-        table.add_column(column, justify="left" if column == "goal" else "right", no_wrap=True)
-    for c in a.certification:
-        rates = (c.correct, c.abstained, *(rate for _, rate in c.at_radius))
-        shares = (whole_percent(rate, interval=False) for rate in rates)
-        goal = c.goal.replace("impersonation", "imperson.")
-        table.add_row(c.profile, f"{c.sigma:g}", goal, str(c.correct.trials), *shares, norm(c.median_radius))
-    console.print(table)
-    c = a.certification[0]
-    console.print(_CERTIFICATION_LEGEND.format(samples=c.samples, confidence=100 * c.confidence), style="dim")
 
 
 def _clean_table(a: Assessment, console: Console) -> Table:

@@ -14,6 +14,7 @@ import numpy as np
 from toolkit.errors import InputError, UsageError
 from toolkit.files import bundled, checked_path, inside, sha256, write_bytes
 from toolkit.tables import Table, edit_toml, read_table
+from toolkit.verifiers.hardened import DetectorOutput, VoteOutput, read_detector, read_vote
 
 Layout = Literal["NHWC", "NCHW"]
 Channels = Literal["RGB", "BGR"]
@@ -91,18 +92,6 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class DetectorOutput:
-    """A second output (N,) with attack scores: images with a score above `threshold` are flagged as attacks.
-
-    `false_alarm` is the share of clean images that the calibrated threshold flags.
-    """
-
-    name: str
-    threshold: float
-    false_alarm: float
-
-
-@dataclass(frozen=True)
 class Manifest:
     """The checked description of a verifier.
 
@@ -123,6 +112,7 @@ class Manifest:
     alignment: Alignment | None
     checkpoint: Checkpoint | None
     detector: DetectorOutput | None = None
+    vote: VoteOutput | None = None
     service: str | None = None
 
     @property
@@ -132,11 +122,13 @@ class Manifest:
 
     @property
     def reading(self) -> str:
-        """SHA-256 of how the model's file is read: the format of its input and of its output, and the alarm.
+        """SHA-256 of how the model's file is read: the format of its input and of its output, the alarm and the vote.
 
         The embeddings and the attack scores of a crop depend on the file and on this.
         """
         content = [asdict(self.input), asdict(self.output), self.alarm]
+        if self.vote is not None:
+            content.append(asdict(self.vote))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -234,7 +226,8 @@ def read_manifest(path: Path) -> Manifest:
         decision=read_decision(top.table("decision")),
         alignment=read_alignment(top.table("alignment")),
         checkpoint=_read_checkpoint(top.table("checkpoint"), folder),
-        detector=_read_detector(top.table("detector")),
+        detector=read_detector(top.table("detector")),
+        vote=read_vote(top.table("vote")),
     )
     top.done()
     return manifest
@@ -355,18 +348,6 @@ def read_alignment(table: Table) -> Alignment | None:
         raise table.fail("template", "must be five [x, y] points")
     table.done()
     return Alignment(tuple((float(x), float(y)) for x, y in rows))
-
-
-def _read_detector(table: Table) -> DetectorOutput | None:
-    if not table.rest:
-        return None
-    result = DetectorOutput(table.take("output", str), table.take("threshold", float), table.take("false_alarm", float))
-    if result.threshold <= 0:
-        raise table.fail("threshold", f"must be positive, not {result.threshold}")
-    if not 0 < result.false_alarm < 1:
-        raise table.fail("false_alarm", f"must be between 0 and 1, not {result.false_alarm}")
-    table.done()
-    return result
 
 
 def _read_checkpoint(table: Table, folder: Path) -> Checkpoint | None:

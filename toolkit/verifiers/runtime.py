@@ -26,6 +26,7 @@ from toolkit.verifiers.entropy import ENTROPY, os_entropy, seeded_entropy
 from toolkit.verifiers.manifest import Input, Manifest
 from toolkit.verifiers.onnx_file import OnnxFile, read_onnx
 from toolkit.verifiers.trial import ONNX, is_shipped, try_once
+from toolkit.verifiers.votes import DRAWS, REFERENCE, THRESHOLD, compared, enrolling
 
 _SHORT_NAMES = {
     "cpu": "CPUExecutionProvider",
@@ -236,6 +237,7 @@ class RuntimeVerifier:
             UnavailableError: the requested provider does not exist here, or the required provider is not used.
         """
         self.manifest = manifest
+        self._draws = 1 if manifest.vote is None else manifest.vote.draws
         self.execution = execution or Execution()
         self.seed = seed
         self.images_run = 0
@@ -260,9 +262,10 @@ class RuntimeVerifier:
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
         outputs = {tensor.name: tensor for tensor in self._session.get_outputs()}
         optional = {tensor.name for tensor in self._session.get_overridable_initializers()}
-        self._takes_entropy = ENTROPY in optional
-        if list(inputs) != [spec.name]:
-            raise InputError(f"{where}: inputs are {sorted(inputs)}, but the manifest names {spec.name!r}")
+        self._takes_entropy = ENTROPY in {*optional, *inputs}
+        named = [spec.name] if self.manifest.vote is None else [spec.name, ENTROPY, REFERENCE, THRESHOLD]
+        if sorted(inputs) != sorted(named):
+            raise InputError(f"{where}: inputs are {sorted(inputs)}, but the manifest names {', '.join(named)}")
         self._check_outputs({name: tensor.type for name, tensor in outputs.items()})
         self._kind = self._check_kind(inputs[spec.name].type)
         shape = inputs[spec.name].shape
@@ -298,7 +301,9 @@ class RuntimeVerifier:
             InputError: an output that the manifest names is missing, or is not a tensor of floating-point numbers.
         """
         detector, where = self.manifest.detector, self.manifest.model
-        for who, name in (("manifest", self.manifest.output.name), ("manifest's detector", detector and detector.name)):
+        vote = self.manifest.vote and DRAWS
+        named = ("manifest", self.manifest.output.name), ("manifest's detector", detector and detector.name)
+        for who, name in (*named, ("manifest's vote", vote)):
             if name is not None and name not in outputs:
                 raise InputError(f"{where}: outputs are {sorted(outputs)}, but the {who} names {name!r}")
             if name is not None and outputs[name] not in FLOATS:
@@ -311,7 +316,7 @@ class RuntimeVerifier:
             crops: (N, H, W, 3), RGB in [0, 1].
 
         Returns:
-            (N, D) float32.
+            (N, D) float32. Of a file with a vote, the embeddings of all draws, (N, draws * D).
 
         Raises:
             InputError: the crops have another size, or an embedding has another length or values that are not finite.
@@ -331,21 +336,25 @@ class RuntimeVerifier:
             InputError: as in `embed`; or the scores have another shape or values that are not finite.
         """
         spec, output, detector = self.manifest.input, self.manifest.output, self.manifest.detector
-        wanted = [output.name] if detector is None else [output.name, detector.name]
+        name, size = (output.name, output.size) if self._draws == 1 else (DRAWS, output.size * self._draws)
+        wanted = [name] if detector is None else [name, detector.name]
         check_crops(crops, spec.height, spec.width, self.manifest.name)
-        parts, scores = [np.empty((0, output.size), np.float32)], [np.empty(0, np.float32)]
-        for batch, count in batches(crops, self.execution.batch, self.fixed_batch):
+        parts, scores = [np.empty((0, size), np.float32)], [np.empty(0, np.float32)]
+        for batch, count in batches(crops, max(1, self.execution.batch // self._draws), self.fixed_batch):
             feed: dict[str, NDArray[Any]] = {spec.name: self.tensor(batch)}
             if self._takes_entropy:
                 feed[ENTROPY] = os_entropy(len(batch)) if self.seed is None else seeded_entropy(batch, self.seed, draw)
+            if self._draws > 1:
+                feed |= enrolling(output.size)
             found = run_session(self._session, wanted, feed, self.manifest.model)
             if any(value.ndim == 0 for value in found):
                 raise InputError(f"{self.manifest.model}: outputs {wanted} must have a value for each crop")
-            rows, *score = embedding_rows(found[0], len(batch), output.size), *(value[:count] for value in found[1:])
+            first = found[0] if self._draws == 1 else found[0].reshape(len(found[0]), -1)
+            rows, *score = embedding_rows(first, len(batch), size), *(value[:count] for value in found[1:])
             if rows is None:
                 raise InputError(
-                    f"{self.manifest.model}: output {output.name!r} has shape {found[0].shape} for "
-                    f"{len(batch)} crops, but the manifest says embeddings of {output.size}"
+                    f"{self.manifest.model}: output {name!r} has shape {found[0].shape} for "
+                    f"{len(batch)} crops, but the manifest says embeddings of {size}"
                 )
             if score and (score[0].shape != (count,) or not np.isfinite(score[0]).all()):
                 raise InputError(
@@ -359,4 +368,10 @@ class RuntimeVerifier:
         if not np.isfinite(result).all():
             bad = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
             raise InputError(f"{self.manifest.model}: the embedding of crop {bad} has NaN or infinite values")
-        return of_unit_length(result) if output.normalize else result, np.concatenate(scores)
+        # The file normalizes the draws of a vote itself.
+        unit = output.normalize and self._draws == 1
+        return of_unit_length(result) if unit else result, np.concatenate(scores)
+
+    def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the distances (N,) of embeddings to references, both from `embed`. See `votes.compared`."""
+        return compared(self.manifest, embeddings, references)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from toolkit.verifiers.hardened import MOST_DRAWS
 from toolkit.verifiers.manifest import (
     LARGEST_SIDE,
     SCHEMA_VERSION,
@@ -130,6 +131,23 @@ def _optional_sections() -> dict[str, Any]:
                 "exclusiveMinimum": 0,
                 "exclusiveMaximum": 1,
                 "description": "The share of clean images that the calibrated threshold flags.",
+            },
+        ),
+        "vote": _table(
+            "The vote of a hardened file: noisy copies of a crop decide by majority, with a certificate.",
+            ("draws", "sigma", "confidence"),
+            draws={"type": "integer", "minimum": 2, "maximum": MOST_DRAWS, "description": "Number of noisy copies."},
+            sigma={
+                **_NUMBER,
+                "exclusiveMinimum": 0,
+                "maximum": 10,
+                "description": "Standard deviation of the noise, as a share of the pixel range.",
+            },
+            confidence={
+                **_NUMBER,
+                "minimum": 0.5,
+                "exclusiveMaximum": 1,
+                "description": "Confidence of each certificate.",
             },
         ),
     }

@@ -22,7 +22,8 @@ from toolkit.verifiers.normalize import Wanted, normalized
 from toolkit.verifiers.onnx_file import model_sha256, parse_onnx, read_onnx
 from toolkit.verifiers.onnx_graph import translate
 from toolkit.verifiers.trial import TENSORFLOW, shipped_hashes, try_once
-from toolkit.verifiers.variants import tensorflow_attack_scores, tensorflow_distances, tensorflow_fold
+from toolkit.verifiers.variants import centers, tensorflow_attack_scores, tensorflow_distances, tensorflow_fold
+from toolkit.verifiers.votes import compared, voted_scale
 
 _BATCH = 32
 # Networks that somebody uses, by all that they depend on, and the one that was asked for last. A sweep audits one
@@ -170,6 +171,7 @@ class TensorFlowVerifier:
         draws: int = 1,
         seed: int = 0,
         squeezers: Sequence[Callable[[Any], Any]] = (),
+        voters: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         """Load the network.
 
@@ -182,6 +184,9 @@ class TensorFlowVerifier:
                 transformation, Athalye et al. 2018).
             seed: the seed of these draws, which also depend on the crop's pixels.
             squeezers: the detector's squeezers. Each maps defended crops to squeezed crops.
+            voters: the defense with all draws of a vote, in the order of an ensemble. `defense` then makes one draw,
+                so that attacks follow the mean of the distances of `draws` draws, as large a part of the vote as they
+                can afford. `embed` and `compare` do what the deployed file does.
 
         Raises:
             UnavailableError: TensorFlow is not installed.
@@ -189,7 +194,9 @@ class TensorFlowVerifier:
         """
         self.manifest, self.draws, self.seed = manifest, draws, seed
         self._defended = defense is not None
-        self._compile(network or differentiable(manifest), defense, squeezers)
+        network = network or differentiable(manifest)
+        self._compile(network, defense, squeezers)
+        self._votes = None if voters is None else self._voting(network, voters)
 
     def _compile(
         self,
@@ -240,12 +247,32 @@ class TensorFlowVerifier:
 
         self._embed, self._gradient, self._score_gradient = embed_compiled, gradient_compiled, score_gradient_compiled
 
+    def _voting(self, network: Callable[[Any], Any], voters: Callable[[Any, Any], Any]) -> Any:
+        """Compile the embeddings (N, draws * D) of all draws."""
+        tf = import_tensorflow()
+        spec = self.manifest.input
+        images = tf.TensorSpec((None, spec.height, spec.width, 3), tf.float32)
+
+        @tf.function(input_signature=[images, tf.TensorSpec((None,), tf.int64)], autograph=False)
+        def drawn(crops: Any, entropy: Any) -> Any:
+            embeddings = network(tensorflow_model_input(voters(crops, entropy), spec))
+            each = tf.reshape(embeddings, (-1, tf.shape(crops)[0], self.manifest.output.size))
+            return tf.reshape(tf.transpose(each, (1, 0, 2)), (tf.shape(crops)[0], -1))
+
+        return drawn
+
+    def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the distances (N,) of embeddings to references, as the deployed verifier compares them."""
+        return compared(self.manifest, embeddings, references)
+
     def embed(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]."""
+        """Return the embeddings (N, D) of crops (N, H, W, 3), RGB in [0, 1]; of a vote, those of all draws."""
         return self.embed_and_score(crops)[0]
 
     def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embeddings (N, D) as in `embed`, and attack scores (N,), which are zero without squeezers."""
+        if self._votes is not None:
+            return self._drawn(self._votes, crops), np.zeros(len(crops), np.float32)
         embeddings, scores = [np.empty((0, self.manifest.output.size), np.float32)], [np.empty(0, np.float32)]
         for i in range(0, len(crops), _BATCH):
             batch = crops[i : i + _BATCH]
@@ -254,6 +281,14 @@ class TensorFlowVerifier:
             embeddings.append(embedding.numpy())
             scores.append(score.numpy())
         return np.concatenate(embeddings), np.concatenate(scores)
+
+    def _drawn(self, votes: Callable[..., Any], crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embeddings of all draws. They are so many that one crop at a time fills a batch."""
+        parts = []
+        for crop in np.split(crops, len(crops)):
+            with self._running():
+                parts.append(votes(crop, self._entropy(crop)).numpy())
+        return np.concatenate(parts)
 
     def _entropy(self, crops: NDArray[np.float32], draw: int = 0) -> NDArray[np.int64]:
         """Return entropies (N,) for the defense. Without a defense, skip the hashing, which is slow."""
@@ -289,6 +324,8 @@ class TensorFlowVerifier:
         self, compiled: Callable[..., Any], crops: NDArray[np.float32], *others: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Run `compiled` on batches of the arrays. Return values (N,) and gradients (N, H, W, 3)."""
+        scale = voted_scale(self.manifest)
+        others = tuple(centers(other, self.manifest.output.size) for other in others)
         values, gradients = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
         size = max(1, _BATCH // self.draws)
         for i in range(0, len(crops), size):
@@ -296,6 +333,6 @@ class TensorFlowVerifier:
             entropy = np.stack([self._entropy(batch, draw) for draw in range(self.draws)], axis=1)
             with self._running():
                 value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
-            values.append(value.numpy().astype(np.float64))
-            gradients.append(gradient.numpy())
+            values.append(value.numpy().astype(np.float64) * scale)
+            gradients.append(gradient.numpy() * np.float32(scale))
         return np.concatenate(values), np.concatenate(gradients)

@@ -27,6 +27,10 @@ class WhiteBox:
         """Return the embeddings (N, D) of crops (N, H, W, 3) in [0, 1]."""
         return self.runtime.embed(crops)
 
+    def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the distances (N,) of embeddings to references, as the deployed verifier compares them."""
+        return self.runtime.compare(embeddings, references)
+
     def distances(self, crops: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distances (N,) of `distances_and_gradients` without computing gradients."""
         return self.original.distances(crops, references)

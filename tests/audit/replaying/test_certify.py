@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
-from tests.models import write_linear
+from tests.models import write_linear, write_people
 from toolkit.attacks.base import Task, ascent
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.craft import pair_generator
+from toolkit.audit.options import AuditOptions
 from toolkit.audit.replaying.certify import (
     CertificationResult,
     PairCertificates,
@@ -23,11 +26,15 @@ from toolkit.audit.replaying.certify import (
     certification_results,
     certify,
 )
+from toolkit.audit.results.outcomes import read_run
+from toolkit.audit.run import audit_verifier
 from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import Pair, embedded_pairs, load_pairs
 from toolkit.pixels import to_unit
+from toolkit.profiles.harden import harden_verifier
 from toolkit.profiles.profile import Profile, find_profile
+from toolkit.report.assessment import print_assessment
 from toolkit.statistics.certification import certified_radius
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import find_manifest, read_manifest
@@ -111,12 +118,12 @@ def test_rates_are_over_all_pairs() -> None:
     made = PairCertificates(
         "p", 0.1, 1000, 0.999, np.array([1, 1, 0, -1, 0, 1]), np.array([0.3, 0.05, 0.2, 0, 0.6, 0.6])
     )
-    dodging, impersonation = certification_results(made, genuine)
+    dodging, impersonation = certification_results(made, genuine, deployed=False)
     # A large radius around a wrong decision certifies nothing.
     at_radius = ((0.1, Rate(1, 4)), (0.25, Rate(1, 4)), (0.5, Rate(0, 4)), (1.0, Rate(0, 4)))
     median = pytest.approx((0.3 + 0.05) / 2)
     assert dodging == CertificationResult(
-        "p", 0.1, 1000, 0.999, "dodging", Rate(2, 4), Rate(1, 4), at_radius, median
+        "p", 0.1, 1000, 0.999, "dodging", Rate(2, 4), Rate(1, 4), at_radius, median, deployed=False
     )  # fmt: skip
     assert dict(impersonation.at_radius)[0.5] == Rate(1, 2)
     assert (impersonation.goal, impersonation.abstained, impersonation.median_radius) == (
@@ -124,10 +131,10 @@ def test_rates_are_over_all_pairs() -> None:
     )  # fmt: skip
     # A radius counts at itself; where nothing is decided correctly, there is no median.
     wrong = replace(made, same=np.array([1, 1, 1, 1, 1, 1]), radius=np.full(6, 0.5))
-    dodging, impersonation = certification_results(wrong, genuine)
+    dodging, impersonation = certification_results(wrong, genuine, deployed=False)
     assert dict(dodging.at_radius)[0.5] == Rate(4, 4)
     assert impersonation.median_radius is None
-    (only,) = certification_results(made, np.ones(6, np.bool_))
+    (only,) = certification_results(made, np.ones(6, np.bool_), deployed=False)
     assert only.goal == "dodging", "a goal without pairs has no result"
 
 
@@ -296,3 +303,54 @@ def test_noisy_copies_are_images_again(tmp_path: Path, level: int) -> None:
     assert (seen.min(), seen.max()) == (0, 1)
     clipped = (seen == level / 255).mean()
     assert clipped == pytest.approx(0.5, abs=0.02), "half of the noise leaves the range at a black or white pixel"
+
+
+VOTING = """schema = 1
+name = "voting"
+[[defense]]
+name = "noise"
+sigma = 0.1
+block = 2
+[ensemble]
+draws = 64
+[vote]
+threshold = 0.12
+confidence = 0.99
+"""
+
+
+def test_a_profile_with_a_vote_is_certified_and_attacked_as_it_is_deployed(tmp_path: Path) -> None:
+    """Also as a hardened file of its own, whose gradients nobody has."""
+    model, profile = write_people(tmp_path), tmp_path / "voting.toml"
+    profile.write_text(VOTING)
+    options = AuditOptions(
+        model=str(model), pairs=str(tmp_path / "pairs.csv"), profiles=(str(profile),), attacks=("apgd-l2", "gaussian"),
+        limit=20, certify=(0.1,), run=str(tmp_path / "run"), settings=("apgd-l2.epsilon=0.6", "gaussian.draws=2"),
+    )  # fmt: skip
+    run = audit_verifier(options)
+    found = {c.goal: c for c in run.assessment.certification}
+    assert {(c.profile, c.deployed, c.sigma, c.samples, c.confidence) for c in found.values()} == {
+        ("voting", True, 0.1, 64, 0.99)
+    }, "a vote has no other certificates"
+    assert all(c.at_radius[0][1].successes > 0 for c in found.values())
+    # The certificates of single pairs are kept, and the attack stays outside of nearly all of them.
+    (certificates,) = read_run(tmp_path / "run").certificates
+    outcomes = [o for o in run.outcomes if o.attack == "apgd-l2" and o.knowledge == "perfect"]
+    assert outcomes
+    fallen = np.array([o.success for o in outcomes]).any(axis=0)
+    norms = np.array([np.where(o.success, o.l2, np.inf) for o in outcomes]).min(axis=0)
+    assert fallen.any(), "an attack that never succeeds checks nothing"
+    assert (norms[fallen] >= certificates.radius[fallen]).mean() > 0.9
+    assert all(c.passed for c in run.assessment.checks if c.name == "parity"), run.assessment.checks
+    page = io.StringIO()
+    print_assessment(run.assessment, Console(file=page, width=80), [])
+    text = " ".join(page.getvalue().split())
+    assert "Certificates of voting hold for what is deployed: the vote over the 64 noisy copies in the file" in text
+    hardened = harden_verifier(model, profile, tmp_path / "hardened.onnx").path
+    alone = audit_verifier(
+        replace(options, model=str(hardened), profiles=("none",), run=str(tmp_path / "alone"), certify=())
+    )
+    assert {c.goal: (c.at_radius, c.deployed) for c in alone.assessment.certification} == {
+        goal: (c.at_radius, True) for goal, c in found.items()
+    }
+    assert [u.attack for u in alone.assessment.unavailable] == ["apgd-l2"]

@@ -512,7 +512,10 @@ def test_a_gradient_must_gain_more_than_a_random_step() -> None:
         changed = np.abs(levels - np.rint(levels)).max(axis=1) > 1e-3
         return np.where(changed, 2.0, images.mean(axis=(1, 2, 3)))[:, None].astype(np.float32)
 
-    jumps = replace(subject, model=WhiteBox(SimpleNamespace(embed=jumping), subject.model.original))  # type: ignore[arg-type]
+    jumps = replace(
+        subject,
+        model=WhiteBox(SimpleNamespace(embed=jumping, compare=subject.model.runtime.compare), subject.model.original),
+    )  # type: ignore[arg-type]
     check = check_profile(jumps, crops, BRIGHTNESS, 0)[1]
     assert check.detail.startswith("for 0 of 10 pairs")
     assert not check.passed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Runtime
 from toolkit.pixels import Images
-from toolkit.profiles.harden import deploy
+from toolkit.profiles.harden import deploy, hardened_manifest
 from toolkit.profiles.profile import Profile
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.parity import rounding_of, takes_bytes
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # For a random profile, gradients are averaged over this many draws (expectation over transformation).
 _DRAWS = 8
+# For a vote, over this many, because single draws differ much.
+_VOTING_DRAWS = 8
 
 
 class Deployed(Runtime, Protocol):
@@ -128,8 +131,13 @@ class Bench:
     def _gradients(self, profile: Profile) -> TensorFlowVerifier:
         from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
+        manifest, draws = hardened_manifest(self.manifest, profile), gradient_draws(profile)
+        if profile.vote is not None:
+            one = replace(profile, draws=1, vote=None)
+            return TensorFlowVerifier(
+                manifest, one.tensorflow, self._network, draws, self.seed + 1, voters=profile.tensorflow
+            )
         squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
-        draws = gradient_draws(profile)
         return TensorFlowVerifier(self.manifest, profile.tensorflow, self._network, draws, self.seed + 1, squeezers)
 
     @cached_property
@@ -141,5 +149,10 @@ class Bench:
 
 
 def gradient_draws(profile: Profile) -> int:
-    """The number of draws to average gradients over. An ensemble already averages over its own draws."""
+    """The number of draws to average gradients over.
+
+    An ensemble already averages over its own draws. A vote has more draws than a gradient can be computed for.
+    """
+    if profile.vote is not None:
+        return min(_VOTING_DRAWS, profile.draws)
     return max(1, _DRAWS // profile.draws) if profile.random else 1

@@ -21,7 +21,6 @@ from toolkit.profiles.profile import Profile, find_profile
 from toolkit.registry import choose, discover
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
-from toolkit.verifiers.scores import distances
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _references(
     if len(array) != count:
         raise UsageError(f"there are {count} crops and {len(array)} references; give one reference for each crop")
     if array.ndim == 2:
-        if array.shape[1] != manifest.output.size or not np.isfinite(array).all():
+        if array.shape[1] % manifest.output.size or not np.isfinite(array).all():
             raise UsageError(f"embeddings of references must be finite numbers (N, {manifest.output.size})")
         return array.astype(np.float32), None
     photographs = to_unit(_images(array, "references", manifest))
@@ -184,5 +183,5 @@ def _result(crafted: Crafted, judge: RuntimeVerifier, task: Task) -> AttackResul
 def _judged(judge: RuntimeVerifier, images: Images, task: Task) -> tuple[Bools, Bools]:
     """For each image, (N,) and (N,): whether the decision meets the goal, and whether the detector lets it pass."""
     embeddings, scores = judge.embed_and_score(images)
-    d = distances(task.decision.metric, embeddings, task.references)
+    d = judge.compare(embeddings, task.references)
     return flipped(d, task.dodging, task.decision), scores <= task.alarm

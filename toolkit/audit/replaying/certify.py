@@ -2,14 +2,15 @@
 
 The smoothed verifier adds Gaussian noise to many copies of the probe and takes the majority vote of their decisions.
 Within a certified radius, no perturbation changes this vote. The certificate holds only for the smoothed verifier. A
-verifier that is deployed without the noise and the vote has no such guarantee.
+verifier that is deployed without the noise and the vote has no such guarantee. A profile with a vote is such a verifier
+as it is deployed, and its certificates come from the very draws that decided the clean pairs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,10 +28,15 @@ from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.files import write_bytes
 from toolkit.pixels import Bools, Float, to_unit
+from toolkit.profiles.harden import hardened_manifest
 from toolkit.profiles.profile import Profile
-from toolkit.statistics.certification import certified_radius
+from toolkit.progress import Progress
+from toolkit.statistics.certification import certified_radius, vote_radii
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.hardened import VoteOutput
+from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.scores import is_same
+from toolkit.verifiers.variants import draw_distances
 
 # Reports give the share of pairs that are certified at these L2 radii.
 RADII = (0.1, 0.25, 0.5, 1.0)
@@ -102,6 +108,7 @@ class CertificationResult:
         abstained: pairs on which it abstains, over all pairs.
         at_radius: for each L2 radius, pairs decided correctly with at least this radius, over all pairs.
         median_radius: median radius of the pairs decided correctly; None if there are none.
+        deployed: whether the profile votes itself. If not, the smoothed verifier exists only in the audit.
     """
 
     profile: str
@@ -113,6 +120,56 @@ class CertificationResult:
     abstained: Rate
     at_radius: tuple[tuple[float, Rate], ...]
     median_radius: float | None
+    deployed: bool
+
+
+def certify_all(
+    bench: Verifiers,
+    smoothings: Sequence[Smoothing],
+    crops: CropSet,
+    clean: Mapping[Profile, CleanRun],
+    folder: Path,
+    progress: Progress,
+) -> list[PairCertificates]:
+    """Certify what votes as it is deployed, and everything else at every requested noise level.
+
+    A group is refused only if nobody of it is accepted, about which a vote on one reference says nothing. What votes
+    then has no certificates.
+    """
+    certificates = []
+    for profile, run in clean.items():
+        vote = hardened_manifest(bench.manifest, profile).vote
+        if vote is None:
+            for smoothing in smoothings:
+                done = progress.stage(f"certify {profile.name}, noise {smoothing.sigma:g}", len(crops.pairs))
+                certificates.append(certify(bench, profile, smoothing, crops, run, folder, done))
+        elif crops.gallery is None:
+            certificates.append(certify_vote(vote, bench.manifest, profile.name, crops, run))
+    return certificates
+
+
+def certify_vote(
+    vote: VoteOutput, manifest: Manifest, profile: str, crops: CropSet, clean: CleanRun
+) -> PairCertificates:
+    """Certify every pair of a verifier that votes. The model does not run again.
+
+    Args:
+        vote: the vote.
+        manifest: the verifier.
+        profile: the name of its profile.
+        crops: n pairs.
+        clean: the clean run of this profile, whose embeddings hold all draws.
+    """
+    metric, size = manifest.decision.metric, manifest.output.size
+    threshold = vote.threshold or manifest.decision.threshold
+    accepted = []
+    for start in range(0, len(crops.pairs), CHUNK):
+        probes, references = (clean.embeddings[side] for side in crops.index[start : start + CHUNK].T)
+        accepted.append((draw_distances(metric, size, probes, references) < threshold).sum(axis=1))
+    votes = np.concatenate(accepted)
+    radius = vote_radii(vote.draws, vote.sigma, vote.confidence)[votes]
+    same = np.where(radius > 0, 2 * votes > vote.draws, -1).astype(np.int64)
+    return PairCertificates(profile, vote.sigma, vote.draws, vote.confidence, same, radius)
 
 
 def certify(
@@ -192,12 +249,15 @@ def _key(bench: Verifiers, profile: Profile, smoothing: Smoothing, crops: CropSe
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def certification_results(certificates: PairCertificates, genuine: Bools) -> list[CertificationResult]:
+def certification_results(
+    certificates: PairCertificates, genuine: Bools, *, deployed: bool
+) -> list[CertificationResult]:
     """Summarize certificates for each goal that has pairs.
 
     Args:
         certificates: the certificates of n pairs.
         genuine: (n,), whether each pair is of one person.
+        deployed: see `CertificationResult`.
     """
     c = certificates
     correct = c.same == genuine
@@ -212,6 +272,7 @@ def certification_results(certificates: PairCertificates, genuine: Bools) -> lis
             abstained=_rate((c.same < 0) & kind, kind),
             at_radius=tuple((r, _rate(correct & kind & (c.radius >= r), kind)) for r in RADII),
             median_radius=float(np.median(c.radius[correct & kind])) if (correct & kind).any() else None,
+            deployed=deployed,
         )
         for goal, kind in zip(GOALS, (genuine, ~genuine), strict=True)
         if kind.any()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import CLEARLY, Attack, Runtime, Task, ascent, is_trained, margins
+from toolkit.attacks.base import CLEARLY, Attack, Runtime, Task, ascent, is_trained, margins, measurer
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import make_task
@@ -25,7 +25,7 @@ from toolkit.pixels import Bools, Float, Images, to_8bit, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.tests import mcnemar
 from toolkit.verifiers.manifest import Decision
-from toolkit.verifiers.scores import distances, is_same
+from toolkit.verifiers.scores import is_same
 
 if TYPE_CHECKING:
     from toolkit.verifiers.white_box import WhiteBox
@@ -200,7 +200,7 @@ def _distances(
     """The distances of images to the references of the pairs `rows`, and their attack scores: (1 or 2, m)."""
     scored = np.isfinite(subject.clean.alarm)
     embeddings, scores = side.embed_and_score(images) if scored else (side.embed(images), None)
-    d = distances(decision.metric, embeddings, subject.clean.embeddings[crops.index[rows, 1]])
+    d = measurer(side, decision)(embeddings, subject.clean.embeddings[crops.index[rows, 1]])
     return np.stack([d] if scores is None else [d, scores.astype(np.float64)])
 
 

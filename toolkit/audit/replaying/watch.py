@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Gradients, Task
+from toolkit.attacks.base import Gradients, Task, measurer
 from toolkit.pixels import Images
 
 
@@ -28,6 +28,10 @@ class Watched:
     def embed_and_score(self, crops: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `Runtime`."""
         return self._model.embed_and_score(crops)
+
+    def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See `Comparing`."""
+        return measurer(self._model, self._task.decision)(embeddings, references)
 
     def distances(self, crops: Images, references: NDArray[np.float32]) -> NDArray[np.float64]:
         """See `Gradients`."""

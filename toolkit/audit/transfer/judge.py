@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.attacks.base import Measurer
 from toolkit.errors import UsageError
 from toolkit.faces.carry import View
 from toolkit.pixels import Bools, Float, Images, to_unit
@@ -26,7 +27,7 @@ from toolkit.verifiers.remote.ledger import Ledger
 from toolkit.verifiers.remote.service import open_service
 from toolkit.verifiers.remote.verifier import RemoteVerifier
 from toolkit.verifiers.runtime import Execution, read_model
-from toolkit.verifiers.scores import distances, is_same
+from toolkit.verifiers.scores import is_same
 
 Crops = NDArray[np.uint8]
 # Crops per batch of embeddings.
@@ -68,6 +69,7 @@ class EmbeddingJudge:
     identity: str
     view: View
     embed_and_score: Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    compare: Measurer
     decision: Decision
     alarm: float = np.inf
     profile: str = "none"
@@ -84,7 +86,7 @@ class EmbeddingJudge:
         if not len(probes):
             return np.zeros(0), np.zeros(0, np.float32)
         (embeddings, scores), (others, _) = self._embedded(probes), self._embedded(references)
-        return distances(self.decision.metric, embeddings, others), scores
+        return self.compare(embeddings, others), scores
 
     def _embedded(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         keys = [_digest(crop) for crop in crops]
@@ -156,6 +158,7 @@ def local_judge(manifest: Manifest, profile: Profile, execution: Execution, seed
         identity=model_sha256(manifest.model),
         view=view_of(manifest.input, manifest.alignment),
         embed_and_score=verifier.embed_and_score,
+        compare=verifier.compare,
         decision=manifest.decision,
         alarm=verifier.manifest.alarm,
         profile=profile.name,

@@ -9,6 +9,7 @@ from importlib.resources import files
 from toolkit import __version__
 from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report import charts
+from toolkit.report.certificates import smoothed_verifiers
 from toolkit.report.formats.base import Format
 from toolkit.report.natural import HEAD as NATURAL_HEAD
 from toolkit.report.natural import LEGEND, natural_profiles, natural_rows, natural_words
@@ -212,13 +213,11 @@ def _certification(a: Assessment) -> str:
         )
         for c in a.certification
     ]
-    c = a.certification[0]
-    legend = (
-        f"Certificates hold only for the smoothed verifier: the majority vote over {c.samples} noisy copies. They say "
-        "nothing about a verifier that is deployed without the noise and the vote. No attack with an L2 norm below the "
-        f"radius changes the vote, at {100 * c.confidence:g} % confidence for each pair. Noise: standard deviation, in "
-        "units of the pixel range."
+    meaning = (
+        "They say nothing about a verifier that is deployed without the noise and the vote. No attack with an L2 norm "
+        "below the radius changes the vote. Noise: standard deviation, in units of the pixel range."
     )
+    legend = " ".join((*map(escaped, smoothed_verifiers(a.certification)), meaning))
     return _section(
         "Certified by randomized smoothing",
         _table("95 % Wilson intervals", head, rows) + f"<p class='note'>{legend}</p>",
