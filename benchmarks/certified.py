@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.defenses.base import is_random
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.files import write_bytes
@@ -30,7 +31,7 @@ from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.scores import distances, normalized
-from toolkit.verifiers.variants import centers, draw_distances
+from toolkit.verifiers.variants import centers, draw_distances, voted_distances
 
 RADII = (0.1, 0.25, 0.5, 1.0)
 # Cost is measured in turns, so that a busy machine slows both sides.
@@ -79,9 +80,9 @@ def bare_distances(manifest: Manifest, crops: CropSet) -> Float:
 
 def show(name: str, same: Bools, radius: Float, genuine: Bools, certain: Bools) -> None:
     """Print the errors, and the share of pairs that are decided rightly with each radius."""
-    right = same == genuine
-    rates = [_rate(~right & genuine, genuine), _rate(~right & ~genuine, ~genuine), _rate(~certain, certain | True)]
-    rates += [_rate(right & certain & (radius >= r), certain | True) for r in RADII]
+    right, everywhere = same == genuine, np.ones(len(genuine), np.bool_)
+    rates = [_rate(~right, genuine), _rate(~right, ~genuine), _rate(~certain, everywhere)]
+    rates += [_rate(right & certain & (radius >= r), everywhere) for r in RADII]
     print(f"| {name} | " + " | ".join(whole_percent(rate) for rate in rates) + " |", flush=True)
 
 
@@ -92,7 +93,7 @@ def _rate(hit: Bools, of: Bools) -> Rate:
 def cost(manifest: Manifest, profile: Profile) -> tuple[float, float]:
     """Seconds of the hardened file for one crop, and of N times the denoiser and the verifier without the vote."""
     crop = np.random.default_rng(0).random((1, manifest.input.height, manifest.input.width, 3), np.float32)
-    steps = tuple(defense for defense in profile.defenses if not getattr(defense, "random", False))
+    steps = tuple(defense for defense in profile.defenses if not is_random(defense))
     single = Profile("steps", "", steps, "steps")
     smoothed = deploy(read_model(manifest), manifest, profile, Execution("cpu"), seed=0)
     parts = deploy(read_model(manifest), manifest, single, Execution("cpu", batch=profile.draws))
@@ -128,8 +129,7 @@ def main() -> None:
     d = bare_distances(manifest, crops)
     fmr = float(np.mean(d[~genuine] < manifest.decision.threshold))
     probes, references = pair_draws(manifest, profile, crops, 1, args.work)
-    each = np.sort(draw_distances(metric, size, probes, references), axis=1)
-    threshold = threshold_at(each[:, each.shape[1] // 2], genuine, fmr)
+    threshold = threshold_at(voted_distances(metric, size, probes, references), genuine, fmr)
     mean = normalized(centers(probes, size))
     mean_threshold = threshold_at(distances(metric, mean, normalized(references)), genuine, fmr)
     print(f"FMR {100 * fmr:.1f} % on {len(genuine)} pairs of folds {args.calibration}: vote at {threshold:.4f}, mean "
@@ -141,9 +141,8 @@ def main() -> None:
           f"{args.confidence:g}; 95 % Wilson intervals\n")  # fmt: skip
     print("| | FNMR % | FMR % | abstains % |" + "".join(f" right, certified at {r:g} % |" for r in RADII))
     print("| --- " * (4 + len(RADII)) + "|")
-    everywhere = np.ones(len(genuine), np.bool_)
     bare = bare_distances(manifest, crops) < manifest.decision.threshold
-    show("bare", bare, np.zeros(len(genuine)), genuine, everywhere)
+    show("bare", bare, np.zeros(len(genuine)), genuine, np.ones(len(genuine), np.bool_))
     probes, references = pair_draws(manifest, profile, crops, args.calls, args.work)
     votes = (draw_distances(metric, size, probes, references) < threshold).sum(axis=1)
     radius = vote_radii(draws, profile.sigma, args.confidence)[votes]

@@ -212,33 +212,25 @@ def test_the_radius_of_a_smoothed_embedding_is_a_distance_to_a_cone() -> None:
     assert embedding_radius(draws[:10], reference, threshold, 0.5, 0.999)[1] == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('[[defense]]\nname = "mean"\n[[defense]]\nname = "noise"\n[ensemble]\ndraws = 4\n', "noise as the first"),
-        ('[[defense]]\nname = "noise"\n', r"needs \[ensemble\] draws"),
-        ("", "needs"),
-    ],
-)
-def test_a_vote_without_noise_on_the_crop_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "p.toml"
-    path.write_text(f'schema = 1\nname = "p"\n{text}[vote]\nthreshold = 1.0\nconfidence = 0.99\n')
-    with pytest.raises(InputError, match=message):
-        read_profile(path)
+NOISE, ENSEMBLE = '[[defense]]\nname = "noise"\n', "[ensemble]\ndraws = 4\n"
+RIGHT = "threshold = 1.0\nconfidence = 0.99"
 
 
 @pytest.mark.parametrize(
-    ("vote", "message"),
+    ("steps", "vote", "message"),
     [
-        ("threshold = 0\nconfidence = 0.9", "threshold must be a positive number"),
-        ("threshold = 1.0\nconfidence = 1.0", "confidence must be from 0.5 to below 1"),
-        ("threshold = 1.0", "confidence must be a number"),
-        ("threshold = 1.0\nconfidence = 0.9\ndraws = 3", "unknown key|did you mean|draws"),
+        ('[[defense]]\nname = "mean"\n' + NOISE + ENSEMBLE, RIGHT, "noise as the first"),
+        (NOISE, RIGHT, r"needs \[ensemble\] draws"),
+        ("", RIGHT, "needs"),
+        (NOISE + ENSEMBLE, "threshold = 0\nconfidence = 0.9", "threshold must be a positive number"),
+        (NOISE + ENSEMBLE, "threshold = 1.0\nconfidence = 1.0", "confidence must be from 0.5 to below 1"),
+        (NOISE + ENSEMBLE, "threshold = 1.0", "confidence must be a number"),
+        (NOISE + ENSEMBLE, f"{RIGHT}\ndraws = 3", "unknown key|did you mean|draws"),
     ],
 )
-def test_wrong_settings_of_a_vote_name_the_place(tmp_path: Path, vote: str, message: str) -> None:
+def test_a_vote_that_certifies_nothing_is_refused_by_name(tmp_path: Path, steps: str, vote: str, message: str) -> None:
     path = tmp_path / "p.toml"
-    path.write_text(f'schema = 1\nname = "p"\n[[defense]]\nname = "noise"\n[ensemble]\ndraws = 4\n[vote]\n{vote}\n')
+    path.write_text(f'schema = 1\nname = "p"\n{steps}[vote]\n{vote}\n')
     with pytest.raises(InputError, match=message):
         read_profile(path)
 

@@ -11,6 +11,7 @@ words of 64 bits, because a hash of every number would take longer than the veri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -106,8 +107,8 @@ def normals(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.f
     Returns:
         (N, count) float32.
     """
-    key = _squares(_key(entropy, stream), np.int64(_KEY)) * 2 + 1
-    words = _squares(np.arange(1, (count + 3) // 4 + 1) * key[:, None], key[:, None]).astype(np.uint64)
+    key = _squares(_key(entropy, stream), np.int64(_KEY), _high) * 2 + 1
+    words = _squares(np.arange(1, (count + 3) // 4 + 1) * key[:, None], key[:, None], _high).astype(np.uint64)
     parts = (words[:, :, None] << _PARTS) >> np.uint64(48)
     return _normal_values()[parts.reshape(len(entropy), -1)[:, :count]]
 
@@ -116,18 +117,12 @@ def tensorflow_normals(entropy: Any, stream: int, count: Any) -> Any:
     """Compute `normals` in TensorFlow. `entropy` is an int64 tensor (N,), and `count` may be a tensor."""
     import tensorflow as tf
 
-    def squares(x: Any, key: Any) -> Any:
-        y, z = x, x + key
-        for added in (y, z, y, z):
-            x = x * x + added
-            high = tf.bitwise.right_shift(tf.bitcast(x, tf.uint64), tf.constant(32, tf.uint64))
-            whole, x = x, x * 2**32 + tf.bitcast(high, tf.int64)
-        last = tf.bitwise.right_shift(tf.bitcast(x * x + y, tf.uint64), tf.constant(32, tf.uint64))
-        return whole + tf.bitcast(last, tf.int64)
+    def high(x: Any) -> Any:
+        return tf.bitcast(tf.bitwise.right_shift(tf.bitcast(x, tf.uint64), tf.constant(32, tf.uint64)), tf.int64)
 
-    key = squares(_key(entropy, stream), tf.constant(_KEY, tf.int64)) * 2 + 1
+    key = _squares(_key(entropy, stream), tf.constant(_KEY, tf.int64), high) * 2 + 1
     index = tf.range(1, (tf.cast(count, tf.int64) + 3) // 4 + 1, dtype=tf.int64)
-    words = squares(index * key[:, None], key[:, None])
+    words = _squares(index * key[:, None], key[:, None], high)
     shifted = tf.bitwise.left_shift(tf.bitcast(words, tf.uint64)[:, :, None], tf.constant(_PARTS))
     parts = tf.bitwise.right_shift(shifted, tf.constant(48, tf.uint64))
     flat = tf.reshape(tf.cast(parts, tf.int32), (tf.shape(entropy)[0], -1))[:, :count]
@@ -167,13 +162,20 @@ def onnx_normals(graph: Any, stream: int, count: str) -> str:
     return str(graph.add("Gather", [graph.constant(_normal_values()), exact], axis=0))
 
 
-def _squares(x: NDArray[np.int64], key: Any) -> NDArray[np.int64]:
-    """Hash counters that were multiplied by a key, by squaring (squares64: Widynski 2020, arXiv:2004.06278)."""
+def _squares(x: Any, key: Any, high: Callable[[Any], Any]) -> Any:
+    """Hash counters that were multiplied by a key, by squaring (squares64: Widynski 2020, arXiv:2004.06278).
+
+    `high` moves the upper 32 bits of each number down. The rest is the same for NumPy and TensorFlow.
+    """
     y, z, whole = x, x + key, x
     for added in (y, z, y, z):
         whole = x * x + added
-        x = whole * 2**32 + (whole.view(np.uint64) >> np.uint64(32)).view(np.int64)
-    return np.asarray(whole + ((x * x + y).view(np.uint64) >> np.uint64(32)).view(np.int64))
+        x = whole * 2**32 + high(whole)
+    return whole + high(x * x + y)
+
+
+def _high(x: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (x.view(np.uint64) >> np.uint64(32)).view(np.int64)
 
 
 def _key(entropy: Any, stream: int) -> Any:

@@ -277,15 +277,8 @@ def _read_detector(table: object, folder: Path, where: str) -> Detector | None:
     if len(deterministic) < len(squeezers):
         drawing = next(squeezer.name for squeezer in squeezers if is_random(squeezer))
         raise InputError(f"{where}: squeezer {drawing!r} is random; a squeezer must be deterministic")
-    numbers = {}
-    for key in ("threshold", "false_alarm"):
-        value = table.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(
-                f"{where}: {key} must be a number, not {value!r}; write any valid number and run "
-                "`sixpixels profiles calibrate-detector`"
-            )
-        numbers[key] = float(value)
+    hint = "; write any valid number and run `sixpixels profiles calibrate-detector`"
+    numbers = {key: _number(table, key, where, hint) for key in ("threshold", "false_alarm")}
     try:
         return Detector(deterministic, **numbers)
     except ValueError as error:
@@ -304,10 +297,10 @@ def _read_vote(table: object, where: str) -> Vote | None:
         raise InputError(f"{where}: {error}") from error
 
 
-def _number(table: dict[str, Any], key: str, where: str) -> float:
+def _number(table: dict[str, Any], key: str, where: str, hint: str = "") -> float:
     value = table.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: {key} must be a number, not {value!r}")
+        raise InputError(f"{where}: {key} must be a number, not {value!r}{hint}")
     return float(value)
 
 

@@ -206,6 +206,7 @@ class TensorFlowVerifier:
     ) -> None:
         tf = import_tensorflow()
         manifest, draws, metric = self.manifest, self.draws, self.manifest.decision.metric
+        scale = voted_scale(manifest)
 
         def folded(crops: Any, entropy: Any, squeezers: Sequence[Callable[[Any], Any]]) -> Any:
             defended = crops if defense is None else defense(crops, entropy)
@@ -239,7 +240,9 @@ class TensorFlowVerifier:
         @tf.function(input_signature=[images, embeddings, entropies], autograph=False)
         def gradient_compiled(crops: Any, references: Any, entropy: Any) -> Any:
             repeated = tf.repeat(references, draws, 0)
-            return mean_and_gradient(crops, lambda x: tensorflow_distances(metric, folded(x, entropy, ())[0], repeated))
+            return mean_and_gradient(
+                crops, lambda x: scale * tensorflow_distances(metric, folded(x, entropy, ())[0], repeated)
+            )
 
         @tf.function(input_signature=[images, entropies], autograph=False)
         def score_gradient_compiled(crops: Any, entropy: Any) -> Any:
@@ -308,7 +311,8 @@ class TensorFlowVerifier:
         tf = import_tensorflow()
         embeddings, _ = self._embed(np.repeat(crops, self.draws, 0), entropy)
         each = tensorflow_distances(self.manifest.decision.metric, embeddings, np.repeat(references, self.draws, 0))
-        return tf.reduce_mean(tf.reshape(each, (-1, self.draws)), axis=1), tf.zeros((0, *crops.shape[1:]))
+        mean = voted_scale(self.manifest) * tf.reduce_mean(tf.reshape(each, (-1, self.draws)), axis=1)
+        return mean, tf.zeros((0, *crops.shape[1:]))
 
     def distances_and_gradients(
         self, crops: NDArray[np.float32], references: NDArray[np.float32]
@@ -324,7 +328,6 @@ class TensorFlowVerifier:
         self, compiled: Callable[..., Any], crops: NDArray[np.float32], *others: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Run `compiled` on batches of the arrays. Return values (N,) and gradients (N, H, W, 3)."""
-        scale = voted_scale(self.manifest)
         others = tuple(centers(other, self.manifest.output.size) for other in others)
         values, gradients = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
         size = max(1, _BATCH // self.draws)
@@ -333,6 +336,6 @@ class TensorFlowVerifier:
             entropy = np.stack([self._entropy(batch, draw) for draw in range(self.draws)], axis=1)
             with self._running():
                 value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
-            values.append(value.numpy().astype(np.float64) * scale)
-            gradients.append(gradient.numpy() * np.float32(scale))
+            values.append(value.numpy().astype(np.float64))
+            gradients.append(gradient.numpy())
         return np.concatenate(values), np.concatenate(gradients)
