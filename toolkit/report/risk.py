@@ -12,6 +12,7 @@ from rich.text import Text
 from toolkit.report.terminal import box_of, bullet, new_table, whole_percent
 from toolkit.risk.compare import Cell, Comparison
 from toolkit.risk.findings import Finding, Judgement, Reason, Risk, Severity, Verdict
+from toolkit.risk.headline import certified_in_words
 
 _STYLES: dict[Severity, str] = {
     "note": "dim",
@@ -65,6 +66,8 @@ def print_worst(risk: Risk, console: Console) -> None:
             ", ".join(met.evidence for met in case.unmet),
         )
     console.print(table)
+    for text in certified_in_words(risk.worst, risk.budget):
+        bullet(console, text)
 
 
 def print_findings(risk: Risk, console: Console) -> None:

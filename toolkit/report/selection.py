@@ -35,13 +35,15 @@ def print_selection(selection: Selection, console: Console) -> None:
     console.print(f"attacks that know the profile: {', '.join(selection.attacks)}")
     table = new_table(f"profiles; goal {selection.limits.goal}, RMS <= {selection.limits.budget:g}/255", console)
     table.add_column("profile", no_wrap=True)
-    for column in ("ASR % at most", "strongest", "FNMR %", "FMR %", "x bare", "front"):
+    certified = ["L2 held"] if any(s.radius is not None for s in selection.standings) else []
+    for column in ("ASR % at most", "strongest", *certified, "FNMR %", "FMR %", "x bare", "front"):
         table.add_column(column, justify="right", no_wrap=True)
     for s in selection.standings:
         table.add_row(
             s.profile,
             "-" if s.upper is None else f"{100 * s.upper:.1f}",
             s.strongest or "-",
+            *(["-" if s.radius is None else f"{s.radius:.2f}"] if certified else []),
             percent(s.fnmr, interval=False),
             percent(s.fmr, interval=False),
             "-" if s.latency_ratio is None else f"{s.latency_ratio:.2f}",
@@ -49,6 +51,8 @@ def print_selection(selection: Selection, console: Console) -> None:
             style="bold" if s.profile == selection.chosen else None,
         )
     console.print(table)
+    if certified:
+        console.print("L2 held: average certified radius of the deployed profile, 0 where it errs", style="dim")
     for s in selection.standings:
         for obstacle in (*s.unfit, *s.exceeded):
             bullet(console, f"{s.profile}: {obstacle}")

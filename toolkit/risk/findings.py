@@ -10,12 +10,15 @@ from typing import Literal, get_args
 
 from toolkit.audit.plan import Goal
 from toolkit.audit.results.outcomes import Run
+from toolkit.risk.certified import Certified
 from toolkit.risk.policy import EvidenceClass
 from toolkit.statistics.intervals import Rate
 
 # In ascending order. An unknown risk ranks above a low one.
 Severity = Literal["note", "low", "unknown", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+# What stands in place of a finding where certificates show what the policy asks for.
+CERTIFICATES = "certificates"
 Status = Literal["pass", "fail", "error", "insufficient"]
 EXIT_STATUS: dict[Status, int] = {"pass": 0, "fail": 1, "error": 2, "insufficient": 3}
 
@@ -46,7 +49,8 @@ class Finding:
         id: depends only on attack, knowledge, known profile, profile and goal, so that it is the same in every run.
         attack, knowledge, known, profile, goal: the scenario, see `ScenarioResult`.
         within: successes within the policy's perturbation budget, over eligible pairs.
-        bound: one-sided exact 95 % upper bound of that rate.
+        bound: one-sided exact 95 % upper bound of that rate; of the pairs without a certificate, if certificates are
+            the evidence.
         likelihood, impact: 0 to 9, as in the OWASP risk rating.
         severity: the rating of likelihood and impact together; `unknown` if there is too little evidence.
         terms: all factors of likelihood and impact.
@@ -78,7 +82,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Met:
-    """Whether one class of attacks has met a profile: the id of the finding that shows it, or "" and why not."""
+    """Whether one class of attacks has met a profile.
+
+    Attributes:
+        evidence: the class.
+        finding: the id of the finding that shows it; `CERTIFICATES` if these stand in for it; "" if nothing does.
+        why_not: why nothing shows it.
+    """
 
     evidence: EvidenceClass
     finding: str
@@ -97,6 +107,7 @@ class WorstCase:
         median: median of the smallest perturbation of each fallen pair, in the budget's unit; None if nothing fell.
         by: the findings with successes, and how many pairs each got; most first.
         met: the classes of attacks that the policy requires.
+        certified: what the certificates of the profile say; None if it has none as it is deployed.
         severity: at least that of its findings, and at least high if every pair fell.
     """
 
@@ -108,6 +119,7 @@ class WorstCase:
     median: float | None
     by: tuple[tuple[str, int], ...]
     met: tuple[Met, ...]
+    certified: Certified | None
     severity: Severity
 
     @property

@@ -63,6 +63,19 @@ def worst_in_words(case: WorstCase, budget: str) -> str:
     return f"through {case.profile}, {counts} {_FELL[case.goal]} within {budget} ({bound}): {names}{more}"
 
 
+def certified_in_words(cases: Sequence[WorstCase], budget: str) -> list[str]:
+    """What the certificates of the deployed profiles say about the budget, each without a full stop."""
+    words = []
+    for case in cases:
+        if case.certified is None:
+            continue
+        found, about = case.certified, f"{case.profile}, {case.goal}"
+        covered = f"{found.within.successes} of {found.within.trials} pairs cannot fall to any attack within {budget}"
+        reach = f"certificates reach L2 {found.reach:.3g}, the budget L2 {found.radius:.3g}"
+        words.append(f"{about}: {covered if found.within.successes else f'no certificate covers {budget}'} ({reach})")
+    return words
+
+
 def unmet_in_words(cases: Sequence[WorstCase], budget: str) -> list[str]:
     """The classes of attacks that are missing, and why, each once for all goals of a profile."""
     goals: dict[tuple[str, str, str], list[str]] = {}
@@ -92,6 +105,8 @@ def _worst_words(risk: Risk) -> list[str]:
         cases = "; ".join(worst_in_words(case, risk.budget) for case in tested)
         words.append(f"Nothing fell within the budget: {cases}.")
     words += [f"Not tested: {worst_in_words(case, risk.budget)}." for case in risk.worst if not case.within.trials]
+    covered = [case for case in risk.worst if case.certified is not None and case.certified.within.successes]
+    words += [f"Certified: {text}." for text in certified_in_words(covered, risk.budget)]
     missing = dict.fromkeys(f"{case.profile} {met.evidence}" for case in risk.worst for met in case.unmet)
     if missing:
         words.append(f"NOT SHOWN, for lack of strong attacks within the budget: {', '.join(missing)}.")

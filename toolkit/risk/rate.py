@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.audit.plan import Goal
 from toolkit.audit.results.assessment import Assessment, DeclaredAttack, ScenarioResult, declared_attack
@@ -17,13 +18,14 @@ from toolkit.audit.results.outcomes import PairOutcomes, Run
 from toolkit.audit.results.suspicions import suspicions
 from toolkit.errors import InputError
 from toolkit.pixels import Bools
+from toolkit.risk.certified import certified
 from toolkit.risk.evidence import evidence_class, no_evidence
 from toolkit.risk.findings import SEVERITIES, CleanError, Finding, Risk, Severity, Term
 from toolkit.risk.headline import headline, missing_adaptive, next_steps
 from toolkit.risk.policy import QUERIES, Policy
 from toolkit.risk.references import references
 from toolkit.risk.scale import HIGHEST, rated, severity, worst_of
-from toolkit.risk.worst import finding_id, goal_pairs, worst_cases
+from toolkit.risk.worst import distinct_pairs, finding_id, goal_pairs, worst_cases
 from toolkit.statistics.intervals import Rate
 
 _DONE = {
@@ -57,7 +59,8 @@ def rate(run: Run, policy: Policy, chosen: Sequence[str] = ()) -> Risk:
     if len(set(names)) < len(names):
         raise InputError(f"run {a.run}: two of its profiles have the same name; rename one and audit again")
     by_key = {(o.attack, o.known, o.profile): o for o in run.outcomes}
-    findings = [_finding(run, s, by_key[s.attack, s.known, s.profile], policy) for s in a.scenarios]
+    numbers = distinct_pairs(run)
+    findings = [_finding(run, s, by_key[s.attack, s.known, s.profile], policy, numbers) for s in a.scenarios]
     findings.sort(key=_worst_first)
     profiles = deployed_profiles(a, policy, chosen)
     clean = clean_errors(run, policy, profiles)
@@ -123,7 +126,7 @@ def _standing(a: Assessment, profile: str, findings: Sequence[Finding]) -> Sever
     return worst_of([*mine, "unknown"] if missing_adaptive(a, profile) else mine)
 
 
-def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy) -> Finding:
+def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy, numbers: NDArray[np.intp]) -> Finding:
     attack = declared_attack(run.assessment, s.attack)
     worn = attack.traits.masked
     pairs = goal_pairs(run, s.goal)
@@ -131,22 +134,21 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
     eligible = int((outcomes.eligible & pairs).sum())
     required = policy.required(s.goal)
     why_not = no_evidence(run.assessment, s, attack, policy)
-    tiers = [
-        (
-            rated(rate, weight.value, required, evidence=not why_not),
-            HIGHEST * rate.upper_bound() * weight.value,
-            rate,
-            weight,
-        )
-        for rate, weight in _tiers(attack, s, success, outcomes, eligible, policy)
-    ]
-    result, likelihood, within, weight = max(
-        tiers, key=lambda tier: (SEVERITIES.index(tier[0]), tier[2].successes > 0, tier[1], tier[2].successes)
-    )
+    certificates, backing = certified(run, policy, s.profile, pairs, numbers), None
+    if why_not and certificates is not None and certificates.shows(required) and not worn:
+        why_not, backing = "", certificates.uncertified
+    tiers = []
+    for rate, weight in _tiers(attack, s, success, outcomes, eligible, policy):
+        counted = [rate] if backing is None else [rate, backing]
+        found = worst_of([rated(one, weight.value, required, evidence=not why_not) for one in counted])
+        tiers.append((found, rate, weight, max(one.upper_bound() for one in counted)))
+    result, within, weight, bound = max(tiers, key=_worst_tier)
     budget = "at any perturbation size, because it is worn" if worn else f"within {policy.within}"
     if s.presented > 1:
         budget += ", at the first try" if policy.tries == 1 else f", in at most {policy.tries} tries"
-    bound = Term("bound", within.upper_bound(), f"95 % upper bound of {within.successes}/{within.trials} {budget}")
+    counts = f"{within.successes}/{within.trials} {budget}"
+    if backing is not None and bound > within.upper_bound():
+        counts = f"{backing.successes}/{backing.trials} without a certificate over {policy.within}"
     return Finding(
         id=finding_id(s, s.goal),
         attack=s.attack,
@@ -155,17 +157,26 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
         profile=s.profile,
         goal=s.goal,
         within=within,
-        bound=within.upper_bound(),
-        likelihood=likelihood,
+        bound=bound,
+        likelihood=HIGHEST * bound * weight.value,
         impact=required.impact,
         severity=result,
-        terms=(bound, weight, Term("impact", required.impact, f"{s.goal} in {policy.use_case}")),
+        terms=(
+            Term("bound", bound, f"95 % upper bound of {counts}"),
+            weight,
+            Term("impact", required.impact, f"{s.goal} in {policy.use_case}"),
+        ),
         evidence=evidence_class(attack, s.knowledge),
         no_evidence=why_not,
         meaning=_meaning(s, within, budget),
         advice=_advice(s, within, worn=worn, trusted=result != "unknown"),
         references=references(s, attack),
     )
+
+
+def _worst_tier(tier: tuple[Severity, Rate, Term, float]) -> tuple[float, ...]:
+    found, within, weight, bound = tier
+    return SEVERITIES.index(found), within.successes > 0, bound * weight.value, within.successes
 
 
 def _tiers(

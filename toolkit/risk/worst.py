@@ -11,7 +11,8 @@ from toolkit.audit.plan import Goal
 from toolkit.audit.results.assessment import ScenarioResult, declared_attack
 from toolkit.audit.results.outcomes import PairOutcomes, Run
 from toolkit.pixels import Bools
-from toolkit.risk.findings import Finding, Met, WorstCase
+from toolkit.risk.certified import certified
+from toolkit.risk.findings import CERTIFICATES, Finding, Met, WorstCase
 from toolkit.risk.policy import LEAST_ACCESS, EvidenceClass, Policy
 from toolkit.risk.scale import rated, worst_of
 from toolkit.statistics.intervals import Rate
@@ -106,8 +107,12 @@ def _worst_case(
     within = Rate(len(np.unique(numbers[fell])), len(np.unique(numbers[eligible])))
     by = sorted(((f.id, f.within.successes) for f in counted if f.within.successes), key=lambda one: -one[1])
     required = policy.goals[goal]
-    met = tuple(_met(kind, counted, tested) for kind in required.evidence)
-    own = rated(within, LEAST_ACCESS, required, evidence=all(one.finding for one in met))
+    certificates = certified(run, policy, profile, goal_pairs(run, goal), numbers)
+    shown = certificates is not None and certificates.shows(required)
+    met = tuple(_met(kind, counted, tested, certified=shown and kind != "worn") for kind in required.evidence)
+    own = [rated(within, LEAST_ACCESS, required, evidence=all(one.finding for one in met))]
+    if certificates is not None and any(one.finding == CERTIFICATES for one in met):
+        own.append(rated(certificates.uncertified, LEAST_ACCESS, required, evidence=True))
     return WorstCase(
         profile=profile,
         goal=goal,
@@ -117,7 +122,8 @@ def _worst_case(
         median=float(np.median(smallest[fell])) if fell.any() else None,
         by=tuple(by),
         met=met,
-        severity=worst_of([*(f.severity for f in counted), own]),
+        certified=certificates,
+        severity=worst_of([*(f.severity for f in counted), *own]),
     )
 
 
@@ -128,11 +134,13 @@ def _people(run: Run, pairs: Bools) -> int | None:
     return None if "" in names else len(names)
 
 
-def _met(kind: EvidenceClass, counted: Sequence[Finding], tested: Sequence[Finding]) -> Met:
+def _met(kind: EvidenceClass, counted: Sequence[Finding], tested: Sequence[Finding], *, certified: bool) -> Met:
     # A waived finding was tested, but findings that still count say more.
     of_kind = [f for f in (*counted, *tested) if f.evidence == kind]
     shows = next((f for f in of_kind if not f.no_evidence), None)
     if shows is not None:
         return Met(kind, shows.id, "")
+    if certified:
+        return Met(kind, CERTIFICATES, "")
     why = f"{of_kind[0].attack}: {of_kind[0].no_evidence}" if of_kind else "no such attack was run"
     return Met(kind, "", why)

@@ -318,3 +318,52 @@ def test_the_report_says_the_added_cost_within_80_columns() -> None:
     out = io.StringIO()
     print_selection(select([WEAK, STRONG], GENUINE, Limits()), Console(file=out, width=80))
     assert "is unknown: no usable results of the bare verifier" in " ".join(out.getvalue().split())
+
+
+def certificates(radii: np.ndarray, budget: float = 0.5) -> dict[str, np.ndarray]:
+    return {"radii": radii, "covered": radii >= budget}
+
+
+def test_the_longer_average_certificate_breaks_a_tie_and_keeps_a_profile_on_the_front() -> None:
+    fallen = (range(20), range(40, 60))
+    bare = candidate("none", range(80))
+    plain = candidate("plain", *fallen)
+    short = candidate("short", *fallen, fnmr=1, **certificates(np.full(N, 0.1)))
+    long = candidate("long", *fallen, fnmr=2, **certificates(np.where(GENUINE, 0.4, 0.1)))
+    chosen = select([bare, plain, short, long], GENUINE, Limits())
+    assert chosen.chosen == "long"
+    assert [standing(chosen, name).radius for name in ("none", "short", "long")] == [
+        None, pytest.approx(0.1), pytest.approx(0.25),
+    ]  # fmt: skip
+    assert standing(chosen, "short").front, "it costs less than the longer certificate"
+    assert any("L2 distance of 0.25 on average" in reason for reason in chosen.reasons)
+    # Of one goal, the certificates of its own pairs count.
+    assert standing(select([bare, long], GENUINE, Limits("impersonation")), "long").radius == pytest.approx(0.1)
+    assert standing(select([bare, long], GENUINE, Limits("dodging")), "long").radius == pytest.approx(0.4)
+
+
+def test_certificates_over_the_budget_recommend_a_profile_that_no_attack_met() -> None:
+    radii = np.full(N, 0.6)
+    radii[[0, 40, 41]] = 0.2
+    unmet = {"successes": {}, "norms": np.where(radii < 0.5, radii, np.inf)}
+    chosen = select([NONE, candidate("voted", **unmet, **certificates(radii))], GENUINE, Limits())
+    assert chosen.chosen == "voted"
+    assert standing(chosen, "voted").asr == (("dodging", Rate(1, 40)), ("impersonation", Rate(2, 40)))
+    assert standing(chosen, "voted").upper == pytest.approx(Rate(2, 40).upper_bound())
+    assert "no certificate covers the budget of 1 of 40 eligible pairs" in chosen.reasons[0]
+    # What certificates do not cover counts as fallen, here everything.
+    nothing = {"successes": {}, "norms": np.full(N, 0.2)}
+    open_to_all = candidate("open", **nothing, **certificates(np.full(N, 0.2)))
+    assert select([NONE, open_to_all], GENUINE, Limits()).chosen is None
+    with pytest.raises(InsufficientError, match="voted: the run has no attack that knows it"):
+        select([candidate("voted", **unmet)], GENUINE, Limits())
+
+
+def test_the_certified_distance_is_a_column_of_its_own() -> None:
+    certified = candidate("certified", range(2), **certificates(np.full(N, 0.25)))
+    with_it, without = io.StringIO(), io.StringIO()
+    print_selection(select([NONE, certified], GENUINE, Limits()), Console(file=with_it, width=80))
+    print_selection(select([NONE, STRONG], GENUINE, Limits()), Console(file=without, width=80))
+    assert "L2 held" in with_it.getvalue()
+    assert "0.25" in with_it.getvalue()
+    assert "L2 held" not in without.getvalue()

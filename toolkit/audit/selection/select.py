@@ -48,13 +48,17 @@ class Standing:
         profile: name of the profile.
         asr: for each relevant goal, the pairs on which at least one attack that knows the profile succeeds, over
             eligible pairs. An attacker may try all attacks, so that one success is enough.
-        upper: the largest one-sided exact 95 % upper bound of these rates; None if there was no such attack.
+            Without such an attack, the pairs whose certificate does not cover the budget, if there are certificates.
+        upper: the largest one-sided exact 95 % upper bound of these rates; None if there was no such attack, and no
+            certificate.
         strongest: the attack with the most successes; None if none succeeded.
         fnmr, fmr, latency_ratio: see `Candidate`.
+        radius: the average certified L2 radius of the pairs that matter, 0 where the decision is wrong (Zhai et al.
+            2020, arXiv:2001.02378, section 4); None without certificates of what is deployed.
         unfit: reasons why the evidence is too weak to recommend the profile.
         exceeded: the limits that the profile exceeds.
         front: whether the profile is on the Pareto front: no other fit profile is at least as good in the ASR's bound,
-            FNMR, FMR and latency, and better in one of them.
+            the average certified radius, FNMR, FMR and latency, and better in one of them.
     """
 
     profile: str
@@ -64,6 +68,7 @@ class Standing:
     fnmr: Rate
     fmr: Rate
     latency_ratio: float | None
+    radius: float | None
     unfit: tuple[str, ...]
     exceeded: tuple[str, ...]
     front: bool = False
@@ -134,8 +139,9 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
     verifier, where the run has it. The bare verifier itself is no recommendation. Larger perturbations are what a
     profile adds to the attacker's cost. Where the attacker can pay that within the budget, they recommend nothing.
 
-    The smaller FNMR, then FMR, then latency breaks ties. A profile is unfit for a recommendation if no attack in the
-    run knows it, or fewer such attacks than for another profile; if a sanity check failed on it; if it has fewer than
+    The larger average certified radius, then the smaller FNMR, FMR and latency break ties. A profile is unfit for a
+    recommendation if no attack in the run knows it and it has no certificates; if fewer attacks know it than know
+    another profile; if a sanity check failed on it; if it has fewer than
     `FEWEST_PAIRS` eligible pairs; or if there are too few clean pairs to show a limit even without errors.
 
     Args:
@@ -170,7 +176,7 @@ def select(candidates: Sequence[Candidate], genuine: Bools, limits: Limits) -> S
         best.profile,
         claims,
         added_costs(compared, matters, limits.budget),
-        _reasons(best, claims, limits),
+        _reasons(best, claims, limits, attacked=any(c.profile == best.profile and c.successes for c in candidates)),
     )
 
 
@@ -210,7 +216,7 @@ def _matters(genuine: Bools, goals: Sequence[Goal]) -> Bools:
 def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Limits) -> Standing:
     fallen, unfit = c.fallen, _beyond_the_pairs(c, limits)
     if not c.successes:
-        unfit.append("the run has no attack that knows it")
+        unfit += [] if c.covered is not None else ["the run has no attack that knows it"]
     elif missing := [name for name in attacks if name not in c.successes]:
         unfit.append(f"{', '.join(missing)} with perfect knowledge attacked other profiles, but not this one")
     if c.failed_checks:
@@ -235,11 +241,12 @@ def _standing(c: Candidate, attacks: tuple[str, ...], genuine: Bools, limits: Li
     return Standing(
         profile=c.profile,
         asr=tuple(asr),
-        upper=max(rate.upper_bound() for _, rate in asr) if c.successes else None,
+        upper=max(rate.upper_bound() for _, rate in asr) if c.successes or c.covered is not None else None,
         strongest=strongest if strongest is not None and counts[strongest] else None,
         fnmr=c.fnmr,
         fmr=c.fmr,
         latency_ratio=c.latency_ratio,
+        radius=None if c.radii is None else float(c.radii[matters].mean()),
         unfit=tuple(unfit),
         exceeded=tuple(exceeded),
     )
@@ -274,7 +281,7 @@ def _excess(s: Standing, limits: Limits) -> float:
 
 def _rank(s: Standing) -> tuple[float, ...]:
     """Sort key: smaller is better, the most important value comes first, and unknown values are the worst."""
-    values = (s.upper, s.fnmr.value, s.fmr.value, s.latency_ratio)
+    values = (s.upper, -(s.radius or 0.0), s.fnmr.value, s.fmr.value, s.latency_ratio)
     return tuple(float("inf") if value is None else value for value in values)
 
 
@@ -317,11 +324,12 @@ def _verdict(fell: int, other_fell: int, p_adjusted: float) -> Verdict:
     return "better" if fell < other_fell else "worse"
 
 
-def _reasons(best: Standing, claims: Sequence[Claim], limits: Limits) -> tuple[str, ...]:
+def _reasons(best: Standing, claims: Sequence[Claim], limits: Limits, *, attacked: bool) -> tuple[str, ...]:
     reasons = []
+    what = "attacks that know the profile succeed on" if attacked else "no certificate covers the budget of"
     for goal, rate in best.asr:
         reasons.append(
-            f"{goal}: attacks that know the profile succeed on {rate.successes} of {rate.trials} eligible pairs, "
+            f"{goal}: {what} {rate.successes} of {rate.trials} eligible pairs, "
             f"so the ASR is at most {100 * rate.upper_bound():.1f} % (one-sided 95 % bound)"
         )
     for what, limit, rate in (("FNMR", limits.max_fnmr, best.fnmr), ("FMR", limits.max_fmr, best.fmr)):
@@ -330,6 +338,11 @@ def _reasons(best: Standing, claims: Sequence[Claim], limits: Limits) -> tuple[s
                 f"its measured clean {what} is within the limit, but with {rate.trials} pairs the true rate may be up "
                 f"to {100 * rate.upper_bound():.1f} % (one-sided 95 % bound)"
             )
+    if best.radius is not None:
+        reasons.append(
+            f"certified: no attack at all changes the decision of a pair within an L2 distance of {best.radius:.2f} on "
+            "average (0 where the decision is wrong)"
+        )
     for verdict, words in (
         ("better", "attacks succeed less often than with {}"),
         ("worse", "attacks succeed more often than with {}"),

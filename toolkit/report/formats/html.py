@@ -18,6 +18,7 @@ from toolkit.report.paper import paper_tables
 from toolkit.report.subgroups import HEAD, TITLE, subgroup_rows, subgroup_words
 from toolkit.report.terminal import OPTIMALITY_LEGEND, hit_percent, knows, optimality_rows, percent, whole_percent
 from toolkit.risk.findings import Finding, Report
+from toolkit.risk.headline import certified_in_words
 from toolkit.statistics.intervals import Rate
 from toolkit.text import escaped
 
@@ -78,7 +79,8 @@ def _worst(report: Report) -> str:
         f"A pair has fallen if any attack of the run got it within {report.risk.budget}. The bound is the one-sided "
         "exact 95 % upper bound over distinct pairs. A class of attacks that is missing can show nothing."
     )
-    return _section("Worst case", _table("Any attack", head, rows) + f"<p class='note'>{escaped(legend)}</p>")
+    lines = _list(certified_in_words(report.risk.worst, report.risk.budget))
+    return _section("Worst case", _table("Any attack", head, rows) + lines + f"<p class='note'>{escaped(legend)}</p>")
 
 
 def _untested(a: Assessment) -> str:

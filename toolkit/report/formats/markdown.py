@@ -12,6 +12,7 @@ from toolkit.report.natural import TITLE as NATURAL_TITLE
 from toolkit.report.subgroups import HEAD, TITLE, subgroup_rows, subgroup_words
 from toolkit.report.terminal import OPTIMALITY_LEGEND, optimality_rows, percent
 from toolkit.risk.findings import Finding, Report, WorstCase
+from toolkit.risk.headline import certified_in_words
 from toolkit.text import LONGEST_SENTENCES, shown
 
 _SHOWN = 10
@@ -28,6 +29,7 @@ def render(report: Report) -> str:
         lines += [f"- waived: {_text(reason.text)}" for reason in report.verdict.waived] + [""]
     lines += [_text(risk.headline), "", f"Policy {_text(risk.policy)} ({_text(risk.use_case)}), {risk.budget}.", ""]
     lines += _table(("worst case", "severity", "fell", "upper bound", "not met by"), map(_worst, risk.worst))
+    lines += [*(f"- {_text(one)}" for one in certified_in_words(risk.worst, risk.budget)), ""]
     findings = [_row(f) for f in risk.findings]
     head = ("severity", "finding", "within budget", "likelihood", "impact")
     lines += _table(head, findings[:_SHOWN])
