@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.uniform import Uniform
-from toolkit.audit.crafting.workers import Workers
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
+from toolkit.audit.workers import Workers
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import PairSet, embedded_pairs, load_pairs
 from toolkit.profiles.profile import find_profile

@@ -14,7 +14,8 @@ from toolkit.attacks.universal import Universal
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.craft import Chunk, Series, people_halves
-from toolkit.audit.crafting.jobs import InProcess, finish, series_steps
+from toolkit.audit.crafting.jobs import InProcess, finish
+from toolkit.audit.crafting.series import series_steps
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
@@ -74,9 +75,9 @@ def test_nobody_is_attacked_by_what_was_learned_from_them(
     bench = Bench(manifest, Execution("cpu", threads=1), 0)
     bench.gradients = lambda profile: facenet_mini
     chunks = []
-    for step, crafted in finish(series_steps(series, bench, clean), InProcess(bench)):
+    for (_, rows), crafted in finish(series_steps(series, bench, clean), InProcess(bench)):
         assert isinstance(crafted, Crafted)
-        chunks.append(Chunk(step.rows, crafted))
+        chunks.append(Chunk(rows, crafted))
     assert len(taught) == 2, "once for each half, whatever the number of chunks"
     assert len(chunks) == 2
     person = {pair.probe: str(pair.probe_identity) for pair in crops.pairs}

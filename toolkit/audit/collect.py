@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from toolkit.attacks.base import Attack, Crafted
 from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.run import CleanRun
-from toolkit.audit.crafting.craft import Chunk
-from toolkit.audit.crafting.jobs import Step
+from toolkit.audit.crafting.craft import Chunk, Series
 from toolkit.audit.plan import Plan, Scenario, Unavailable
 from toolkit.audit.replaying.bounds import Kept, look_at
 from toolkit.audit.replaying.replay import Replay, join, replay_chunk
@@ -75,21 +74,21 @@ class Collector:
         """Whether the attack failed on the profile."""
         return (attack, known) in self._failed
 
-    def take(self, step: Step, crafted: Crafted | InputError) -> None:
-        """Replay the next chunk of a series, or record why it could not be crafted."""
-        attack, known = step.series.attack, step.series.known
+    def take(self, series: Series, rows: NDArray[np.intp], crafted: Crafted | InputError) -> None:
+        """Replay the next chunk of a series, its pairs `rows`, or record why it could not be crafted."""
+        attack, known = series.attack, series.known
         try:
             if isinstance(crafted, InputError):
                 raise crafted
-            template, clean = self._crops.template, step.series.clean(step.rows)
+            template, clean = self._crops.template, series.clean(rows)
             landmarks = None if template is None else np.array(template)
             self.kept.append(look_at(attack, known, clean, crafted, landmarks))
-            self._sample(known, step.rows, crafted)
+            self._sample(known, rows, crafted)
             for s in self._plan.scenarios:
                 if (s.attack, s.known) == (attack, known):
-                    self._parts[s].append(self._replay(Chunk(step.rows, crafted), s.profile))
+                    self._parts[s].append(self._replay(Chunk(rows, crafted), s.profile))
         except InputError as error:
-            self._failed.setdefault((attack, known), Unavailable(step.series.name, str(error)))
+            self._failed.setdefault((attack, known), Unavailable(series.name, str(error)))
 
     def _sample(self, known: Profile, rows: NDArray[np.intp], crafted: Crafted) -> None:
         """Keep copies of a few successes of the chunk, of as many chunks as a check looks at."""

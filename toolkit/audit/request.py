@@ -12,11 +12,11 @@ from toolkit.attacks.base import Attack
 from toolkit.audit.clean.group import enroll
 from toolkit.audit.crafting.craft import attack_parameters
 from toolkit.audit.crafting.sources import sources_profile
-from toolkit.audit.crafting.workers import chosen_workers
 from toolkit.audit.options import AuditOptions, declared_options
 from toolkit.audit.plan import ASKED, Knowledge, Plan, make_plan, make_service_plan
 from toolkit.audit.replaying.certify import Smoothing
 from toolkit.audit.suites import BUDGET, NATURAL, balls, choose_attacks, paper_pairs
+from toolkit.audit.workers import chosen_workers
 from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, has_generated_faces, load_pairs

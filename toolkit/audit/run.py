@@ -19,9 +19,9 @@ from toolkit.audit.clean.result import CleanResult, clean_result, people_of
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.collect import PARTIAL, Collector, InterruptedAuditError
 from toolkit.audit.crafting.craft import Series, attack_parameters, attacked_model
-from toolkit.audit.crafting.jobs import Pool, Step, finish, series_steps
+from toolkit.audit.crafting.jobs import Pool, finish
+from toolkit.audit.crafting.series import CraftStep, series_steps
 from toolkit.audit.crafting.sources import sources_identity
-from toolkit.audit.crafting.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
 from toolkit.audit.replaying.bounds import check_bounds
@@ -48,6 +48,7 @@ from toolkit.audit.results.record import write_record
 from toolkit.audit.results.subgroups import Subgroups, subgroups_of
 from toolkit.audit.service import ServiceBench, ServicePool, opened
 from toolkit.audit.suites import NATURAL, weaker_than_strong
+from toolkit.audit.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.documents import to_json
 from toolkit.errors import InputError, UnavailableError
 from toolkit.faces.corruptions import CORRUPTIONS
@@ -177,11 +178,10 @@ def run_audit(
     try:
         with open_pool(workers, bench) if isinstance(bench, Bench) else nullcontext(ServicePool(bench)) as pool:
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
+            of_profiles = {profile: clean[profile] for profile in request.profiles}
+            certificates = certify_all(bench, request.smoothings, request.crops, of_profiles, probes, progress, pool)
+            natural = _natural(request, probes, bench, clean, progress, pool)
         outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
-        certificates = certify_all(
-            bench, request.smoothings, request.crops, {p: clean[p] for p in request.profiles}, probes, progress
-        )
-        natural = _natural(request, probes, bench, clean, progress)
         if isinstance(bench, ServiceBench):
             bench.confirm()
             # What stands for a profile that an attacker knows is not deployed.
@@ -290,13 +290,13 @@ def _subgroups(
 
 
 def _natural(
-    request: Request, probes: Path, bench: Verifiers, clean: dict[Profile, CleanRun], progress: Progress
+    request: Request, probes: Path, bench: Verifiers, clean: dict[Profile, CleanRun], progress: Progress, pool: Pool
 ) -> list[NaturalDecisions]:
     """Decide about corrupted probes behind every profile, if the suite asks for it."""
     found = []
     for profile in request.profiles if request.suite == NATURAL else ():
         done = progress.stage(f"natural {profile.name}", len(CORRUPTIONS) * len(request.crops.pairs))
-        found.append(decide_natural(bench, profile, request.crops, clean[profile], probes, done))
+        found.append(decide_natural(bench, profile, request.crops, clean[profile], probes, done, pool))
     return found
 
 
@@ -334,7 +334,7 @@ def _craft_and_replay(
     """Craft each distinct set of probes once, in the plan's order, and pass every chunk to the collector."""
     manifest, crops = request.manifest, request.crops
 
-    def steps() -> Iterator[Step]:
+    def steps() -> Iterator[CraftStep]:
         for attack, known in plan.crafts:
             clean = collector.clean[known]
             aimed = aim(crops, clean.embeddings, manifest.decision.metric)
@@ -347,12 +347,12 @@ def _craft_and_replay(
                 yield step
 
     stages: dict[str, Callable[[int], None]] = {}
-    for step, crafted in finish(steps(), pool):
-        name = step.series.name
+    for (series, rows), crafted in finish(steps(), pool):
+        name = series.name
         if name not in stages:
             stages[name] = progress.stage(name, len(crops.pairs))
-        collector.take(step, crafted)
-        stages[name](len(step.rows))
+        collector.take(series, rows, crafted)
+        stages[name](len(rows))
 
 
 def _parity(verifier: RuntimeVerifier, original: TensorFlowVerifier, crops: CropSet, manifest: Manifest) -> Parity:

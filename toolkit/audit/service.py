@@ -11,7 +11,8 @@ import numpy as np
 
 from toolkit.attacks.base import Attack
 from toolkit.audit.clean.run import run_clean
-from toolkit.audit.crafting.jobs import Job, Ticket, run_job
+from toolkit.audit.crafting.jobs import Job, Ticket
+from toolkit.audit.crafting.series import CraftJob
 from toolkit.audit.crafting.sources import Sources
 from toolkit.audit.request import Request
 from toolkit.audit.results.assessment import ServiceUse
@@ -90,9 +91,9 @@ class ServicePool:
 
     def _run(self, job: Job) -> bytes:
         bench = self._bench
-        if job.attack.needs == "gradient" and bench.sources is not None:
+        if isinstance(job, CraftJob) and job.attack.needs == "gradient" and bench.sources is not None:
             return bench.sources.craft(job)
-        content = run_job(job, bench)
+        content = job.run(bench)
         bench.confirm()
         return content
 

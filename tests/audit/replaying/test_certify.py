@@ -249,7 +249,7 @@ def test_chunks_change_no_certificate_and_are_told_when_done(tmp_path: Path, mon
     done: list[int] = []
     whole = certify(bench, none, how, crops, clean, tmp_path / "whole", done.append)
     assert done == [10]
-    monkeypatch.setattr("toolkit.audit.replaying.certify.CHUNK", 4)
+    monkeypatch.setattr("toolkit.audit.replaying.presented.CHUNK", 4)
     parts = certify(bench, none, how, crops, clean, tmp_path / "parts", done.append)
     assert done == [10, 4, 4, 2]
     np.testing.assert_array_equal(parts.same, whole.same)

@@ -18,7 +18,7 @@ from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.artifacts import encode_probes
 from toolkit.audit.crafting.carried import Carried, carried_pairs
 from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member, sight
-from toolkit.audit.crafting.jobs import Job
+from toolkit.audit.crafting.series import CraftJob
 from toolkit.errors import InputError
 from toolkit.faces.alignment import LandmarkFinder
 from toolkit.faces.carry import View
@@ -70,7 +70,7 @@ class Sources:
         self._benches = [Bench(manifest, execution, seed) for manifest in manifests]
         self._carried = [in_crops_of(manifest, pairs, crops, view) for manifest in manifests]
 
-    def craft(self, job: Job) -> bytes:
+    def craft(self, job: CraftJob) -> bytes:
         """Craft the probes of a job on these verifiers, and encode them as an artifact.
 
         A pair without a face in the crop of a verifier keeps its clean probe.
@@ -85,7 +85,7 @@ class Sources:
             raise InputError(f"{job.attack.name}: crafted probes with NaN or infinite values; repair the attack")
         return encode_probes(crafted, to_8bit(job.task.probes))
 
-    def _one(self, job: Job, place: int) -> Crafted:
+    def _one(self, job: CraftJob, place: int) -> Crafted:
         row, task = self._row[job.ids[place]], job.task
         one = slice(place, place + 1)
         probe = task.probes[one]

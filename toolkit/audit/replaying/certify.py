@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import measurer
 from toolkit.audit.clean.bench import Verifiers
-from toolkit.audit.clean.group import reference_distances
 from toolkit.audit.clean.run import CleanRun
-from toolkit.audit.crafting.artifacts import decode_votes, encode_votes, read_artifact
+from toolkit.audit.crafting.artifacts import decode_votes, encode_votes
 from toolkit.audit.crafting.craft import CHUNK, pair_generator
+from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish
 from toolkit.audit.plan import GOALS, Goal
-from toolkit.errors import UsageError
+from toolkit.audit.replaying.presented import Presented, chunk_rows, presented, shown_content, unpacked_presented
+from toolkit.errors import InputError, UsageError
 from toolkit.faces.crops import CropSet
-from toolkit.files import write_bytes
 from toolkit.pixels import Bools, Float, to_unit
 from toolkit.profiles.harden import hardened_manifest
 from toolkit.profiles.profile import Profile
@@ -35,7 +35,6 @@ from toolkit.statistics.certification import certified_radius, vote_radii
 from toolkit.statistics.intervals import Rate
 from toolkit.verifiers.hardened import VoteOutput
 from toolkit.verifiers.manifest import Manifest
-from toolkit.verifiers.scores import is_same
 from toolkit.verifiers.variants import draw_distances
 
 # Reports give the share of pairs that are certified at these L2 radii.
@@ -130,6 +129,7 @@ def certify_all(
     clean: Mapping[Profile, CleanRun],
     folder: Path,
     progress: Progress,
+    pool: Pool,
 ) -> list[PairCertificates]:
     """Certify what votes as it is deployed, and everything else at every requested noise level.
 
@@ -142,7 +142,7 @@ def certify_all(
         if vote is None:
             for smoothing in smoothings:
                 done = progress.stage(f"certify {profile.name}, noise {smoothing.sigma:g}", len(crops.pairs))
-                certificates.append(certify(bench, profile, smoothing, crops, run, folder, done))
+                certificates.append(certify(bench, profile, smoothing, crops, run, folder, done, pool))
         elif crops.gallery is None:
             certificates.append(certify_vote(vote, bench.manifest, profile.name, crops, run))
     return certificates
@@ -172,6 +172,49 @@ def certify_vote(
     return PairCertificates(profile, vote.sigma, vote.draws, vote.confidence, same, radius)
 
 
+@dataclass(frozen=True)
+class CertifyJob:
+    """The votes of some pairs at one noise level."""
+
+    smoothing: Smoothing
+    pairs: Presented
+
+    @property
+    def name(self) -> str:
+        """See `Job`."""
+        return f"certificates of {self.pairs.profile.name}"
+
+    def run(self, bench: Verifiers) -> bytes:
+        """Count the accepting draws of each pair: among those that select the decision, and among the others."""
+        votes = [self._votes(bench, place) for place in range(len(self.pairs.ids))]
+        return encode_votes(np.array(votes, np.int64))
+
+    def _votes(self, bench: Verifiers, place: int) -> tuple[int, int]:
+        generator = pair_generator(bench.seed, f"certify {self.smoothing.sigma:g}", self.pairs.ids[place])
+        probe = to_unit(self.pairs.pixels[place : place + 1])
+        accepted = []
+        for start in range(0, self.smoothing.draws, _BATCH):
+            count = min(_BATCH, self.smoothing.draws - start)
+            noise = generator.standard_normal((count, *probe.shape[1:]), dtype=np.float32)
+            draws = np.clip(probe + np.float32(self.smoothing.sigma) * noise, 0, 1)
+            accepted.append(self.pairs.accepted(bench, np.full(count, place), draws))
+        votes = np.concatenate(accepted)
+        return int(votes[:_SELECTION].sum()), int(votes[_SELECTION:].sum())
+
+    def parcel(self) -> Parcel:
+        """See `Job`."""
+        return self.pairs.parcel("certify", {"smoothing": asdict(self.smoothing)})
+
+
+def certify_job(parcel: Parcel, seed: int) -> CertifyJob:  # noqa: ARG001 - the bench has the seed
+    """Read the job in a parcel.
+
+    Raises:
+        InputError: the profile differs from that of the audit.
+    """
+    return CertifyJob(Smoothing(**parcel.header["smoothing"]), unpacked_presented(parcel))
+
+
 def certify(
     bench: Verifiers,
     profile: Profile,
@@ -180,6 +223,7 @@ def certify(
     clean: CleanRun,
     folder: Path,
     done: Callable[[int], None],
+    pool: Pool | None = None,
 ) -> PairCertificates:
     """Certify every pair. The votes are saved in `folder`, so that an interrupted audit can continue.
 
@@ -194,15 +238,22 @@ def certify(
         clean: the clean run of the same profile.
         folder: folder of the artifacts.
         done: called with the number of pairs just finished.
+        pool: who counts the votes. Default: this process.
     """
+
+    def job(rows: NDArray[np.intp]) -> CertifyJob:
+        return CertifyJob(smoothing, presented(profile, crops, clean, bench.manifest.decision, rows))
+
+    def steps() -> Iterator[Step[NDArray[np.intp], NDArray[np.int64]]]:
+        for rows in chunk_rows(crops):
+            path = folder / f"{_key(bench, profile, smoothing, crops, rows)}.votes"
+            decode = partial(decode_votes, count=len(rows))
+            yield Step(f"certificates of {profile.name}", rows, path, decode, partial(job, rows))
+
     votes = []
-    for start in range(0, len(crops.pairs), CHUNK):
-        rows = np.arange(start, min(start + CHUNK, len(crops.pairs)))
-        path = folder / f"{_key(bench, profile, smoothing, crops, rows)}.votes"
-        found = decode_votes(read_artifact(path), len(rows))
-        if found is None:
-            found = np.stack([_votes(bench, profile, smoothing, crops, clean, int(row)) for row in rows])
-            write_bytes(path, encode_votes(found))
+    for rows, found in finish(steps(), pool or InProcess(bench)):
+        if isinstance(found, InputError):
+            raise found
         votes.append(found)
         done(len(rows))
     same, radius = np.full(len(crops.pairs), -1, np.int64), np.zeros(len(crops.pairs))
@@ -215,37 +266,8 @@ def certify(
     return PairCertificates(profile.name, **asdict(smoothing), same=same, radius=radius)
 
 
-def _votes(
-    bench: Verifiers, profile: Profile, smoothing: Smoothing, crops: CropSet, clean: CleanRun, row: int
-) -> NDArray[np.int64]:
-    """Count the accepting draws of a pair, (2,): among those that select the decision, and among the others."""
-    verifier, decision = bench.deployed(profile), bench.manifest.decision
-    generator = pair_generator(bench.seed, f"certify {smoothing.sigma:g}", crops.pairs[row].id)
-    probe = to_unit(crops.images[crops.index[row, :1]])
-    accepted = []
-    for start in range(0, smoothing.draws, _BATCH):
-        count = min(_BATCH, smoothing.draws - start)
-        noise = generator.standard_normal((count, *probe.shape[1:]), dtype=np.float32)
-        draws = np.clip(probe + np.float32(smoothing.sigma) * noise, 0, 1)
-        embeddings, scores = verifier.embed_and_score(draws)
-        d = reference_distances(crops, np.full(count, row), clean.embeddings, embeddings, measurer(verifier, decision))
-        accepted.append(is_same(decision, d) & (scores <= clean.alarm))
-    votes = np.concatenate(accepted)
-    return np.array([votes[:_SELECTION].sum(), votes[_SELECTION:].sum()], np.int64)
-
-
 def _key(bench: Verifiers, profile: Profile, smoothing: Smoothing, crops: CropSet, rows: NDArray[np.intp]) -> str:
-    gallery = crops.index[rows, 1] if crops.gallery is None else crops.gallery
-    pixels = hashlib.sha256(crops.images[crops.index[rows, 0]].tobytes() + crops.images[gallery].tobytes())
-    content = {
-        "votes": [asdict(smoothing), _SELECTION, _BATCH],
-        "profile": profile.sha256,
-        "model": [bench.model_sha256, bench.manifest.reading],
-        "decision": asdict(bench.manifest.decision),
-        "seed": bench.seed,
-        "pairs": [crops.pairs[row].id for row in rows],
-        "images": pixels.hexdigest(),
-    }
+    content = {"votes": [asdict(smoothing), _SELECTION, _BATCH], **shown_content(bench, profile, crops, rows)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

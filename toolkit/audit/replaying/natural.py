@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,16 +18,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import measurer
 from toolkit.audit.clean.bench import Verifiers
-from toolkit.audit.clean.group import reference_distances
 from toolkit.audit.clean.run import CleanRun
-from toolkit.audit.crafting.artifacts import decode_decisions, encode_decisions, read_artifact
-from toolkit.audit.crafting.craft import CHUNK, pair_generator
+from toolkit.audit.crafting.artifacts import decode_decisions, encode_decisions
+from toolkit.audit.crafting.craft import pair_generator
+from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish
+from toolkit.audit.replaying.presented import Presented, chunk_rows, presented, shown_content, unpacked_presented
+from toolkit.errors import InputError
 from toolkit.faces import corruptions
 from toolkit.faces.corruptions import CORRUPTIONS, STRENGTHS, Corruption, corrupt
 from toolkit.faces.crops import CropSet
-from toolkit.files import sha256, write_bytes
+from toolkit.files import sha256
 from toolkit.pixels import Bools, to_8bit, to_unit
 from toolkit.profiles.profile import Profile
 from toolkit.statistics.intervals import Rate
@@ -74,8 +76,55 @@ class NaturalDecisions:
     corrupted: Mapping[str, Bools]
 
 
+@dataclass(frozen=True)
+class NaturalJob:
+    """The decisions about some pairs under one corruption."""
+
+    corruption: Corruption
+    pairs: Presented
+
+    @property
+    def name(self) -> str:
+        """See `Job`."""
+        return f"natural {self.pairs.profile.name}"
+
+    def run(self, bench: Verifiers) -> bytes:
+        """Decide whether each pair is accepted at each strength."""
+        pixels, every = self.pairs.pixels, np.arange(len(self.pairs.ids))
+        names = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
+        columns = []
+        for strength in range(1, STRENGTHS + 1):
+            # The same draws at each strength, so that a stronger one does the same, but more of it.
+            generators = [pair_generator(bench.seed, f"natural {self.corruption.name}", name) for name in names]
+            probes = to_unit(to_8bit(corrupt(self.corruption, to_unit(pixels), strength, generators)))
+            columns.append(self.pairs.accepted(bench, every, probes))
+        return encode_decisions(np.stack(columns, axis=1))
+
+    def parcel(self) -> Parcel:
+        """See `Job`."""
+        return self.pairs.parcel("natural", {"corruption": self.corruption.name, "code": _code()})
+
+
+def natural_job(parcel: Parcel, seed: int) -> NaturalJob:  # noqa: ARG001 - the bench has the seed
+    """Read the job in a parcel.
+
+    Raises:
+        InputError: the profile or the code of the corruptions differs from that of the audit.
+    """
+    if parcel.header["code"] != _code():
+        raise InputError("this worker and the audit have different code of the corruptions; install the same version")
+    corruption = next(one for one in CORRUPTIONS if one.name == parcel.header["corruption"])
+    return NaturalJob(corruption, unpacked_presented(parcel))
+
+
 def decide_natural(
-    bench: Verifiers, profile: Profile, crops: CropSet, clean: CleanRun, folder: Path, done: Callable[[int], None]
+    bench: Verifiers,
+    profile: Profile,
+    crops: CropSet,
+    clean: CleanRun,
+    folder: Path,
+    done: Callable[[int], None],
+    pool: Pool | None = None,
 ) -> NaturalDecisions:
     """Decide every pair under every corruption. The decisions are saved, so that an interrupted audit can continue.
 
@@ -86,56 +135,38 @@ def decide_natural(
         clean: the clean run of the same profile.
         folder: folder of the artifacts.
         done: called with the number of pairs just finished, once for each corruption.
+        pool: who decides. Default: this process.
     """
     decision = bench.manifest.decision
     flagged = clean.scores[crops.index[:, 0]] > clean.alarm
-    found = {}
-    for corruption in CORRUPTIONS:
-        parts = []
-        for start in range(0, len(crops.pairs), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(crops.pairs)))
-            path = folder / f"{_key(bench, profile, corruption, crops, rows)}.decisions"
-            accepted = decode_decisions(read_artifact(path), (len(rows), STRENGTHS))
-            if accepted is None:
-                accepted = _decide(bench, profile, corruption, crops, clean, rows)
-                write_bytes(path, encode_decisions(accepted))
-            parts.append(accepted)
-            done(len(rows))
-        found[corruption.name] = np.concatenate(parts)
+
+    def job(corruption: Corruption, rows: NDArray[np.intp]) -> NaturalJob:
+        return NaturalJob(corruption, presented(profile, crops, clean, decision, rows))
+
+    def steps() -> Iterator[Step[tuple[str, int], Bools]]:
+        for corruption in CORRUPTIONS:
+            for rows in chunk_rows(crops):
+                path = folder / f"{_key(bench, profile, corruption, crops, rows)}.decisions"
+                decode = partial(decode_decisions, shape=(len(rows), STRENGTHS))
+                about, work = (corruption.name, len(rows)), partial(job, corruption, rows)
+                yield Step(f"natural {profile.name}", about, path, decode, work)
+
+    parts: dict[str, list[Bools]] = {}
+    for (name, count), accepted in finish(steps(), pool or InProcess(bench)):
+        if isinstance(accepted, InputError):
+            raise accepted
+        parts.setdefault(name, []).append(accepted)
+        done(count)
+    found = {name: np.concatenate(of_name) for name, of_name in parts.items()}
     return NaturalDecisions(profile, is_same(decision, clean.distances) & ~flagged, found)
 
 
-def _decide(
-    bench: Verifiers, profile: Profile, corruption: Corruption, crops: CropSet, clean: CleanRun, rows: NDArray[np.intp]
-) -> Bools:
-    """Whether each pair is accepted at each strength, (m, 5)."""
-    verifier, decision = bench.deployed(profile), bench.manifest.decision
-    pixels = crops.images[crops.index[rows, 0]]
-    names = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
-    columns = []
-    for strength in range(1, STRENGTHS + 1):
-        # The same draws at each strength, so that a stronger one does the same, but more of it.
-        generators = [pair_generator(bench.seed, f"natural {corruption.name}", name) for name in names]
-        probes = to_unit(to_8bit(corrupt(corruption, to_unit(pixels), strength, generators)))
-        embeddings, scores = verifier.embed_and_score(probes)
-        d = reference_distances(crops, rows, clean.embeddings, embeddings, measurer(verifier, decision))
-        columns.append(is_same(decision, d) & (scores <= clean.alarm))
-    return np.stack(columns, axis=1)
+def _code() -> list[str]:
+    return [sha256(Path(corruptions.__file__)), cv2.__version__]
 
 
 def _key(bench: Verifiers, profile: Profile, corruption: Corruption, crops: CropSet, rows: NDArray[np.intp]) -> str:
-    references = crops.index[rows, 1] if crops.gallery is None else crops.gallery
-    pixels = hashlib.sha256(crops.images[crops.index[rows, 0]].tobytes() + crops.images[references].tobytes())
-    content = {
-        "decisions": corruption.name,
-        "code": [sha256(Path(corruptions.__file__)), cv2.__version__],
-        "profile": profile.sha256,
-        "model": [bench.model_sha256, bench.manifest.reading],
-        "decision": asdict(bench.manifest.decision),
-        "seed": bench.seed,
-        "pairs": [crops.pairs[row].id for row in rows],
-        "images": pixels.hexdigest(),
-    }
+    content = {"decisions": corruption.name, "code": _code(), **shown_content(bench, profile, crops, rows)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -20,8 +20,9 @@ from typing import Any, Self
 
 from toolkit import __version__
 from toolkit.audit.clean.bench import Bench
-from toolkit.audit.crafting.jobs import Job, Ticket, Workbench, pack_job
-from toolkit.audit.crafting.workers import Workers
+from toolkit.audit.crafting.jobs import Job, Ticket, pack_job
+from toolkit.audit.workers import Workers
+from toolkit.audit.workers.workbench import Workbench
 from toolkit.errors import InputError, SixpixelsError, UnavailableError
 
 _SECONDS_TO_CONNECT = 20
@@ -78,7 +79,7 @@ class DaskPool:
         """See `Pool`."""
         # Dask gives the job of a lost worker to another one by itself. A job that fails would fail again.
         future = self._client.submit(carry_out, pack_job(job, self._bench), __version__, pure=False)
-        what = f"{job.attack.name} on {job.known.name}"
+        what = f"{job.name}"
 
         def result() -> bytes:
             try:
@@ -115,7 +116,7 @@ def carry_out(packed: bytes, version: str) -> tuple[bytes, str]:
         version: the audit's version of the toolkit.
 
     Returns:
-        The content of the artifact and an empty text, or empty content and the reason why the attack cannot run.
+        The content of the artifact and an empty text, or empty content and the reason why the job cannot be done.
 
     Raises:
         UnavailableError: the worker has another version of the toolkit.

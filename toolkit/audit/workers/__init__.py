@@ -19,7 +19,7 @@ _MOST = 1024
 
 @dataclass(frozen=True)
 class Workers:
-    """Who crafts the probes.
+    """Who does the jobs of an audit.
 
     Attributes:
         where: a number of processes, ``dask://host:port`` for a Dask scheduler, or ``tls://host:port`` with TLS.
@@ -54,7 +54,7 @@ class Workers:
 
     @property
     def is_cluster(self) -> bool:
-        """Whether a Dask cluster crafts the probes."""
+        """Whether a Dask cluster does the jobs."""
         return self.where.startswith(("dask://", "tls://"))
 
     def _check_address(self) -> None:
@@ -100,7 +100,7 @@ def open_pool(workers: Workers, bench: Bench) -> Iterator[Pool]:
     because the workers share the cores. The number does not change results; for TensorFlow, see `toolkit.quiet`.
 
     Args:
-        workers: who crafts.
+        workers: who works.
         bench: the verifiers.
 
     Raises:
@@ -113,12 +113,12 @@ def open_pool(workers: Workers, bench: Bench) -> Iterator[Pool]:
     threads = bench.execution.threads or 1
     apart = Bench(bench.manifest, replace(bench.execution, threads=threads), bench.seed)
     if workers.is_cluster:
-        from toolkit.audit.crafting.workers.dask import DaskPool
+        from toolkit.audit.workers.dask import DaskPool
 
         with DaskPool(workers, apart) as cluster:
             yield cluster
     else:
-        from toolkit.audit.crafting.workers.processes import ProcessPool
+        from toolkit.audit.workers.processes import ProcessPool
 
         with ProcessPool(int(workers.where), apart) as processes:
             yield processes

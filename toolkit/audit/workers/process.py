@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 
-from toolkit.audit.crafting.jobs import Workbench
-from toolkit.audit.crafting.workers.processes import DONE, REFUSED, UNABLE, receive, send
+from toolkit.audit.workers.processes import DONE, REFUSED, UNABLE, receive, send
+from toolkit.audit.workers.workbench import Workbench
 from toolkit.errors import InputError, SixpixelsError
 
 

@@ -31,13 +31,20 @@ from toolkit.audit.collect import InterruptedAuditError
 from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, encode_learned, encode_probes
 from toolkit.audit.crafting.code import attack_code, code_modules
 from toolkit.audit.crafting.craft import Series
-from toolkit.audit.crafting.jobs import Job, Workbench, pack_job, run_job, series_steps
-from toolkit.audit.crafting.workers import Workers, open_pool
-from toolkit.audit.crafting.workers.processes import ProcessPool
+from toolkit.audit.crafting.jobs import pack_job
+from toolkit.audit.crafting.series import CraftJob, series_steps
+from toolkit.audit.replaying.certify import CertifyJob, Smoothing
+from toolkit.audit.replaying.natural import NaturalJob
+from toolkit.audit.replaying.presented import presented
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
+from toolkit.audit.suites import NATURAL
+from toolkit.audit.workers import Workers, open_pool
+from toolkit.audit.workers.processes import ProcessPool
+from toolkit.audit.workers.workbench import Workbench
 from toolkit.documents import to_json
 from toolkit.errors import InputError, UnavailableError, UsageError
+from toolkit.faces.corruptions import CORRUPTIONS
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.files import atomic_write, remove_stale_parts
@@ -45,6 +52,7 @@ from toolkit.pixels import to_unit
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.verifiers.manifest import find_manifest, read_manifest
 from toolkit.verifiers.runtime import Execution
+from toolkit.verifiers.scores import is_same
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -62,6 +70,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Request:
         knowledge=("zero", "perfect"),
         seed=3,
         execution=Execution("cpu", threads=1),
+        suite=NATURAL,
+        smoothings=(Smoothing(0.1, samples=40, confidence=0.9),),
     )
 
 
@@ -79,32 +89,34 @@ def files(asked: Request, folder: Path, workers: str | Workers) -> dict[str, byt
 
 
 @pytest.fixture
-def jobs(asked: Request, tmp_path: Path) -> tuple[Bench, list[Job]]:
+def jobs(asked: Request, tmp_path: Path) -> tuple[Bench, list[CraftJob]]:
     """Those of one attack on one profile."""
     bench, known = Bench(asked.manifest, asked.execution, asked.seed), find_profile("mean3")
     clean = run_clean(bench.deployed(known), asked.crops, asked.manifest.decision)
     series = Series(asked.attacks[1], known, "m", asked.crops, asked.manifest.decision, asked.seed, tmp_path)
     made = [step.job() for step in series_steps(series, bench, clean)]
-    return bench, [job for job in made if isinstance(job, Job)]
+    return bench, [job for job in made if isinstance(job, CraftJob)]
 
 
 def test_two_processes_find_what_one_does(asked: Request, alone: dict[str, bytes], tmp_path: Path) -> None:
-    assert sum(name.endswith(".probes") for name in alone) == 4 * 4, "several chunks, or there is nothing to share"
+    made = {kind: sum(name.endswith(f".{kind}") for name in alone) for kind in ("probes", "votes", "decisions")}
+    # Several chunks of each kind, or there is nothing to share.
+    assert made == {"probes": 4 * 4, "votes": 2 * 4, "decisions": 2 * 4 * len(CORRUPTIONS)}
     assert files(asked, tmp_path, "2") == alone
 
 
-def test_a_worker_that_is_killed_is_replaced(jobs: tuple[Bench, list[Job]]) -> None:
+def test_a_worker_that_is_killed_is_replaced(jobs: tuple[Bench, list[CraftJob]]) -> None:
     bench, todo = jobs
     with ProcessPool(1, bench) as pool:
         tickets = [pool.submit(job) for job in todo]
         first = tickets[0]()
         (process,) = pool._processes
         process.kill()
-        assert [first, *(ticket() for ticket in tickets[1:])] == [run_job(job, bench) for job in fresh(jobs)]
+        assert [first, *(ticket() for ticket in tickets[1:])] == [job.run(bench) for job in fresh(jobs)]
         assert len(pool._processes) == 2
 
 
-def fresh(jobs: tuple[Bench, list[Job]]) -> list[Job]:
+def fresh(jobs: tuple[Bench, list[CraftJob]]) -> list[CraftJob]:
     """The same jobs, with random numbers that nobody has drawn yet."""
     from toolkit.audit.crafting.craft import pair_generator
 
@@ -117,23 +129,39 @@ def fresh(jobs: tuple[Bench, list[Job]]) -> list[Job]:
     ]  # fmt: skip
 
 
-def test_a_packed_job_is_the_same_job(jobs: tuple[Bench, list[Job]]) -> None:
+def test_a_packed_job_is_the_same_job(asked: Request, jobs: tuple[Bench, list[CraftJob]]) -> None:
     bench, (job, *_) = jobs
-    same = Workbench().run(pack_job(job, bench)) == run_job(job, bench)
-    assert same, "another artifact"
+    decision, rows = asked.manifest.decision, np.arange(3)
+    pairs = presented(
+        job.known, asked.crops, run_clean(bench.deployed(job.known), asked.crops, decision), decision, rows
+    )
+    others = (CertifyJob(asked.smoothings[0], pairs), *(NaturalJob(one, pairs) for one in CORRUPTIONS))
+    for made in (job, *others):
+        same = Workbench().run(pack_job(made, bench)) == made.run(bench)
+        assert same, f"another artifact: {made.name}"
+
+
+def test_a_job_on_a_group_compares_with_everybody_in_it(asked: Request) -> None:
+    bench, decision, none = Bench(asked.manifest, asked.execution, 0), asked.manifest.decision, find_profile("none")
+    crops = replace(asked.crops, gallery=np.array([0, 7, 12]))
+    clean = run_clean(bench.deployed(none), crops, decision)
+    pairs = presented(none, crops, clean, decision, np.arange(len(crops.pairs)))
+    unchanged = pairs.accepted(bench, np.arange(len(crops.pairs)), to_unit(pairs.pixels))
+    assert unchanged.tolist() == is_same(decision, clean.distances).tolist()
+    assert 0 < unchanged.sum() < len(unchanged), "both decisions must occur"
 
 
 def test_a_worker_crafts_for_the_threshold_of_the_audit_and_not_for_that_of_the_file(
-    jobs: tuple[Bench, list[Job]],
+    jobs: tuple[Bench, list[CraftJob]],
 ) -> None:
     bench, (job, *_) = jobs
     decision = replace(job.task.decision, threshold=1.3 * job.task.decision.threshold)
     bench.manifest = replace(bench.manifest, decision=decision)
     stricter = replace(job, task=replace(job.task, decision=decision))
-    here, there = run_job(stricter, bench), Workbench().run(pack_job(stricter, bench))
+    here, there = stricter.run(bench), Workbench().run(pack_job(stricter, bench))
     same = here == there
     assert same, "another artifact"
-    assert here != run_job(fresh(jobs)[0], bench), "the threshold must matter here"
+    assert here != fresh(jobs)[0].run(bench), "the threshold must matter here"
 
 
 @pytest.mark.usefixtures("facenet_network")
@@ -145,15 +173,15 @@ def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
     clean = run_clean(bench.deployed(known), crops, manifest.decision)
     series = Series(attack, known, "m", crops, manifest.decision, 0, tmp_path)
     (job,) = [step.job() for step in series_steps(series, bench, clean)]
-    assert isinstance(job, Job)
+    assert isinstance(job, CraftJob)
     with ProcessPool(1, Bench(manifest, Execution("cpu", threads=1), 0)) as pool:
         there = pool.submit(job)()
-    same = there == run_job(job, bench)
+    same = there == job.run(bench)
     assert same, "another artifact"  # pytest would compare the bytes one by one
 
 
 def test_workers_refuse_what_is_not_what_the_audit_saw(
-    asked: Request, jobs: tuple[Bench, list[Job]], monkeypatch: pytest.MonkeyPatch
+    asked: Request, jobs: tuple[Bench, list[CraftJob]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, (job, *_) = jobs
     made = replace(job, known=Profile("mine", "", job.known.defenses, ""))
@@ -207,7 +235,9 @@ def test_a_cluster_that_loses_a_worker_finds_the_same(asked: Request, alone: dic
     assert found == alone
 
 
-def test_a_job_that_fails_is_not_tried_again(jobs: tuple[Bench, list[Job]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fails_is_not_tried_again(
+    jobs: tuple[Bench, list[CraftJob]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     distributed = pytest.importorskip("distributed")
     tried = []
 
@@ -216,7 +246,7 @@ def test_a_job_that_fails_is_not_tried_again(jobs: tuple[Bench, list[Job]], monk
             tried.append(packed)
             raise ArithmeticError("always")
 
-    monkeypatch.setattr("toolkit.audit.crafting.workers.dask._WORKBENCH", Broken())
+    monkeypatch.setattr("toolkit.audit.workers.dask._WORKBENCH", Broken())
     bench, (job, *_) = jobs
     with distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
         where = Workers(cluster.scheduler_address.replace("tcp://", "dask://"))
@@ -253,7 +283,7 @@ def test_a_cluster_with_tls_finds_the_same_and_lets_nobody_else_in(
         assert address.startswith("tls://")
         workers = Workers(address, certificates.ca, certificates.certificate, certificates.key)
         assert files(asked, tmp_path, workers) == alone
-        monkeypatch.setattr("toolkit.audit.crafting.workers.dask._SECONDS_TO_CONNECT", 1)
+        monkeypatch.setattr("toolkit.audit.workers.dask._SECONDS_TO_CONNECT", 1)
         bench = Bench(asked.manifest, asked.execution, 0)
         for stranger in (
             Workers(address, other.ca, certificates.certificate, certificates.key),
@@ -276,7 +306,7 @@ def test_workers_are_a_number_or_a_cluster(asked: Request, monkeypatch: pytest.M
             Workers(text)
     assert not Workers("16").is_cluster
     pytest.importorskip("distributed")
-    monkeypatch.setattr("toolkit.audit.crafting.workers.dask._SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr("toolkit.audit.workers.dask._SECONDS_TO_CONNECT", 1)
     bench = Bench(asked.manifest, asked.execution, 0)
     with pytest.raises(UnavailableError, match="no scheduler answers"), open_pool(Workers("dask://127.0.0.1:9"), bench):
         pass

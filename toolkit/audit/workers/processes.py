@@ -19,7 +19,7 @@ from toolkit.verifiers.trial import tried_environment
 
 # How many processes may die of the same job.
 _ATTEMPTS = 3
-# First byte of an answer. DONE: an artifact follows. REFUSED: the attack cannot run. UNABLE: the worker cannot run.
+# First byte of an answer. DONE: an artifact follows. REFUSED: the job cannot be done. UNABLE: the worker cannot run.
 DONE, REFUSED, UNABLE = b"+", b"-", b"!"
 # Workers must import this copy of the toolkit, whatever their working directory is.
 _ROOT = str(Path(toolkit.__file__).resolve().parents[1])
@@ -47,7 +47,7 @@ class ProcessPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Kill all processes. The next audit crafts the unfinished jobs again."""
+        """Kill all processes. The next audit does the unfinished jobs again."""
         with self._lock:
             self._closed = True
             for process in self._processes:
@@ -71,7 +71,7 @@ class ProcessPool:
                 return answer[1:]
             raise (InputError if answer[:1] == REFUSED else UnavailableError)(answer[1:].decode())
         raise UnavailableError(
-            f"{job.attack.name} on {job.known.name}: {_ATTEMPTS} worker processes died of the same job, "
+            f"{job.name}: {_ATTEMPTS} worker processes died of the same job, "
             "perhaps because memory is full; use fewer --workers"
         )
 
@@ -86,7 +86,7 @@ class ProcessPool:
             if self._closed:
                 raise UnavailableError("the audit is being stopped")
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "toolkit.audit.crafting.workers.process"],
+                [sys.executable, "-P", "-m", "toolkit.audit.workers.process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": path} | tried_environment(),
