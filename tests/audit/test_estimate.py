@@ -47,7 +47,7 @@ def test_the_disk_that_a_run_takes_is_within_the_estimate(request_: Request, tmp
 
 def test_an_estimate_grows_with_the_pairs(request_: Request) -> None:
     size = size_of(request_.crops)
-    larger = replace(size, genuine=100 * size.genuine, impostor=100 * size.impostor)
+    larger = replace(size, genuine=100 * size.genuine, impostor=100 * size.impostor, images=100 * size.images)
     ratio = estimate(request_, larger).bytes.expected / estimate(request_, size).bytes.expected
     assert ratio == pytest.approx(100)
 

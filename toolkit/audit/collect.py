@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +19,10 @@ from toolkit.audit.replaying.bounds import Kept, look_at
 from toolkit.audit.replaying.replay import Replay, join, replay_chunk
 from toolkit.audit.replaying.sanity import SAMPLED, SAMPLES, Outcome, Sample
 from toolkit.audit.results.assessment import ScenarioResult, scenario_results
-from toolkit.errors import InputError
+from toolkit.documents import to_json
+from toolkit.errors import InputError, UnavailableError
 from toolkit.faces.crops import CropSet
+from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile
 
 # This file is in the run's folder until the audit is finished.
@@ -109,6 +114,21 @@ class Collector:
     def unavailable(self) -> list[Unavailable]:
         """The attacks that failed, in the order of the plan."""
         return [self._failed[craft] for craft in self._plan.crafts if craft in self._failed]
+
+    @contextmanager
+    def telling(self, folder: Path) -> Iterator[None]:
+        """Tell what is finished if the audit in `folder` stops.
+
+        Raises:
+            InterruptedAuditError: the user pressed Ctrl-C.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            raise InterruptedAuditError(self.so_far(folder.name)) from stop
+        except UnavailableError:
+            write_bytes(folder / PARTIAL, to_json(self.so_far(folder.name)).encode())
+            raise
 
     def so_far(self, run: str) -> Partial:
         """Summarize each scenario over the pairs that are finished."""

@@ -179,8 +179,9 @@ def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
         other += _around(pace(known, needs).setup)
     for of_profile in checks.values():
         other += of_profile
-    none = Span(0, 0, 0)
-    embeddings = 4 * request.manifest.output.size * len(deployed)
+    numbers = sum(1 + request.manifest.output.size * (1 if p.vote is None else p.draws) for p in deployed)
+    embeddings = 4 * numbers  # bytes of one image, which hardly get smaller when packed
+    kept = Span(0.8 * size.images * embeddings, size.images * embeddings, size.images * embeddings)
     return AuditEstimate(
         target=request.manifest.name,
         provider=bench.deployed(deployed[0]).provider,
@@ -191,7 +192,7 @@ def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
         unavailable=plan.unavailable,
         other_seconds=other,
         seconds=sum((craft.seconds for craft in crafts), other),
-        bytes=sum((craft.bytes or Span(0, 0, None) for craft in crafts if not craft.problem), none),
+        bytes=sum((craft.bytes or Span(0, 0, None) for craft in crafts if not craft.problem), kept),
         temporary_bytes=size.images * (request.crops.images[:1].nbytes + embeddings),
         noisy_images=len(request.profiles)
         * (size.genuine + size.impostor)

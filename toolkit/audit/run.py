@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from toolkit.audit.crafting.craft import Series, attack_parameters, attacked_mod
 from toolkit.audit.crafting.jobs import Pool, finish
 from toolkit.audit.crafting.series import CraftStep, series_steps
 from toolkit.audit.crafting.sources import sources_identity
+from toolkit.audit.embedding import run_clean_by
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
 from toolkit.audit.replaying.bounds import check_bounds
@@ -50,7 +50,7 @@ from toolkit.audit.service import ServiceBench, ServicePool, opened
 from toolkit.audit.suites import NATURAL, weaker_than_strong
 from toolkit.audit.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.documents import to_json
-from toolkit.errors import InputError, UnavailableError
+from toolkit.errors import InputError
 from toolkit.faces.corruptions import CORRUPTIONS
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
@@ -172,42 +172,40 @@ def run_audit(
     remove_stale_parts(folder)
     remove_stale_parts(probes)
     bench = service or Bench(request.manifest, request.execution, request.seed)
-    setting = _set_up(request, folder, bench)
-    plan, clean = setting.plan, setting.clean
-    collector = Collector(plan, bench, request.crops, clean)
-    try:
-        with open_pool(workers, bench) if isinstance(bench, Bench) else nullcontext(ServicePool(bench)) as pool:
+    with open_pool(workers, bench) if isinstance(bench, Bench) else nullcontext(ServicePool(bench)) as pool:
+        setting = _set_up(request, folder, bench, pool, progress)
+        plan, clean = setting.plan, setting.clean
+        collector = Collector(plan, bench, request.crops, clean)
+        with collector.telling(folder):
             _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
             of_profiles = {profile: clean[profile] for profile in request.profiles}
             certificates = certify_all(bench, request.smoothings, request.crops, of_profiles, probes, progress, pool)
             natural = _natural(request, probes, bench, clean, progress, pool)
-        outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
+    outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
+    with collector.telling(folder):
         if isinstance(bench, ServiceBench):
             bench.confirm()
             # What stands for a profile that an attacker knows is not deployed.
-            clean = {profile: clean[profile] for profile in request.profiles}
+            clean = of_profiles
         write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
         checks = _checks(request, plan, outcomes, bench, collector, progress) if isinstance(bench, Bench) else []
         checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
-    except KeyboardInterrupt as stop:
-        raise InterruptedAuditError(collector.so_far(folder.name)) from stop
-    except UnavailableError:
-        write_bytes(folder / PARTIAL, to_json(collector.so_far(folder.name)).encode())
-        raise
     use = service.use(request) if service else None
     return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks, use))
 
 
-def _set_up(request: Request, folder: Path, bench: ServiceBench | Bench) -> _Setting:
+def _set_up(request: Request, folder: Path, bench: ServiceBench | Bench, pool: Pool, progress: Progress) -> _Setting:
     manifest, crops = request.manifest, request.crops
     bare = next((p for p in request.profiles if p.empty), Profile("none", "", (), ""))
     verifier = bench.deployed(bare)
     plan = plan_of(request)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
     folder.mkdir(parents=True, exist_ok=True)
-    # A service is the same verifier for every profile.
-    ran = cache(lambda verifier: run_clean(verifier, crops, manifest.decision, spill=folder))
-    clean = {profile: ran(bench.deployed(profile)) for profile in deployed}
+    if isinstance(bench, Bench):
+        places = folder, folder / "probes"
+        clean = {profile: run_clean_by(pool, bench, profile, crops, *places, progress) for profile in deployed}
+    else:  # a service is the same verifier for every profile
+        clean = dict.fromkeys(deployed, run_clean(verifier, crops, manifest.decision, spill=folder))
     parity = None
     if isinstance(bench, Bench) and any(attack.needs == "gradient" for attack, _ in plan.crafts):
         parity = _parity(bench.deployed(bare), bench.gradients(bare), crops, manifest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,19 @@ class CleanRun:
         return Rate(int((self.scores > self.alarm).sum()), len(self.scores)) if np.isfinite(self.alarm) else None
 
 
+# Crops per call.
+BATCH = 256
+# The embeddings (N, D) and the attack scores (N,) of a batch.
+Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
 def run_clean(
-    verifier: Deployed, crops: CropSet, decision: Decision, batch: int = 256, spill: Path | None = None
+    verifier: Deployed,
+    crops: CropSet,
+    decision: Decision,
+    batch: int = BATCH,
+    spill: Path | None = None,
+    embedded: Iterable[Embedded] | None = None,
 ) -> CleanRun:
     """Embed every distinct crop once, and decide every pair.
 
@@ -57,16 +68,20 @@ def run_clean(
         decision: metric and threshold.
         batch: crops per call.
         spill: folder on whose disk the embeddings are kept; None keeps them in memory.
+        embedded: the embeddings and scores of all distinct crops, in parts. Default: the verifier computes them.
     """
     scores: list[NDArray[np.float32]] = []
 
-    def embedded() -> Iterator[NDArray[np.float32]]:
+    def parts() -> Iterator[Embedded]:
         for start in range(0, len(crops.images), batch):
-            embeddings, of_batch = verifier.embed_and_score(to_unit(crops.images[start : start + batch]))
-            scores.append(of_batch)
+            yield verifier.embed_and_score(to_unit(crops.images[start : start + batch]))
+
+    def embeddings_alone() -> Iterator[NDArray[np.float32]]:
+        for embeddings, of_part in parts() if embedded is None else embedded:
+            scores.append(of_part)
             yield embeddings
 
-    embeddings = gather_rows(embedded(), spill)
+    embeddings = gather_rows(embeddings_alone(), spill)
     d = np.concatenate(
         [
             reference_distances(crops, rows, embeddings, embeddings[crops.index[rows, 0]], measurer(verifier, decision))

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from toolkit.pixels import Bools, Images, to_unit
 
 _PROBES, _PROBES8 = b"sixpixels probes 2\n", b"sixpixels 8-bit probes 2\n"
 _LEARNED, _VOTES = b"sixpixels learned 1\n", b"sixpixels votes 1\n"
-_DECISIONS = b"sixpixels decisions 1\n"
+_DECISIONS, _EMBEDDED = b"sixpixels decisions 1\n", b"sixpixels embeddings 1\n"
 _HASH = 32
 _STEPS = 8191
 
@@ -114,6 +115,20 @@ def decode_decisions(content: bytes, shape: tuple[int, ...]) -> Bools | None:
     """Decode an artifact of `encode_decisions`; None if it is damaged or of another kind or size."""
     raw = _unseal(_DECISIONS, content, int(np.prod(shape)))
     return None if raw is None else np.frombuffer(raw, np.uint8).reshape(shape) != 0
+
+
+def encode_embedded(embeddings: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> bytes:
+    """Encode embeddings (N, D) and attack scores (N,) as an artifact; see `embedding`."""
+    return _seal(_EMBEDDED, np.column_stack([embeddings, scores]).astype("<f4").tobytes())
+
+
+def decode_embedded(content: bytes, count: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Decode `count` embeddings of `width` numbers, and scores; None if it is damaged or of another kind or size."""
+    raw = _unseal(_EMBEDDED, content, 4 * count * (width + 1))
+    if raw is None:
+        return None
+    columns = np.frombuffer(raw, "<f4").reshape(count, width + 1).astype(np.float32)
+    return np.ascontiguousarray(columns[:, :-1]), columns[:, -1].copy()
 
 
 def read_artifact(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from toolkit.attacks.base import Attack
 from toolkit.defenses.base import AnyDefense, nested_defenses
+from toolkit.profiles.profile import Profile
 from toolkit.registry import OWN, Kind, find_entries
 
 _OURS = "toolkit"
@@ -26,6 +27,11 @@ def defense_code(defense: AnyDefense) -> str:
     """The same of a defense, and of the defenses that are its parameters."""
     own, options = _code("defense", defense), nested_defenses(defense)
     return hashlib.sha256("".join([own, *map(defense_code, options)]).encode()).hexdigest() if options else own
+
+
+def profile_code(profile: Profile) -> list[str]:
+    """The same of each defense and squeezer of a profile."""
+    return [defense_code(defense) for defense in (*profile.defenses, *profile.squeezers)]
 
 
 def code_modules(entry: Attack | AnyDefense) -> dict[str, str]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from toolkit.audit.clean.bench import Bench, Verifiers
 from toolkit.audit.crafting.artifacts import read_artifact
-from toolkit.audit.crafting.code import defense_code
+from toolkit.audit.crafting.code import profile_code
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile, read_profile
@@ -205,7 +205,7 @@ def packed_profile(profile: Profile) -> list[Any]:
     """
     if not (profile.source or profile.empty):
         raise UnavailableError(f"profile {profile.name} is not in a file, so workers cannot read it; use --workers 1")
-    return [profile.source, profile.sha256, _code(profile)]
+    return [profile.source, profile.sha256, profile_code(profile)]
 
 
 def unpacked_profile(source: str, digest: str, code: list[str]) -> Profile:
@@ -219,12 +219,8 @@ def unpacked_profile(source: str, digest: str, code: list[str]) -> Profile:
     profile = read_profile(Path(source))
     if profile.sha256 != digest:
         raise InputError(f"{source}: this worker has a different profile than the audit; copy it here")
-    if _code(profile) != code:
+    if profile_code(profile) != code:
         raise InputError(
             f"{source}: this worker and the audit have different code of its defenses; install the same version"
         )
     return profile
-
-
-def _code(profile: Profile) -> list[str]:
-    return [defense_code(defense) for defense in (*profile.defenses, *profile.squeezers)]

@@ -11,6 +11,7 @@ from typing import Any
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.jobs import Job, Parcel, unpack_job
 from toolkit.audit.crafting.series import craft_job
+from toolkit.audit.embedding import embed_job
 from toolkit.audit.replaying.certify import certify_job
 from toolkit.audit.replaying.natural import natural_job
 from toolkit.errors import InputError
@@ -20,6 +21,7 @@ from toolkit.verifiers.runtime import Execution
 
 # Each kind of job, and how it is read from its parcel and the seed of the audit.
 _KINDS: dict[str, Callable[[Parcel, int], Job]] = {
+    "embed": embed_job,
     "craft": craft_job,
     "certify": certify_job,
     "natural": natural_job,
