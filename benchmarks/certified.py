@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from loading import crops_of
 from numpy.typing import NDArray
 
 from toolkit.defenses.base import is_random
-from toolkit.faces.crops import CropSet, crop_pairs
-from toolkit.faces.pairs import load_pairs
+from toolkit.faces.crops import CropSet
 from toolkit.files import write_bytes
 from toolkit.pixels import Bools, Float, to_unit
 from toolkit.profiles.harden import deploy
@@ -64,13 +64,6 @@ def pair_draws(
 def threshold_at(d: Float, genuine: Bools, fmr: float) -> float:
     """The threshold that accepts this share of the impostors."""
     return float(np.quantile(d[~genuine], fmr))
-
-
-def crops_of(manifest: Manifest, pairs: Path, folds: str, limit: int) -> tuple[CropSet, Bools]:
-    template = manifest.alignment.template if manifest.alignment else None
-    loaded = load_pairs(pairs, limit=limit, folds=[int(fold) for fold in folds.split(",")])
-    crops = crop_pairs(loaded, manifest.input.width, manifest.input.height, template)
-    return crops, np.array([pair.genuine for pair in crops.pairs])
 
 
 def bare_distances(manifest: Manifest, crops: CropSet) -> Float:

@@ -1,11 +1,16 @@
-"""What each profile costs, what it certifies, and what is left of it before an attacker who knows everything.
+"""What each verifier and profile costs, what it certifies, and what is left of it before who knows everything.
 
-python benchmarks/holding.py facenet-mini --pairs LFW --limit 200 --profiles none,mean3,smoothed --work build/holding
+python benchmarks/holding.py --pairs LFW --rows facenet-mini:none,facenet-mini:smoothed --work build/holding
 
-The attack is APGD in the L2 ball of each budget, through the profile: gradients through its filters and its denoiser,
-averaged over draws where it is random, and successes judged by the hardened file on the 8-bit probe, presented once.
-Pairs count that are decided rightly without an attack. Certified is what is decided rightly with at least this L2
-radius, by the draws of one call. Finished pairs are kept in the work folder, and a second run continues.
+A row is a verifier with a profile. Its threshold is the one that accepts `--fmr` of the impostors on `--calibration`
+pairs of other folds. On the pairs of `--folds` the table then gives an operator's numbers: clean errors, the share of
+pairs that is sent to a person because the vote abstains or a detector flags the probe, the share that is decided
+rightly and certified, and the attack success rate within each budget, of the attacks up to this budget.
+
+The attack is APGD in the L2 ball of the budget, through the profile: gradients through its filters and its denoiser,
+averaged over draws where it is random. Where the draws vote, it aims beyond the zone in which the vote abstains. The
+deployed file judges the 8-bit probe, presented once; a probe that is sent to a person is no success. Pairs count that
+are decided rightly without an attack. Finished pieces are kept in the work folder, and a second run continues.
 """
 
 from __future__ import annotations
@@ -14,75 +19,193 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from loading import crops_of
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from toolkit.attacks.apgd import Apgd
+from toolkit.attacks.base import Task
 from toolkit.audit.clean.bench import Bench
-from toolkit.audit.clean.run import CleanRun, run_clean
-from toolkit.audit.crafting.attack import attack_verifier
-from toolkit.audit.replaying.certify import certify_vote
+from toolkit.audit.crafting.craft import pair_generator
 from toolkit.audit.suites import balls
-from toolkit.faces.crops import CropSet, crop_pairs
-from toolkit.faces.pairs import load_pairs
+from toolkit.faces.crops import CropSet
 from toolkit.files import write_bytes
-from toolkit.pixels import Bools
+from toolkit.pixels import Bools, Float, to_unit
 from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.report.terminal import whole_percent
+from toolkit.statistics.certification import vote_radii
 from toolkit.statistics.intervals import Rate
+from toolkit.text import escaped
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution, read_model
+from toolkit.verifiers.scores import is_same
+from toolkit.verifiers.variants import draw_distances
 
 RADII = (0.1, 0.25, 0.5)
-_CHUNK, _TURNS = 20, 7
+ROWS = (
+    "facenet-mini:none,facenet-mini:mean3,facenet-mini:n2c,facenet-mini:randomized,facenet-mini:detector,"
+    "facenet-robust:none,facenet-mini:smoothed"
+)
+_BATCH, _CHUNK, _TURNS = 32, 20, 7
+_PERSON = -1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A verifier with a profile, at its own threshold."""
+
+    manifest: Manifest
+    profile: Profile
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of its distances: the vote's, or the manifest's."""
+        vote = self.profile.vote
+        return self.manifest.decision.threshold if vote is None else vote.threshold
+
+    def at(self, threshold: float) -> Row:
+        """The same with another threshold."""
+        if self.profile.vote is None:
+            return replace(
+                self, manifest=replace(self.manifest, decision=replace(self.manifest.decision, threshold=threshold))
+            )
+        return replace(self, profile=replace(self.profile, vote=replace(self.profile.vote, threshold=threshold)))
+
+    @cached_property
+    def file(self) -> bytes:
+        """The deployed file, apart from its threshold."""
+        plain = self.at(1.0)
+        return harden(read_model(plain.manifest), plain.manifest, plain.profile)
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of the deployed file, apart from its threshold."""
+        return hashlib.sha256(self.file).hexdigest()
+
+    @cached_property
+    def bench(self) -> Bench:
+        """Its verifiers."""
+        return Bench(self.manifest, Execution("cpu"), 0)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the deployed row makes of n pairs: 1 same, 0 different, -1 a person decides; and the certified radii."""
+
+    same: NDArray[np.int64]
+    radius: Float
+
+
+def embedded(row: Row, images: NDArray[np.uint8], work: Path) -> tuple[NDArray[np.float32], Float]:
+    """The embeddings of crops behind the deployed row, all draws where they vote, and the detector's scores."""
+    embeddings: list[NDArray[np.float32]] = []
+    scores: list[NDArray[np.float32]] = []
+    deployed = None
+    for start in range(0, len(images), _BATCH):
+        batch = np.asarray(images[start : start + _BATCH])
+        content = row.key.encode() + batch.tobytes()
+        path = work / f"{hashlib.sha256(content).hexdigest()[:24]}.npz"
+        if not path.exists():
+            deployed = deployed or row.bench.deployed(row.profile)
+            found = deployed.embed_and_score(to_unit(batch))
+            np.savez(path, embeddings=found[0], scores=found[1])
+        kept = np.load(path)
+        embeddings.append(kept["embeddings"])
+        scores.append(kept["scores"])
+    return np.concatenate(embeddings), np.concatenate(scores).astype(np.float64)
+
+
+def decided(row: Row, embeddings: NDArray[np.float32], references: NDArray[np.float32], scores: Float) -> Decided:
+    """Decide pairs as the deployed row does."""
+    verifier, vote, radius = row.bench.deployed(row.profile), row.profile.voting, np.zeros(len(embeddings))
+    if vote is None:
+        same = is_same(row.manifest.decision, verifier.compare(embeddings, references)).astype(np.int64)
+    else:
+        votes = _votes(row, embeddings, references)
+        radius = vote_radii(vote.draws, vote.sigma, vote.confidence)[votes]
+        same = np.where(radius > 0, 2 * votes > vote.draws, _PERSON).astype(np.int64)
+    return Decided(np.where(scores > verifier.manifest.alarm, _PERSON, same), radius)
+
+
+def _votes(row: Row, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.intp]:
+    metric, size = row.manifest.decision.metric, row.manifest.output.size
+    return (draw_distances(metric, size, embeddings, references) < row.threshold).sum(axis=1)
+
+
+def calibrated(row: Row, crops: CropSet, genuine: Bools, fmr: float, work: Path) -> Row:
+    """The row at the threshold that accepts the share `fmr` of the impostors."""
+    embeddings, _ = embedded(row, np.asarray(crops.images), work)
+    probes, references = (embeddings[side] for side in crops.index.T)
+    d = row.bench.deployed(row.profile).compare(probes, references)[~genuine]
+    scale = (
+        row.threshold / row.manifest.decision.threshold
+    )  # distances of votes are in units of the manifest's threshold
+    return row.at(float(np.quantile(d, fmr)) * scale)
+
+
+def aim(row: Row, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> float:
+    """How far beyond the threshold the mean draw must be for the vote to be certain; 0 without a vote."""
+    vote = row.profile.voting
+    if vote is None:
+        return 0.0
+    fewest = int(np.flatnonzero(vote_radii(vote.draws, vote.sigma, vote.confidence)[vote.draws // 2 :] > 0)[0])
+    spread = draw_distances(row.manifest.decision.metric, row.manifest.output.size, embeddings, references).std(axis=1)
+    return float(np.median(spread) * norm.ppf(0.5 + fewest / vote.draws))
 
 
 def fell(
-    manifest: Manifest, profile: Profile, crops: CropSet, rows: NDArray[np.intp], attack: Apgd, work: Path
+    row: Row,
+    crops: CropSet,
+    rows: NDArray[np.intp],
+    enrolled: NDArray[np.float32],
+    attack: Apgd,
+    shift: float,
+    work: Path,
 ) -> Bools:
-    """Which of the pairs `rows` fall to an attack, kept in `work` chunk by chunk."""
-    found = []
+    """Which of the pairs `rows`, all of one goal, fall to an attack that aims `shift` beyond the threshold."""
+    found, dodging = [], crops.pairs[rows[0]].genuine if len(rows) else False
+    aimed = row.at(row.threshold + (shift if dodging else -shift))
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        names = [crops.pairs[row].id for row in chunk]
-        content = json.dumps([manifest.sha256, profile.sha256, repr(attack), names])
-        path = work / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"
+        names = [crops.pairs[i].id for i in chunk]
+        content = [row.key, row.threshold, shift, repr(attack), names]
+        path = work / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.json"
         if not path.exists():
-            probes, references = (np.asarray(crops.images[side]) for side in crops.index[chunk].T)
-            goal = "dodging" if crops.pairs[chunk[0]].genuine else "impersonation"
-            result = attack_verifier(manifest, probes, references, goal, attack, profile=profile)  # type: ignore[arg-type]
-            write_bytes(path, json.dumps(result.success.tolist()).encode())
-            print(f"{profile.name}, {goal}, L2 {attack.epsilon:.2f}: {start + len(chunk)} of {len(rows)}", flush=True)
+            bench, references = aimed.bench, enrolled[crops.index[chunk, 1]]
+            task = Task(
+                to_unit(np.asarray(crops.images[crops.index[chunk, 0]])),
+                references,
+                np.full(len(chunk), dodging),
+                aimed.manifest.decision,
+                tuple(pair_generator(0, attack.name, name) for name in names),
+                alarm=bench.deployed(aimed.profile).manifest.alarm,
+            )
+            probes = attack.craft(bench.white_box(aimed.profile), task).probes8
+            judge = row.bench.deployed(row.profile)
+            same = decided(row, *_with(judge.embed_and_score(to_unit(probes)), references)).same
+            write_bytes(path, json.dumps((same == (0 if dodging else 1)).tolist()).encode())
+            goal = "dodging" if dodging else "impersonation"
+            print(f"{_name(row)}, {goal}, L2 {attack.epsilon:.2f}: {start + len(chunk)} of {len(rows)}", flush=True)
         found.append(np.array(json.loads(path.read_text()), np.bool_))
     return np.concatenate(found) if found else np.zeros(0, np.bool_)
 
 
-def success_rate(
-    manifest: Manifest, profile: Profile, crops: CropSet, clean: CleanRun, attack: Apgd, work: Path
-) -> Rate:
-    """Pairs that fell over eligible pairs, of both goals."""
-    genuine = np.array([pair.genuine for pair in crops.pairs])
-    sides = [np.flatnonzero(clean.eligible & (genuine == kind)) for kind in (True, False)]
-    hits = np.concatenate([fell(manifest, profile, crops, rows, attack, work) for rows in sides])
-    return Rate(int(hits.sum()), len(hits))
+def _with(
+    found: tuple[NDArray[np.float32], NDArray[np.float32]], references: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Float]:
+    return found[0], references, found[1].astype(np.float64)
 
 
-def certified(manifest: Manifest, profile: Profile, crops: CropSet, clean: CleanRun) -> list[str]:
-    """The share of pairs that are decided rightly with each radius; dashes without a vote."""
-    vote = profile.voting
-    if vote is None:
-        return ["-"] * len(RADII)
-    found = certify_vote(vote, manifest, profile.name, crops, clean)
-    right = found.same == np.array([pair.genuine for pair in crops.pairs])
-    return [whole_percent(Rate(int((right & (found.radius >= r)).sum()), len(right))) for r in RADII]
-
-
-def latency(bench: Bench, profile: Profile) -> float:
+def latency(row: Row) -> float:
     """The median seconds of one crop."""
-    spec, verifier = bench.manifest.input, bench.deployed(profile)
+    spec, verifier = row.manifest.input, row.bench.deployed(row.profile)
     crop, times = np.full((1, spec.height, spec.width, 3), 0.5, np.float32), []
     for _ in range(_TURNS):
         start = time.perf_counter()
@@ -91,45 +214,97 @@ def latency(bench: Bench, profile: Profile) -> float:
     return float(np.median(times))
 
 
+def measured(row: Row, args: argparse.Namespace) -> list[str]:
+    """The cells of one row."""
+    row = calibrated(
+        row, *crops_of(row.manifest, args.pairs, args.calibration, args.calibration_limit), args.fmr, args.work
+    )
+    crops, genuine = crops_of(row.manifest, args.pairs, args.folds, args.limit)
+    embeddings, scores = embedded(row, np.asarray(crops.images), args.work)
+    probes, references = (embeddings[side] for side in crops.index.T)
+    clean = decided(row, probes, references, scores[crops.index[:, 0]])
+    right, shift = clean.same == genuine, aim(row, probes, references)
+    cells = [f"{row.threshold:.3f}"]
+    cells += [_share(~right & (clean.same != _PERSON), side) for side in (genuine, ~genuine)]
+    cells.append(_share(clean.same == _PERSON, np.ones(len(genuine), np.bool_)))
+    voted = row.profile.vote is not None
+    cells += [_share(right & (clean.radius >= r), np.ones(len(right), np.bool_)) if voted else "-" for r in RADII]
+    values = row.manifest.input.height * row.manifest.input.width * 3
+    sides = [np.flatnonzero(right & (genuine == kind)) for kind in (True, False)]
+    hits = np.zeros(sum(map(len, sides)), np.bool_)
+    for budget in args.budgets:
+        attack = Apgd("apgd-l2", norm="l2", epsilon=balls(budget, values).l2, steps=args.steps, restarts=args.restarts)
+        # What fell within a smaller budget falls within this one, even if the attack in the larger ball misses it.
+        hits |= np.concatenate([fell(row, crops, side, embeddings, attack, shift, args.work) for side in sides])
+        cells.append(whole_percent(Rate(int(hits.sum()), len(hits))))
+    return [*cells, f"{1000 * latency(row):.0f}", f"{len(row.file) / 1e6:.1f}"]
+
+
+def _share(hit: Bools, of: Bools) -> str:
+    return whole_percent(Rate(int((hit & of).sum()), int(of.sum())))
+
+
+def _name(row: Row) -> str:
+    return f"{row.manifest.name}, {row.profile.name}"
+
+
+def as_html(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A page with the table alone."""
+    lines = [_line("th", head), *(_line("td", row) for row in rows)]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>What holds</title><style>'
+        "body{font:15px sans-serif;margin:2em}td,th{padding:.3em .7em;text-align:right}"
+        "td:first-child,th:first-child{text-align:left}tr+tr{border-top:1px solid}table{border-collapse:collapse}"
+        f"</style></head><body><h1>What holds</h1><p>{escaped(title)}</p>"
+        f"<table>{''.join(lines)}</table></body></html>\n"
+    )
+
+
+def _line(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escaped(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verifier")
     parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--rows", default=ROWS, help="VERIFIER:PROFILE, separated by commas")
     parser.add_argument("--folds", default="7,8")
     parser.add_argument("--limit", type=int, default=200)
-    parser.add_argument("--profiles", default="none,mean3,n2c,randomized,detector,smoothed")
+    parser.add_argument("--calibration", default="1,2,3,4,5,6", help="folds that thresholds are chosen on")
+    parser.add_argument("--calibration-limit", type=int, default=200)
+    parser.add_argument("--fmr", type=float, default=0.05)
     parser.add_argument("--budgets", default="2.15,8", help="RMS in 1/255")
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--restarts", type=int, default=1)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--html", type=Path, help="also write the table as a page")
     args = parser.parse_args()
+    args.budgets = sorted(float(budget) for budget in args.budgets.split(","))
     args.work.mkdir(parents=True, exist_ok=True)
-    manifest = find_manifest(args.verifier)
-    spec, budgets = manifest.input, [float(budget) for budget in args.budgets.split(",")]
-    template = manifest.alignment.template if manifest.alignment else None
-    pairs = load_pairs(args.pairs, limit=args.limit, folds=[int(fold) for fold in args.folds.split(",")])
-    crops = crop_pairs(pairs, spec.width, spec.height, template)
-    genuine = np.array([pair.genuine for pair in crops.pairs])
-    model, rows = read_model(manifest), []
-    for profile in map(find_profile, args.profiles.split(",")):
-        bench = Bench(manifest, Execution("cpu"), 0)
-        clean = run_clean(bench.deployed(profile), crops, manifest.decision)
-        errors = (Rate(int((~clean.correct & side).sum()), int(side.sum())) for side in (genuine, ~genuine))
-        attacks = [
-            Apgd("apgd-l2", norm="l2", epsilon=balls(b, spec.height * spec.width * 3).l2, steps=args.steps)
-            for b in budgets
-        ]
-        asr = [success_rate(manifest, profile, crops, clean, attack, args.work) for attack in attacks]
-        size = len(harden(model, manifest, profile)) / 1e6
-        rows.append([
-            profile.name, *map(whole_percent, errors), *certified(manifest, profile, crops, clean),
-            *map(whole_percent, asr), f"{1000 * latency(bench, profile):.0f}", f"{size:.1f}",
-        ])  # fmt: skip
-    head = ["profile", "FNMR %", "FMR %", *(f"certified at {r:g} %" for r in RADII)]
-    head += [*(f"ASR % within RMS {b:g}/255" for b in budgets), "ms", "MB"]
-    print(f"\n{len(crops.pairs)} pairs, {args.steps} steps; 95 % Wilson intervals\n\n| {' | '.join(head)} |")
-    print("| --- " * len(head) + "|")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
+    head = [
+        "verifier, profile",
+        "threshold",
+        "FNMR %",
+        "FMR %",
+        "to a person %",
+        *(f"certified at {r:g} %" for r in RADII),
+    ]
+    head += [*(f"ASR % within RMS {b:g}/255" for b in args.budgets), "ms", "MB"]
+    rows = []
+    for name in args.rows.split(","):
+        verifier, profile = name.split(":")
+        row = Row(find_manifest(verifier), find_profile(profile))
+        rows.append([_name(row), *measured(row, args)])
+        print(f"| {' | '.join(rows[-1])} |", flush=True)
+    title = (
+        f"{args.limit} pairs of folds {args.folds}; thresholds at FMR {100 * args.fmr:g} % of {args.calibration_limit} "
+        f"pairs of folds {args.calibration}; APGD, {args.steps} steps, {args.restarts} start(s); 95 % Wilson intervals"
+    )
+    print(f"\n{title}\n\n| {' | '.join(head)} |\n" + "| --- " * len(head) + "|")
+    for cells in rows:
+        print(f"| {' | '.join(cells)} |")
+    if args.html:
+        write_bytes(args.html, as_html(title, head, rows).encode())
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from loading import crops_of
 from rich.console import Console
 
 from toolkit.attacks.settings import apply_settings
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.craft import make_task
-from toolkit.faces.crops import crop_pairs
-from toolkit.faces.pairs import load_pairs
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import find_profile, shipped_profiles
 from toolkit.registry import choose, discover
@@ -42,12 +41,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="ATTACK.PARAMETER=VALUE; may be repeated")
     args = parser.parse_args()
     manifest, console = find_manifest(args.verifier), Console(highlight=False)
-    decision, spec = manifest.decision, manifest.input
-    template = manifest.alignment.template if manifest.alignment else None
-    pairs = load_pairs(args.pairs, limit=args.limit, folds=[int(fold) for fold in args.folds.split(",")])
-    crops, model = crop_pairs(pairs, spec.width, spec.height, template), read_model(manifest)
+    decision, model = manifest.decision, read_model(manifest)
+    crops, _ = crops_of(manifest, args.pairs, args.folds, args.limit)
     attacks = apply_settings(choose("attack", args.attacks.split(","), discover("attack")), args.set)
-    console.print(f"{manifest.name}, {pairs.source}: 8-bit successes over eligible pairs, median L2, seconds")
+    console.print(f"{manifest.name}, {args.pairs}: 8-bit successes over eligible pairs, median L2, seconds")
     for profile in map(find_profile, args.profiles.split(",")):
         if profile.random:
             continue

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from loading import crops_of
 from numpy.typing import NDArray
 
 from toolkit.attacks.apgd import Apgd
@@ -27,8 +28,7 @@ from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.craft import make_task
 from toolkit.audit.plan import GOALS, Goal
 from toolkit.audit.suites import BUDGET, balls
-from toolkit.faces.crops import CropSet, crop_pairs
-from toolkit.faces.pairs import load_pairs
+from toolkit.faces.crops import CropSet
 from toolkit.pixels import Images, to_8bit, to_unit
 from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import find_profile, shipped_profiles
@@ -51,10 +51,8 @@ def main() -> None:
     parser.add_argument("--profiles", default=",".join(name for name in shipped_profiles() if name != "none"))
     args = parser.parse_args()
     manifest = find_manifest(args.verifier)
-    decision, spec = manifest.decision, manifest.input
-    template = manifest.alignment.template if manifest.alignment else None
-    pairs = load_pairs(args.pairs, limit=args.limit, folds=[int(fold) for fold in args.folds.split(",")])
-    crops, model = crop_pairs(pairs, spec.width, spec.height, template), read_model(manifest)
+    decision, model = manifest.decision, read_model(manifest)
+    crops, _ = crops_of(manifest, args.pairs, args.folds, args.limit)
     profiles = [profile for profile in map(find_profile, args.profiles.split(",")) if not profile.random]
     deployed = {profile.name: deploy(model, manifest, profile, Execution("cpu")) for profile in profiles}
     clean = {name: run_clean(verifier, crops, decision) for name, verifier in deployed.items()}
@@ -64,7 +62,7 @@ def main() -> None:
     rows = np.flatnonzero(known.eligible)
     white = WhiteBox(runtime, TensorFlowVerifier(manifest, bare.tensorflow))
     attackers = attacked(white, crops, rows, known, decision, args.budget)
-    print(f"{manifest.name}, {pairs.source}: 8-bit successes within RMS {args.budget:g}/255, % [95 %]")
+    print(f"{manifest.name}, {args.pairs}: 8-bit successes within RMS {args.budget:g}/255, % [95 %]")
     for goal in GOALS:
         print(f"\n{goal}\n\n| profile | pairs | {' | '.join(attackers)} |\n| --- | --- |{' --- |' * len(attackers)}")
         for name, verifier in deployed.items():

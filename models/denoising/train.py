@@ -1,8 +1,7 @@
 """Train a denoiser (unet, red30 or dncnn) on aligned crops of LFW sets 1-6.
 
 Blind noise of a random deviation, Gaussian and uniform, and probes of gradient attacks on a verifier: a denoiser that
-was trained on Gaussian noise alone leaves many of those alive (paper, table 2). The schedule is in wall-clock time, and
-a run continues from its last checkpoint.
+was trained on Gaussian noise alone leaves many of those alive (paper, table 2).
 
     python models/denoising/train.py unet --lfw LFW --work build/unet --minutes 30
 """
@@ -10,9 +9,7 @@ a run continues from its last checkpoint.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from denoiser_networks import NETWORKS
-from training_faces import Photographs, jitter, lfw_photographs
+from training import Training
+from training_faces import Photographs, jitter, lfw_names, lfw_photographs
 
 if TYPE_CHECKING:
     import keras
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 LARGEST_SIGMA = 60 / 255
 PROBES = 600
 SIDE = 160
-# Share of the newest weights in their moving average.
-AVERAGING = 0.005
 
 
 def attack_deltas(photographs: Photographs, verifier: str, rng: np.random.Generator) -> np.ndarray:
@@ -151,9 +147,8 @@ def main() -> None:
 
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     keras.utils.set_random_seed(args.seed)
-    args.work.mkdir(parents=True, exist_ok=True)
     photographs = lfw_photographs(args.lfw)
-    test = lfw_photographs(args.lfw, range(7, 8))
+    test = lfw_photographs(args.lfw, lfw_names(args.lfw, range(7, 8)))
     rng = np.random.default_rng(args.seed)
     chosen = rng.choice(len(test), 48, replace=False)
     clean = np.stack([test.crop(i, SIDE)[..., ::-1] for i in chosen]) / np.float32(255)
@@ -164,21 +159,13 @@ def main() -> None:
     model, average = (build(**NETWORKS[args.network]) for _ in range(2))
     if args.network == "dncnn":
         pass_through(model)
-    average.set_weights(model.get_weights())
     optimizer = keras.optimizers.Adam(args.rate, beta_2=0.99, clipnorm=1.0)
-    optimizer.build(model.trainable_variables)
-    checkpoint = tf.train.Checkpoint(model=model, average=average, optimizer=optimizer)
-    state_path = args.work / "state.json"
-    spent, step = 0.0, 0
-    if state_path.exists():
-        state = json.loads(state_path.read_text())
-        spent, step = state["minutes"], state["step"]
-        checkpoint.restore(state["checkpoint"]).expect_partial()
+    training = Training(args.work, args.minutes, model, average, optimizer, args.rate, warming=100, every=2)
     manifest = find_manifest(args.verifier)
     verifier = load_network(manifest.checkpoint, True) if args.consistency else None
 
     @tf.function(reduce_retracing=True)
-    def train_step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    def train_step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor]:
         with tf.GradientTape() as tape:
             denoised = model(x, training=True)
             # The logarithm is the PSNR's: without it the noisiest crops would drown the others. Below the floor a crop
@@ -187,30 +174,17 @@ def main() -> None:
             if verifier is not None:
                 seen, wanted = (verifier(tensorflow_model_input(v, manifest.input)) for v in (denoised, y))
                 loss += args.consistency * tf.reduce_mean(1 - tf.reduce_sum(seen * wanted, axis=-1))
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        for slow, fast in zip(average.variables, model.variables, strict=True):
-            slow.assign(slow + AVERAGING * (fast - slow))
-        return loss
+        training.apply(tape.gradient(loss, model.trainable_variables))
+        return (loss,)
 
     denoise = tf.function(lambda x: average(x, training=False))
-    batches = Batches(photographs, attacks, side, args.batch, args.seed + step)
-    started, reported, total, count = time.monotonic() - spent * 60, spent, 0.0, 0
-    while spent < args.minutes:
-        progress = spent / args.minutes
-        rate = args.rate * min(1.0, (step + 1) / 100) * max(0.005, 0.5 * (1 + np.cos(np.pi * progress)))
-        optimizer.learning_rate.assign(rate)
-        total += float(train_step(*next(batches)))
-        step, count = step + 1, count + 1
-        spent = (time.monotonic() - started) / 60
-        if spent - reported > 2 or spent >= args.minutes:
-            denoised = np.concatenate([denoise(noisy[i : i + 8]).numpy() for i in range(0, len(noisy), 8)])
-            quality = psnr(denoised, clean).mean()
-            print(f"minute {spent:5.1f} step {step} loss {total / count:.4f} PSNR {quality:.2f} dB", flush=True)
-            path = checkpoint.write(str(args.work / "checkpoint"))
-            average.save_weights(args.work / "average.weights.h5")
-            state_path.write_text(json.dumps({"minutes": spent, "step": step, "checkpoint": path, "side": side}))
-            reported, total, count = spent, 0.0, 0
+    batches = Batches(photographs, attacks, side, args.batch, args.seed + training.step)
+
+    def report(means: np.ndarray) -> str:
+        denoised = np.concatenate([denoise(noisy[i : i + 8]).numpy() for i in range(0, len(noisy), 8)])
+        return f"loss {means[0]:.4f} PSNR {psnr(denoised, clean).mean():.2f} dB"
+
+    training.run(lambda: train_step(*next(batches)), report)
 
 
 if __name__ == "__main__":

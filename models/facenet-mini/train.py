@@ -2,8 +2,7 @@
 
 The student learns the teacher's embedding *function*: both see the same randomly placed, mirrored and
 blended crop ("a good teacher is patient and consistent", Beyer et al. 2021, arXiv:2106.05237), which makes
-16,000 faces without names as useful as the named ones. The schedule is in wall-clock time, and a run
-continues from its last checkpoint, so the same script serves two cores for hours or a GPU for minutes.
+16,000 faces without names as useful as the named ones.
 
     python models/facenet-mini/train.py --lfw LFW --faces FACES --teacher dlib_resnet.onnx \
         --work build/facenet-mini --minutes 120
@@ -12,11 +11,8 @@ continues from its last checkpoint, so the same script serves two cores for hour
 from __future__ import annotations
 
 import argparse
-import json
-import queue
 import sys
-import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -25,6 +21,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
+from shipping import EMBEDDING_SIZE, WIDTH
+from training import Training, ahead
 from training_faces import TEMPLATE_150, Photographs, chip_photographs, jitter, lfw_photographs
 
 from toolkit.faces.crops import CropSet, crop_pairs
@@ -32,16 +30,12 @@ from toolkit.faces.pairs import load_pairs
 from toolkit.statistics.verification import best_threshold
 from toolkit.verifiers.scores import distances, normalized
 
-EMBEDDING_SIZE = 128
-# Share of the newest weights in their moving average: a horizon of 100 steps.
-AVERAGING = 0.01
-WIDTH = 0.375
 # (share of the time, side of the training crop): small crops first, because they cost half as much.
 STAGES = ((0.5, 112), (1.0, 160))
 
 
 class Views:
-    """A thread that makes batches of (crops, teacher embeddings) from random views of the faces."""
+    """Batches of (crops, teacher embeddings) from random views of the faces."""
 
     def __init__(self, photographs: Photographs, teacher: Path, mean: np.ndarray | None, seed: int) -> None:
         import onnxruntime
@@ -53,10 +47,6 @@ class Views:
         self.rng = np.random.default_rng(seed)
         self.side = STAGES[0][1]
         self.mean = self.teacher_mean() if mean is None else mean
-        self.ready: queue.Queue = queue.Queue(maxsize=12)
-
-    def start(self) -> None:
-        threading.Thread(target=self._produce, daemon=True).start()
 
     def teacher_embeddings(self, crops_150: list[np.ndarray]) -> np.ndarray:
         batch = np.stack(crops_150)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
@@ -95,7 +85,8 @@ class Views:
             x[i, top : top + h, left : left + w] = rng.uniform(0, 255)
         return standardized(np.clip(x, 0, 255))
 
-    def _produce(self) -> None:
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Endless batches of 64: standardized crops at the side that is set now, and what the teacher says of them."""
         while True:
             students, targets, side = [], [], self.side
             for _ in range(16):
@@ -107,7 +98,7 @@ class Views:
                 order = self.rng.permutation(len(student))
                 for at in range(0, len(order), 64):
                     chosen = order[at : at + 64]
-                    self.ready.put((self.photometric(student[chosen]), target[chosen]))
+                    yield self.photometric(student[chosen]), target[chosen]
 
 
 def lfw_test_crops(lfw: Path, side: int) -> CropSet:
@@ -150,28 +141,21 @@ def main() -> None:
     from toolkit.networks.inception_resnet_v1 import inception_resnet_v1
 
     keras.utils.set_random_seed(args.seed)
-    args.work.mkdir(parents=True, exist_ok=True)
     photographs = lfw_photographs(args.lfw)
     photographs.extend(chip_photographs(args.faces))
     print(f"{len(photographs)} training faces", flush=True)
 
     model = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
     average = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
-    average.set_weights(model.get_weights())
     optimizer = keras.optimizers.AdamW(args.rate, weight_decay=0.02, clipnorm=5.0)
-    optimizer.build(model.trainable_variables)
-    checkpoint = tf.train.Checkpoint(model=model, average=average, optimizer=optimizer)
-    state_path, mean = args.work / "state.json", None
-    spent, step = 0.0, 0
-    if state_path.exists():
-        state = json.loads(state_path.read_text())
-        spent, step, mean = state["minutes"], state["step"], np.array(state["mean"], np.float32)
-        checkpoint.restore(state["checkpoint"]).expect_partial()
-        print(f"continuing from minute {spent:.1f}, step {step}", flush=True)
-
-    views = Views(photographs, args.teacher, mean, args.seed + step)
-    views.side = side_at(spent / args.minutes)
-    views.start()
+    training = Training(
+        args.work, args.minutes, model, average, optimizer, args.rate,
+        warming=300, averaging=0.01, every=5, kept={"mean": None, "faces": len(photographs)},
+    )  # fmt: skip
+    mean = training.kept["mean"]
+    views = Views(photographs, args.teacher, mean and np.array(mean, np.float32), args.seed + training.step)
+    training.kept["mean"] = views.mean.tolist()
+    views.side = side_at(training.progress)
     test = lfw_test_crops(args.lfw, STAGES[0][1])
 
     @tf.function(reduce_retracing=True)
@@ -183,45 +167,28 @@ def main() -> None:
             # The geometry of the batch: what a verifier uses is distances, not places.
             relation = tf.reduce_mean(tf.square(tf.matmul(e, e, transpose_b=True) - tf.matmul(t, t, transpose_b=True)))
             loss = 1.0 - cosine + 4.0 * relation
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        for slow, fast in zip(average.variables, model.variables, strict=True):
-            slow.assign(slow + AVERAGING * (fast - slow))
+        training.apply(tape.gradient(loss, model.trainable_variables))
         return cosine, relation
 
     @tf.function
     def embed(x: tf.Tensor) -> tf.Tensor:
         return average(x, training=False)
 
-    def save() -> None:
-        path = checkpoint.save(str(args.work / "checkpoint"))
-        state = {"minutes": spent, "step": step, "checkpoint": path, "mean": views.mean.tolist()}
-        state_path.write_text(json.dumps({**state, "faces": len(photographs)}))
-        average.save_weights(args.work / "average.weights.h5")
+    def report(means: np.ndarray) -> str:
+        nonlocal test
+        if views.side != test.images.shape[1]:
+            test = lfw_test_crops(args.lfw, views.side)
+        parts = [embed(standardized(test.images[i : i + 64])) for i in range(0, len(test.images), 64)]
+        accuracy = best_accuracy(np.concatenate([part.numpy() for part in parts]), test)
+        return f"side {views.side} cosine {means[0]:.4f} relation {means[1]:.5f} sets 7-8 best accuracy {accuracy:.4f}"
 
-    started, last_report, sums, count = time.monotonic() - spent * 60, spent, np.zeros(2), 0
-    while spent < args.minutes:
-        progress = spent / args.minutes
-        views.side = side_at(progress)
-        optimizer.learning_rate.assign(
-            args.rate * min(1.0, (step + 1) / 300) * max(0.005, 0.5 * (1 + np.cos(np.pi * progress)))
-        )
-        x, target = views.ready.get()
-        sums += [float(v) for v in train_step(x, target)]
-        step, count = step + 1, count + 1
-        spent = (time.monotonic() - started) / 60
-        if spent - last_report > 5 or spent >= args.minutes:
-            if x.shape[1] != test.images.shape[1]:
-                test = lfw_test_crops(args.lfw, x.shape[1])
-            parts = [embed(standardized(test.images[i : i + 64])) for i in range(0, len(test.images), 64)]
-            accuracy = best_accuracy(np.concatenate([part.numpy() for part in parts]), test)
-            print(
-                f"minute {spent:6.1f} step {step} side {x.shape[1]} cosine {sums[0] / count:.4f} "
-                f"relation {sums[1] / count:.5f} sets 7-8 best accuracy {accuracy:.4f}",
-                flush=True,
-            )
-            save()
-            last_report, sums, count = spent, np.zeros(2), 0
+    with ahead(views.batches().__next__, 12) as ready:
+
+        def next_step() -> tuple[tf.Tensor, tf.Tensor]:
+            views.side = side_at(training.progress)
+            return train_step(*ready.get())
+
+        training.run(next_step, report)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 Randomized smoothing keeps the decisions that the verifier makes on noisy crops. A denoiser that was trained for PSNR
 restores pixels. This one restores the embedding: the loss is 1 - cosine between the embeddings of the denoised and of
 the clean crop (denoised smoothing, "Stab", Salman et al. 2020, arXiv:2003.01908, section 3.1). A first part of the time
-trains the squared error, from which stability is found faster. The schedule is in wall-clock time, and a run continues
-from its last checkpoint.
+trains the squared error, from which stability is found faster.
 
     python models/smoothing/train.py --lfw LFW --faces FACES --work build/smoothing --minutes 90
 """
@@ -12,11 +11,7 @@ from its last checkpoint.
 from __future__ import annotations
 
 import argparse
-import json
-import queue
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from denoiser_networks import NETWORKS
-from training_faces import TEMPLATE_150, Photographs, chip_photographs, jitter, lfw_photographs
+from training import Training, ahead
+from training_faces import TEMPLATE_150, chip_photographs, jitter, lfw_photographs
 
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import load_pairs
@@ -38,26 +34,8 @@ BLOCK = 2
 SIGMAS = (0.2, 0.55)
 # The share of the time that trains the squared error.
 WARMING = 0.15
-# Share of the newest weights in their moving average.
-AVERAGING = 0.005
 # LFW set whose pairs are watched. Its people are trained on; the reported pairs are those of sets 7 and 8.
 WATCHED = (6,)
-
-
-class Views:
-    """A thread that makes batches of random views of the faces, uint8 (N, SIDE, SIDE, 3), RGB."""
-
-    def __init__(self, photographs: Photographs, batch: int, seed: int) -> None:
-        self.photographs, self.batch = photographs, batch
-        self.rng = np.random.default_rng(seed)
-        self.ready: queue.Queue = queue.Queue(maxsize=8)
-        threading.Thread(target=self._produce, daemon=True).start()
-
-    def _produce(self) -> None:
-        while True:
-            chosen = self.rng.integers(len(self.photographs), size=self.batch)
-            crops = [self.photographs.crop(int(i), SIDE, jitter(self.rng)) for i in chosen]
-            self.ready.put(np.stack(crops)[..., ::-1])
 
 
 def watched_pairs(lfw: Path) -> CropSet:
@@ -87,7 +65,6 @@ def main() -> None:
     from toolkit.verifiers.tensorflow import tensorflow_model_input
 
     keras.utils.set_random_seed(args.seed)
-    args.work.mkdir(parents=True, exist_ok=True)
     photographs = lfw_photographs(args.lfw)
     photographs.extend(chip_photographs(args.faces))
     watched = watched_pairs(args.lfw)
@@ -97,17 +74,8 @@ def main() -> None:
     manifest = find_manifest(args.verifier)
     network = load_network(manifest.checkpoint, True)
     model, average = build(**NETWORKS["smoothing"]), build(**NETWORKS["smoothing"])
-    average.set_weights(model.get_weights())
     optimizer = keras.optimizers.Adam(args.rate, beta_2=0.99, clipnorm=1.0)
-    optimizer.build(model.trainable_variables)
-    checkpoint = tf.train.Checkpoint(model=model, average=average, optimizer=optimizer)
-    state_path = args.work / "state.json"
-    spent, step = 0.0, 0
-    if state_path.exists():
-        state = json.loads(state_path.read_text())
-        spent, step = state["minutes"], state["step"]
-        checkpoint.restore(state["checkpoint"]).expect_partial()
-        print(f"continuing from minute {spent:.1f}, step {step}", flush=True)
+    training = Training(args.work, args.minutes, model, average, optimizer, args.rate)
 
     def embed(crops: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(network(tensorflow_model_input(crops, manifest.input)), axis=-1)
@@ -128,10 +96,7 @@ def main() -> None:
             seen = embed(tf.clip_by_value(denoised, 0.0, 1.0)) if share > 0 else wanted
             instability = tf.reduce_mean(1.0 - tf.reduce_sum(seen * wanted, axis=-1))
             loss = share * instability + (1.0 - share) * tf.math.log(error) + share * error
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        for slow, fast in zip(average.variables, model.variables, strict=True):
-            slow.assign(slow + AVERAGING * (fast - slow))
+        training.apply(tape.gradient(loss, model.trainable_variables))
         return error, instability
 
     @tf.function
@@ -147,28 +112,19 @@ def main() -> None:
         d = np.sum(np.square(noisy[watched.index[:, 0]] - clean[watched.index[:, 1]]), axis=1)
         return float(np.mean((d < best_threshold(d, genuine)) == genuine))
 
-    views = Views(photographs, args.batch, args.seed + step)
-    started, reported, sums, count = time.monotonic() - spent * 60, spent, np.zeros(2), 0
-    while spent < args.minutes:
-        progress = spent / args.minutes
-        rate = args.rate * min(1.0, (step + 1) / 200) * max(0.005, 0.5 * (1 + np.cos(np.pi * progress)))
-        optimizer.learning_rate.assign(rate)
-        share = tf.constant(0.0 if progress < WARMING else 1.0)
-        sums += [float(v) for v in train_step(views.ready.get(), share)]
-        step, count = step + 1, count + 1
-        spent = (time.monotonic() - started) / 60
-        if spent - reported > 4 or spent >= args.minutes:
-            quality = -10 * np.log10(sums[0] / count)
-            found = " ".join(f"{sigma}: {accuracy(sigma):.4f}" for sigma in (0.25, 0.5))
-            print(
-                f"minute {spent:5.1f} step {step} PSNR {quality:.2f} dB instability {sums[1] / count:.4f} "
-                f"best accuracy of one draw at {found}",
-                flush=True,
-            )
-            path = checkpoint.write(str(args.work / "checkpoint"))
-            average.save_weights(args.work / "average.weights.h5")
-            state_path.write_text(json.dumps({"minutes": spent, "step": step, "checkpoint": path}))
-            reported, sums, count = spent, np.zeros(2), 0
+    def report(means: np.ndarray) -> str:
+        found = " ".join(f"{sigma}: {accuracy(sigma):.4f}" for sigma in (0.25, 0.5))
+        quality = -10 * np.log10(means[0])
+        return f"PSNR {quality:.2f} dB instability {means[1]:.4f} best accuracy of one draw at {found}"
+
+    rng = np.random.default_rng(args.seed + training.step)
+
+    def views() -> np.ndarray:
+        crops = [photographs.crop(int(i), SIDE, jitter(rng)) for i in rng.integers(len(photographs), size=args.batch)]
+        return np.stack(crops)[..., ::-1]
+
+    with ahead(views) as ready:
+        training.run(lambda: train_step(ready.get(), tf.constant(float(training.progress >= WARMING))), report)
 
 
 if __name__ == "__main__":

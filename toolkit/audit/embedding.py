@@ -20,8 +20,10 @@ from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish, p
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import to_unit
+from toolkit.profiles.harden import hardened_manifest
 from toolkit.profiles.profile import Profile
 from toolkit.progress import Progress
+from toolkit.verifiers.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def run_clean_by(
         artifacts: folder of the artifacts.
         progress: shows the stage.
     """
-    width = bench.manifest.output.size * (1 if profile.vote is None else profile.draws)
+    width = embedding_width(bench.manifest, profile)
     who = pool if profile.source or profile.empty else InProcess(bench)
 
     def steps() -> Iterator[Step[int, Embedded]]:
@@ -87,6 +89,12 @@ def run_clean_by(
             done(count)
 
     return run_clean(bench.deployed(profile), crops, bench.manifest.decision, spill=folder, embedded=embedded())
+
+
+def embedding_width(manifest: Manifest, profile: Profile) -> int:
+    """How many numbers the deployed verifier gives for one crop: those of all draws, if they vote."""
+    vote = hardened_manifest(manifest, profile).vote
+    return manifest.output.size * (1 if vote is None else vote.draws)
 
 
 def _key(bench: Bench, profile: Profile, pixels: NDArray[np.uint8]) -> str:

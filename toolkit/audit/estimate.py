@@ -18,6 +18,7 @@ from toolkit.audit.clean.group import aim
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.artifacts import encode_probes
 from toolkit.audit.crafting.craft import CHUNK, LEARNED_FROM, Chunk, make_task
+from toolkit.audit.embedding import embedding_width
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import Plan, Unavailable
 from toolkit.audit.replaying.replay import replay_chunk
@@ -179,8 +180,7 @@ def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
         other += _around(pace(known, needs).setup)
     for of_profile in checks.values():
         other += of_profile
-    numbers = sum(1 + request.manifest.output.size * (1 if p.vote is None else p.draws) for p in deployed)
-    embeddings = 4 * numbers  # bytes of one image, which hardly get smaller when packed
+    embeddings = 4 * sum(1 + embedding_width(request.manifest, profile) for profile in deployed)
     kept = Span(0.8 * size.images * embeddings, size.images * embeddings, size.images * embeddings)
     return AuditEstimate(
         target=request.manifest.name,

@@ -1,0 +1,128 @@
+"""What an audit costs, beside the floor: its own model calls alone, each kind in batches of the best size.
+
+python benchmarks/audit.py facenet-mini --pairs LFW --limit 20 --suite quick
+
+All arguments are those of `sixpixels audit`. The audit runs twice. The first run is a process of its own, timed as the
+user waits for it, from the start of Python to the last line. The second run counts the images of every kind of call:
+each verifier (a profile has its own), with and without gradients. The floor is what as many images cost alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# The batch sizes that are tried, how often each is timed, and the longest time for one of them.
+_BATCHES = (1, 4, 8, 16, 32, 64)
+_TURNS, _LONGEST = 3, 20.0
+# Calls that run the model, by class; the last argument, if any, is the embeddings of references.
+_CALLS = {
+    "toolkit.verifiers.runtime.RuntimeVerifier": ("embed_and_score",),
+    "toolkit.verifiers.tensorflow.TensorFlowVerifier": (
+        "embed",
+        "embed_and_score",
+        "distances",
+        "distances_and_gradients",
+        "scores_and_gradients",
+    ),
+}
+
+
+class Counted:
+    """Counts the images of the calls that run a model. Calls within such a call are part of it."""
+
+    def __init__(self) -> None:
+        self.images: Counter[tuple[int, str]] = Counter()
+        self.seconds: defaultdict[tuple[int, str], float] = defaultdict(float)
+        self.verifiers: dict[int, Any] = {}
+        self.shapes: dict[tuple[int, str], tuple[Any, ...]] = {}
+        self._inside = False
+
+    def watch(self) -> None:
+        """Wrap the calls, for the rest of this process."""
+        for name, methods in _CALLS.items():
+            module, _, kind = name.rpartition(".")
+            owner = getattr(__import__(module, fromlist=[kind]), kind)
+            for method in methods:
+                setattr(owner, method, self._counting(method, getattr(owner, method)))
+
+    def _counting(self, method: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(verifier: Any, crops: Any, *others: Any, **named: Any) -> Any:
+            if self._inside:
+                return call(verifier, crops, *others, **named)
+            key = id(verifier), method
+            self.verifiers[id(verifier)] = verifier
+            self.images[key] += len(crops)
+            self.shapes.setdefault(key, tuple(others))
+            self._inside, start = True, time.perf_counter()
+            try:
+                return call(verifier, crops, *others, **named)
+            finally:
+                self._inside = False
+                self.seconds[key] += time.perf_counter() - start
+
+        return counted
+
+
+def alone(verifier: Any, method: str, others: tuple[Any, ...]) -> tuple[float, int]:
+    """The least seconds of one image, and the batch size that has it."""
+    side = verifier.manifest.input
+    best, started = (float("inf"), 0), time.perf_counter()
+    for batch in _BATCHES:
+        crops = np.random.default_rng(0).random((batch, side.height, side.width, 3), np.float32)
+        given = [np.repeat(one[:1], batch, axis=0) if isinstance(one, np.ndarray) else one for one in others]
+        call = getattr(verifier, method)
+        call(crops, *given)  # a new shape is slower once
+        times = []
+        for _ in range(_TURNS):
+            start = time.perf_counter()
+            call(crops, *given)
+            times.append(time.perf_counter() - start)
+        best = min(best, (min(times) / batch, batch))
+        if time.perf_counter() - started > _LONGEST:
+            break
+    return best
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.exit(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [["audit", *arguments, "--run", str(Path(folder) / name)] for name in ("timed", "counted")]
+        start = time.perf_counter()
+        command = [sys.executable, "-P", str(ROOT / "cli.py"), *runs[0]]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - the arguments of this command
+        wall = time.perf_counter() - start
+        import cli
+
+        counted = Counted()
+        counted.watch()
+        cli.app(runs[1], standalone_mode=False)
+    rows, floor = [], 0.0
+    for (number, method), images in counted.images.most_common():
+        verifier = counted.verifiers[number]
+        least, batch = alone(verifier, method, counted.shapes[number, method])
+        floor += images * least
+        kind = type(verifier).__name__
+        spent = counted.seconds[number, method]
+        rows.append((f"{kind}.{method}", images, batch, 1000 * least, images * least, spent))
+    print("\n| call | images | best batch | ms an image alone | s alone | s in the audit |\n" + "| --- " * 6 + "|")
+    for name, images, batch, each, seconds, spent in sorted(rows, key=lambda row: -row[4]):
+        print(f"| {name} | {images} | {batch} | {each:.2f} | {seconds:.1f} | {spent:.1f} |")
+    print(f"\nwall {wall:.1f} s, floor {floor:.1f} s, ratio {wall / floor:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Turn a trained verifier into what is shipped: weights, threshold, manifest, ONNX file, and measures for its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from training_faces import TEMPLATE_150
+
+from toolkit.audit.clean.evaluate import evaluate
+from toolkit.audit.clean.run import run_clean
+from toolkit.export.onnx_export import export_onnx
+from toolkit.faces.crops import crop_pairs
+from toolkit.faces.pairs import load_pairs
+from toolkit.files import sha256
+from toolkit.networks.weights import save_weights
+from toolkit.report.terminal import percent
+from toolkit.statistics.verification import best_threshold
+from toolkit.verifiers.manifest import read_manifest
+from toolkit.verifiers.runtime import RuntimeVerifier
+
+if TYPE_CHECKING:
+    import keras
+
+EMBEDDING_SIZE, WIDTH = 128, 0.375
+
+_MANIFEST = """\
+schema = 1
+name = "{name}"
+
+[model]
+file = "{name}.onnx"
+{model_hash}license = "MIT"
+provenance = "Inception-ResNet-v1 at width {width}, {made} in this folder; see CARD.md"
+
+[checkpoint]
+file = "{name}.weights.h5"
+format = "keras-weights"
+sha256 = "{checkpoint}"
+
+[checkpoint.network]
+name = "inception_resnet_v1"
+embedding_size = {size}
+width = {width}
+folded = true
+
+[input]
+name = "input"
+height = {side}
+width = {side}
+layout = "NHWC"
+channels = "RGB"
+range = [0, 255]
+mean = 127.5
+std = 128.0
+
+[output]
+name = "embedding"
+size = {size}
+normalize = true
+
+[decision]
+metric = "squared-euclidean"
+threshold = {threshold}
+maximum = 4.0
+
+[alignment]
+template = {template}
+"""
+
+
+def ship_verifier(
+    folder: Path, network: keras.Model, side: int, made: str, card: str, state: dict[str, Any], lfw: Path
+) -> None:
+    """Write a verifier into its folder, measure it, and write its card.
+
+    Args:
+        folder: the folder; its name is the verifier's.
+        network: the folded network at its input side. Its weights are rounded to half precision.
+        side: the side of a crop in pixels.
+        made: how it was made, in words.
+        card: the text of its card, with places for what is measured.
+        state: how far the training came, from its work folder.
+        lfw: the folder of LFW. The threshold is chosen on sets 1-6.
+    """
+    template = np.round(TEMPLATE_150 * side / 150, 2)
+    weights, onnx = (folder / f"{folder.name}{end}" for end in (".weights.h5", ".onnx"))
+    path = folder / "model.toml"
+    save_weights(network, weights, half=True)
+
+    def describe(threshold: float, model_hash: str) -> None:
+        path.write_text(
+            _MANIFEST.format(
+                name=folder.name,
+                made=made,
+                model_hash=model_hash,
+                checkpoint=sha256(weights),
+                width=WIDTH,
+                size=EMBEDDING_SIZE,
+                side=side,
+                threshold=threshold,
+                template=template.tolist(),
+            )
+        )
+
+    describe(1.0, "")
+    export_onnx(read_manifest(path), onnx)
+    digest = sha256(onnx)
+    sets = [load_pairs(lfw, folds=folds) for folds in (range(1, 7), (7, 8))]
+    crops = [crop_pairs(pairs, side, side, tuple(map(tuple, template.tolist()))) for pairs in sets]
+    verifier = RuntimeVerifier(read_manifest(path))
+    clean = run_clean(verifier, crops[0], verifier.manifest.decision)
+    genuine = np.array([pair.genuine for pair in crops[0].pairs])
+    describe(round(best_threshold(clean.distances, genuine), 4), f'sha256 = "{digest}"\n')
+    export_onnx(read_manifest(path), onnx)  # once more, with the final manifest inside
+    verifier = RuntimeVerifier(read_manifest(path))
+    filled = card.format(
+        parameters=network.count_params(),
+        width=WIDTH,
+        size=EMBEDDING_SIZE,
+        side=side,
+        faces=state["faces"],
+        minutes=state["minutes"],
+        steps=state["step"],
+        rows=_table([evaluate(verifier, c, pairs.source, 0) for c, pairs in zip(crops, sets, strict=True)]),
+    )
+    (folder / "CARD.md").write_text(filled)
+    print(filled)
+
+
+def _table(results: list) -> str:
+    """The clean errors on sets 1-6, which were trained on, and on sets 7-8, in Markdown."""
+
+    def at_fmr(result, target: float) -> str:
+        point = dict(result.clean.at_fmr)[target]
+        return "too few pairs" if point is None else f"{percent(point.fnmr)} %"
+
+    rows = [
+        ("", ["LFW sets 1-6 (trained on)", "LFW sets 7-8 (never trained on)"]),
+        ("---", ["---", "---"]),
+        ("pairs", [f"{r.genuine} + {r.impostor}" for r in results]),
+        (f"accuracy at {results[0].threshold:g}", [f"{percent(r.clean.accuracy)} %" for r in results]),
+        ("FNMR", [f"{percent(r.clean.fnmr)} %" for r in results]),
+        ("FMR", [f"{percent(r.clean.fmr)} %" for r in results]),
+        ("EER", [f"{100 * (r.clean.eer or 0.0):.2f} %" for r in results]),
+        ("FNMR at FMR 1e-2", [at_fmr(r, 1e-2) for r in results]),
+        ("FNMR at FMR 1e-3", [at_fmr(r, 1e-3) for r in results]),
+        ("left out (no face found)", [str(len(r.left_out)) for r in results]),
+    ]
+    return "\n".join(f"| {name} | {' | '.join(values)} |" for name, values in rows)
