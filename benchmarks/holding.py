@@ -253,7 +253,7 @@ def as_html(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     lines = [_line("th", head), *(_line("td", row) for row in rows)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>What holds</title><style>'
-        "body{font:15px sans-serif;margin:2em}td,th{padding:.3em .7em;text-align:right}"
+        "body{font:15px sans-serif;margin:2em}td,th{padding:.3em .7em;text-align:right}td{white-space:nowrap}"
         "td:first-child,th:first-child{text-align:left}tr+tr{border-top:1px solid}table{border-collapse:collapse}"
         f"</style></head><body><h1>What holds</h1><p>{escaped(title)}</p>"
         f"<table>{''.join(lines)}</table></body></html>\n"
