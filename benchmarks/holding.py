@@ -30,9 +30,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from toolkit.attacks.apgd import Apgd
-from toolkit.attacks.base import Task
 from toolkit.audit.clean.bench import Bench
-from toolkit.audit.crafting.craft import pair_generator
+from toolkit.audit.crafting.craft import make_task
 from toolkit.audit.suites import balls
 from toolkit.faces.crops import CropSet
 from toolkit.files import write_bytes
@@ -179,14 +178,8 @@ def fell(
         path = work / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.json"
         if not path.exists():
             bench, references = aimed.bench, enrolled[crops.index[chunk, 1]]
-            task = Task(
-                to_unit(np.asarray(crops.images[crops.index[chunk, 0]])),
-                references,
-                np.full(len(chunk), dodging),
-                aimed.manifest.decision,
-                tuple(pair_generator(0, attack.name, name) for name in names),
-                alarm=bench.deployed(aimed.profile).manifest.alarm,
-            )
+            alarm = bench.deployed(aimed.profile).manifest.alarm
+            task = make_task(attack.name, crops, chunk, references, aimed.manifest.decision, 0, alarm)
             probes = attack.craft(bench.white_box(aimed.profile), task).probes8
             judge = row.bench.deployed(row.profile)
             same = decided(row, *_with(judge.embed_and_score(to_unit(probes)), references)).same

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 
 from toolkit.audit.clean.bench import Bench, Verifiers
 from toolkit.audit.clean.run import BATCH, CleanRun, Embedded, run_clean
-from toolkit.audit.crafting.artifacts import decode_embedded, encode_embedded
+from toolkit.audit.crafting.artifacts import artifact_name, decode_embedded, encode_embedded
 from toolkit.audit.crafting.code import profile_code
-from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish, packed_profile, unpacked_profile
-from toolkit.errors import InputError
+from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish_all, packed_profile, unpacked_profile
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import to_unit
 from toolkit.profiles.harden import hardened_manifest
@@ -82,9 +80,7 @@ def run_clean_by(
 
     def embedded() -> Iterator[Embedded]:
         done = progress.stage(f"clean crops on {profile.name}", len(crops.images))
-        for count, found in finish(steps(), who):
-            if isinstance(found, InputError):
-                raise found
+        for count, found in finish_all(steps(), who):
             yield found
             done(count)
 
@@ -104,4 +100,4 @@ def _key(bench: Bench, profile: Profile, pixels: NDArray[np.uint8]) -> str:
         "seed": bench.seed,
         "images": hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest(),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return artifact_name(content)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.audit.results.assessment import Target
+from toolkit.audit.results.certified import certified_radii
 from toolkit.audit.results.outcomes import Run
 from toolkit.pixels import Bools
 from toolkit.risk.policy import Policy, Required
@@ -59,17 +60,15 @@ def certified(run: Run, policy: Policy, profile: str, pairs: Bools, numbers: NDA
         numbers: (n,), the number of each pair, which its copies share. A pair counts if all its copies are certified.
 
     Returns:
-        None if the profile, as it is deployed, has no certificates. Those of a smoothed verifier that exists only in
-        the audit say nothing about what is deployed.
+        None if the profile, as it is deployed, has no certificates.
     """
-    if not any(c.deployed and c.profile == profile for c in run.assessment.certification):
+    radii = certified_radii(run, profile)
+    if radii is None:
         return None
-    found = next(c for c in run.certificates if c.profile == profile)
     mine = next((o for o in run.outcomes if o.profile == profile), None)
     eligible = pairs if mine is None else mine.eligible & pairs
-    right = eligible & (found.same == run.genuine)
     radius = covering_radius(policy, run.assessment.target)
-    reach = float(found.radius[right].max()) if right.any() else 0.0
+    reach = float(radii[eligible].max(initial=0.0))
     trials = len(np.unique(numbers[eligible]))
-    open_to_attack = len(np.unique(numbers[eligible & ~(right & (found.radius >= radius))]))
+    open_to_attack = len(np.unique(numbers[eligible & (radii < radius)]))
     return Certified(Rate(trials - open_to_attack, trials), radius, reach)

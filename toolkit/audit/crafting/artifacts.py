@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,11 @@ def decode_embedded(content: bytes, count: int, width: int) -> tuple[NDArray[np.
         return None
     columns = np.frombuffer(raw, "<f4").reshape(count, width + 1).astype(np.float32)
     return np.ascontiguousarray(columns[:, :-1]), columns[:, -1].copy()
+
+
+def artifact_name(content: Mapping[str, object]) -> str:
+    """Name an artifact by a hash of everything that it depends on."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def read_artifact(path: Path) -> bytes:

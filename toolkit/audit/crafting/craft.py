@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Crafted, Task, is_trained
-from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, encode_learned, read_artifact
+from toolkit.audit.crafting.artifacts import artifact_name, decode_learned, decode_probes, encode_learned, read_artifact
 from toolkit.audit.crafting.code import attack_code, defense_code
 from toolkit.defenses.base import file_hash
 from toolkit.errors import InputError
@@ -98,7 +97,7 @@ class Series:
             "images": pixels.hexdigest(),
             "learned": learned,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        return artifact_name(content)
 
 
 def read_crafted(series: Series) -> Iterator[Chunk]:

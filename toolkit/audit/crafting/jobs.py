@@ -128,6 +128,19 @@ def finish(steps: Iterable[Step[A, T]], pool: Pool) -> Iterator[tuple[A, T | Inp
         yield about, settle()
 
 
+def finish_all(steps: Iterable[Step[A, T]], pool: Pool) -> Iterator[tuple[A, T]]:
+    """Do what `finish` does, where every job must be done.
+
+    Raises:
+        InputError: a job cannot be done.
+        SixpixelsError: see `finish`.
+    """
+    for about, found in finish(steps, pool):
+        if isinstance(found, InputError):
+            raise found
+        yield about, found
+
+
 def _begin(step: Step[A, T], pool: Pool) -> Callable[[], T | InputError]:
     found = step.decode(read_artifact(step.path))
     if found is not None:

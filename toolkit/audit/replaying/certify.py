@@ -8,8 +8,6 @@ as it is deployed, and its certificates come from the very draws that decided th
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,12 +18,12 @@ from numpy.typing import NDArray
 
 from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.run import CleanRun
-from toolkit.audit.crafting.artifacts import decode_votes, encode_votes
+from toolkit.audit.crafting.artifacts import artifact_name, decode_votes, encode_votes
 from toolkit.audit.crafting.craft import CHUNK, pair_generator
-from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish
+from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish_all
 from toolkit.audit.plan import GOALS, Goal
 from toolkit.audit.replaying.presented import Presented, chunk_rows, presented, shown_content, unpacked_presented
-from toolkit.errors import InputError, UsageError
+from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools, Float, to_unit
 from toolkit.profiles.harden import hardened_manifest
@@ -251,9 +249,7 @@ def certify(
             yield Step(f"certificates of {profile.name}", rows, path, decode, partial(job, rows))
 
     votes = []
-    for rows, found in finish(steps(), pool or InProcess(bench)):
-        if isinstance(found, InputError):
-            raise found
+    for rows, found in finish_all(steps(), pool or InProcess(bench)):
         votes.append(found)
         done(len(rows))
     same, radius = np.full(len(crops.pairs), -1, np.int64), np.zeros(len(crops.pairs))
@@ -268,7 +264,7 @@ def certify(
 
 def _key(bench: Verifiers, profile: Profile, smoothing: Smoothing, crops: CropSet, rows: NDArray[np.intp]) -> str:
     content = {"votes": [asdict(smoothing), _SELECTION, _BATCH], **shown_content(bench, profile, crops, rows)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return artifact_name(content)
 
 
 def certification_results(

@@ -7,7 +7,6 @@ stay clean, as they were enrolled. A probe that the profile's detector flags cou
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,9 +19,9 @@ from numpy.typing import NDArray
 
 from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.run import CleanRun
-from toolkit.audit.crafting.artifacts import decode_decisions, encode_decisions
+from toolkit.audit.crafting.artifacts import artifact_name, decode_decisions, encode_decisions
 from toolkit.audit.crafting.craft import pair_generator
-from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish
+from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish_all
 from toolkit.audit.replaying.presented import Presented, chunk_rows, presented, shown_content, unpacked_presented
 from toolkit.errors import InputError
 from toolkit.faces import corruptions
@@ -152,9 +151,7 @@ def decide_natural(
                 yield Step(f"natural {profile.name}", about, path, decode, work)
 
     parts: dict[str, list[Bools]] = {}
-    for (name, count), accepted in finish(steps(), pool or InProcess(bench)):
-        if isinstance(accepted, InputError):
-            raise accepted
+    for (name, count), accepted in finish_all(steps(), pool or InProcess(bench)):
         parts.setdefault(name, []).append(accepted)
         done(count)
     found = {name: np.concatenate(of_name) for name, of_name in parts.items()}
@@ -167,7 +164,7 @@ def _code() -> list[str]:
 
 def _key(bench: Verifiers, profile: Profile, corruption: Corruption, crops: CropSet, rows: NDArray[np.intp]) -> str:
     content = {"decisions": corruption.name, "code": _code(), **shown_content(bench, profile, crops, rows)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return artifact_name(content)
 
 
 def natural_results(decisions: Sequence[NaturalDecisions], genuine: Bools) -> list[NaturalResult]:

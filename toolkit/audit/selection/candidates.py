@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.audit.plan import ADAPTIVE
 from toolkit.audit.results.assessment import declared_attack
+from toolkit.audit.results.certified import certified_radii
 from toolkit.audit.results.outcomes import Run
 from toolkit.audit.suites import BUDGET
 from toolkit.errors import InputError
@@ -90,7 +91,7 @@ def candidates_of(run: Run, latency_ratios: dict[str, float], budget: float = BU
             o.attack: o.within("rms", budget, worn=traits[o.attack].masked, tries=o.presented) for o in knowing
         }
         budgets = {attack: t.budget for attack, t in traits.items() if t.budget is not None}
-        radii = _certified_radii(run, name)
+        radii = certified_radii(run, name)
         covered = None if radii is None else radii >= covering
         norms = _least(len(run.genuine), [(o.rms, successes[o.attack]) for o in knowing])
         if not knowing and radii is not None and covered is not None:
@@ -115,14 +116,6 @@ def candidates_of(run: Run, latency_ratios: dict[str, float], budget: float = BU
             )
         )
     return found
-
-
-def _certified_radii(run: Run, profile: str) -> Float | None:
-    """The certified radius of each pair (n,) that is decided rightly, else 0; None if what is deployed has none."""
-    if not any(c.deployed and c.profile == profile for c in run.assessment.certification):
-        return None
-    found = next(c for c in run.certificates if c.profile == profile)
-    return np.where(found.same == run.genuine, found.radius, 0.0)
 
 
 def _least(pairs: int, found: Sequence[tuple[NDArray[Any], Bools]]) -> Float:
