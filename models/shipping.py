@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +70,15 @@ maximum = 4.0
 [alignment]
 template = {template}
 """
+
+
+def asked(doc: str | None) -> tuple[Path, Path, dict[str, Any]]:
+    """Read the options of a shipping script: the folders of LFW and of the training, and how far the training came."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lfw", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    args = parser.parse_args()
+    return args.lfw, args.work, json.loads((args.work / "state.json").read_text())
 
 
 def ship_verifier(

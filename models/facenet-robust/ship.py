@@ -5,15 +5,13 @@ python models/facenet-robust/ship.py --lfw LFW --work build/facenet-robust
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
-from shipping import EMBEDDING_SIZE, WIDTH, ship_verifier
+from shipping import EMBEDDING_SIZE, WIDTH, asked, ship_verifier
 from train import SIDE
 
 from toolkit.networks.inception_resnet_v1 import inception_resnet_v1
@@ -57,15 +55,10 @@ were not measured by group. It must not be used to identify, admit, refuse or wa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lfw", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    args = parser.parse_args()
-
-    state = json.loads((args.work / "state.json").read_text())
+    lfw, work, state = asked(__doc__)
     shipped = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, SIDE, folded=True)
-    shipped.load_weights(args.work / "average.weights.h5")
-    ship_verifier(HERE, shipped, SIDE, "fine-tuned on attacked crops by train.py", CARD, state, args.lfw)
+    shipped.load_weights(work / "average.weights.h5")
+    ship_verifier(HERE, shipped, SIDE, "fine-tuned on attacked crops by train.py", CARD, state, lfw)
 
 
 if __name__ == "__main__":
