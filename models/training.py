@@ -5,6 +5,7 @@ The same script serves two cores for hours or a GPU for minutes, and a run conti
 
 from __future__ import annotations
 
+import argparse
 import json
 import queue
 import threading
@@ -24,6 +25,19 @@ T = TypeVar("T")
 
 # The learning rate never falls below this share of its largest value.
 _LOWEST_RATE = 0.005
+
+
+def options(doc: str | None, minutes: float, rate: float, batch: int) -> argparse.ArgumentParser:
+    """The options of a training script, with its defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lfw", type=Path, required=True)
+    parser.add_argument("--faces", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--rate", type=float, default=rate)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The photographs that the training scripts of this folder share: LFW sets 1-6, and face chips without names."""
+"""The faces that the training scripts of this folder share: photographs, the teacher's embeddings, watched pairs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 
 from toolkit.faces.alignment import read_landmarks, similarity_transform
-from toolkit.faces.pairs import read_people
+from toolkit.faces.crops import CropSet, crop_pairs
+from toolkit.faces.pairs import load_pairs, read_people
 
 # Five-point template of a 150 x 150 crop, dlib's; every model here is trained on it, scaled to its own side.
 TEMPLATE_150 = np.array([[47.7, 47.1], [100.3, 47.1], [72.1, 76.8], [50.5, 104.3], [97.0, 104.5]])
+TEACHER_SIDE = 150
 # Median landmarks of the chips, measured in a 150 x 150 frame.
 _CHIPS_150 = np.array([[45.0, 42.8], [102.8, 42.8], [73.5, 78.0], [47.2, 102.0], [100.9, 101.2]])
 
@@ -94,3 +96,44 @@ def chip_photographs(faces: Path) -> Photographs:
     for path in sorted(faces.glob("*.jpg")):
         found.add(path, "", _CHIPS_150, frame=150.0)
     return found
+
+
+def training_photographs(lfw: Path, faces: Path) -> Photographs:
+    """LFW sets 1-6 and the chips, in this order."""
+    found = lfw_photographs(lfw)
+    found.extend(chip_photographs(faces))
+    print(f"{len(found)} training faces", flush=True)
+    return found
+
+
+def watched_pairs(lfw: Path, side: int, limit: int | None = None) -> tuple[CropSet, np.ndarray]:
+    """The pairs of LFW set 6, which a training only looks at, and which of them are genuine.
+
+    The people are trained on. The reported pairs are those of sets 7 and 8.
+    """
+    template = tuple(map(tuple, TEMPLATE_150 * side / 150))
+    crops = crop_pairs(load_pairs(lfw, folds=(6,), limit=limit), side, side, template)
+    return crops, np.array([pair.genuine for pair in crops.pairs])
+
+
+def teacher_embeddings(teacher: Path, photographs: Photographs, kept: Path) -> np.ndarray:
+    """Unit embeddings (N, 128) of the photographs and their mirror images, together and less their mean.
+
+    Args:
+        teacher: dlib's ResNet as an ONNX file.
+        photographs: what it embeds.
+        kept: the .npy file that keeps the embeddings for the next run.
+    """
+    import onnxruntime
+
+    if not kept.exists():
+        session = onnxruntime.InferenceSession(str(teacher), providers=["CPUExecutionProvider"])
+        rows = []
+        for at in range(0, len(photographs), 32):
+            crops = [photographs.crop(i, TEACHER_SIDE) for i in range(at, min(at + 32, len(photographs)))]
+            batch = np.stack(crops)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+            rows.append(sum(session.run(None, {"input": view})[0] for view in (batch, batch[..., ::-1].copy())))
+        np.save(kept, np.concatenate(rows))
+    found = np.load(kept)
+    found -= found.mean(axis=0)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)

@@ -10,7 +10,6 @@ blended crop ("a good teacher is patient and consistent", Beyer et al. 2021, arX
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from shipping import EMBEDDING_SIZE, WIDTH
-from training import Training, ahead
-from training_faces import TEMPLATE_150, Photographs, chip_photographs, jitter, lfw_photographs
+from training import Training, ahead, options
+from training_faces import TEMPLATE_150, Photographs, jitter, training_photographs
 
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import load_pairs
@@ -37,13 +36,13 @@ STAGES = ((0.5, 112), (1.0, 160))
 class Views:
     """Batches of (crops, teacher embeddings) from random views of the faces."""
 
-    def __init__(self, photographs: Photographs, teacher: Path, mean: np.ndarray | None, seed: int) -> None:
+    def __init__(self, photographs: Photographs, teacher: Path, mean: np.ndarray | None, batch: int, seed: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         self.session = onnxruntime.InferenceSession(str(teacher), options, providers=["CPUExecutionProvider"])
-        self.photographs = photographs
+        self.photographs, self.batch = photographs, batch
         self.rng = np.random.default_rng(seed)
         self.side = STAGES[0][1]
         self.mean = self.teacher_mean() if mean is None else mean
@@ -86,18 +85,18 @@ class Views:
         return standardized(np.clip(x, 0, 255))
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Endless batches of 64: standardized crops at the side that is set now, and what the teacher says of them."""
+        """Endless batches: standardized crops at the side that is set now, and what the teacher says of them."""
         while True:
             students, targets, side = [], [], self.side
             for _ in range(16):
-                pairs = [self.view(side) for _ in range(64)]
+                pairs = [self.view(side) for _ in range(self.batch)]
                 students.append(np.stack([s for s, _ in pairs])[..., ::-1])
                 targets.append(self.teacher_embeddings([t for _, t in pairs]) - self.mean)
             student, target = np.concatenate(students), np.concatenate(targets)
             for _ in range(2):  # each view twice: the teacher costs a third of a training step
                 order = self.rng.permutation(len(student))
-                for at in range(0, len(order), 64):
-                    chosen = order[at : at + 64]
+                for at in range(0, len(order), self.batch):
+                    chosen = order[at : at + self.batch]
                     yield self.photometric(student[chosen]), target[chosen]
 
 
@@ -125,14 +124,8 @@ def best_accuracy(embeddings: np.ndarray, crops: CropSet) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lfw", type=Path, required=True)
-    parser.add_argument("--faces", type=Path, required=True)
+    parser = options(__doc__, minutes=120, rate=2e-3, batch=64)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=120)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     import keras
@@ -141,9 +134,7 @@ def main() -> None:
     from toolkit.networks.inception_resnet_v1 import inception_resnet_v1
 
     keras.utils.set_random_seed(args.seed)
-    photographs = lfw_photographs(args.lfw)
-    photographs.extend(chip_photographs(args.faces))
-    print(f"{len(photographs)} training faces", flush=True)
+    photographs = training_photographs(args.lfw, args.faces)
 
     model = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
     average = inception_resnet_v1(EMBEDDING_SIZE, WIDTH, input_side=None)
@@ -153,7 +144,7 @@ def main() -> None:
         warming=300, averaging=0.01, every=5, kept={"mean": None, "faces": len(photographs)},
     )  # fmt: skip
     mean = training.kept["mean"]
-    views = Views(photographs, args.teacher, mean and np.array(mean, np.float32), args.seed + training.step)
+    views = Views(photographs, args.teacher, mean and np.array(mean, np.float32), args.batch, args.seed + training.step)
     training.kept["mean"] = views.mean.tolist()
     views.side = side_at(training.progress)
     test = lfw_test_crops(args.lfw, STAGES[0][1])

@@ -12,7 +12,6 @@ is worth more than details.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -22,58 +21,24 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from shipping import EMBEDDING_SIZE, WIDTH
-from training import Training, ahead
-from training_faces import TEMPLATE_150, Photographs, chip_photographs, jitter, lfw_photographs
+from training import Training, ahead, options
+from training_faces import jitter, teacher_embeddings, training_photographs, watched_pairs
 
-from toolkit.faces.crops import CropSet, crop_pairs
-from toolkit.faces.pairs import load_pairs
 from toolkit.statistics.verification import best_threshold
 
 SIDE = 96
-TEACHER_SIDE = 150
 # The largest L2 norm of the attacks in training: RMS 2.7/255, somewhat above the gate's 2.15/255.
 EPSILON = 2.7 / 255 * np.sqrt(SIDE * SIDE * 3)
 WATCHED_EPSILON = 2.15 / 255 * np.sqrt(SIDE * SIDE * 3)
 WATCHED_STEPS = 10
 # Steps of the attack in training, before and after this share of the time.
 STEPS, LATE = (1, 2), 0.6
-# LFW set whose pairs are watched. Its people are trained on; the reported pairs are those of sets 7 and 8.
-WATCHED, WATCHED_PAIRS = (6,), 200
-
-
-def teacher_embeddings(teacher: Path, photographs: Photographs, kept: Path) -> np.ndarray:
-    """Unit embeddings (N, 128) of the photographs and their mirror images, together and less their mean."""
-    import onnxruntime
-
-    if not kept.exists():
-        session = onnxruntime.InferenceSession(str(teacher), providers=["CPUExecutionProvider"])
-        rows = []
-        for at in range(0, len(photographs), 32):
-            crops = [photographs.crop(i, TEACHER_SIDE) for i in range(at, min(at + 32, len(photographs)))]
-            batch = np.stack(crops)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
-            rows.append(sum(session.run(None, {"input": view})[0] for view in (batch, batch[..., ::-1].copy())))
-        np.save(kept, np.concatenate(rows))
-    found = np.load(kept)
-    found -= found.mean(axis=0)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
-
-
-def watched_pairs(lfw: Path) -> CropSet:
-    """The pairs that the training only looks at."""
-    template = tuple(map(tuple, TEMPLATE_150 * SIDE / 150))
-    return crop_pairs(load_pairs(lfw, folds=WATCHED, limit=WATCHED_PAIRS), SIDE, SIDE, template)
+WATCHED_PAIRS = 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lfw", type=Path, required=True)
-    parser.add_argument("--faces", type=Path, required=True)
+    parser = options(__doc__, minutes=60, rate=1e-3, batch=48)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     import keras
@@ -84,12 +49,9 @@ def main() -> None:
 
     keras.utils.set_random_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
-    photographs = lfw_photographs(args.lfw)
-    photographs.extend(chip_photographs(args.faces))
+    photographs = training_photographs(args.lfw, args.faces)
     wanted = teacher_embeddings(args.teacher, photographs, args.work / "teacher.npy")
-    watched = watched_pairs(args.lfw)
-    genuine = np.array([pair.genuine for pair in watched.pairs])
-    print(f"{len(photographs)} training faces, {len(genuine)} watched pairs", flush=True)
+    watched, genuine = watched_pairs(args.lfw, SIDE, WATCHED_PAIRS)
 
     model, average = (inception_resnet_v1(EMBEDDING_SIZE, WIDTH, None, folded=True) for _ in range(2))
     load_weights(model, ROOT / "models/facenet-mini/facenet-mini.weights.h5")

@@ -10,7 +10,6 @@ trains the squared error, from which stability is found faster.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -20,11 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from denoiser_networks import NETWORKS
-from training import Training, ahead
-from training_faces import TEMPLATE_150, chip_photographs, jitter, lfw_photographs
+from training import Training, ahead, options
+from training_faces import jitter, training_photographs, watched_pairs
 
-from toolkit.faces.crops import CropSet, crop_pairs
-from toolkit.faces.pairs import load_pairs
 from toolkit.statistics.verification import best_threshold
 
 SIDE = 160
@@ -34,26 +31,11 @@ BLOCK = 2
 SIGMAS = (0.2, 0.55)
 # The share of the time that trains the squared error.
 WARMING = 0.15
-# LFW set whose pairs are watched. Its people are trained on; the reported pairs are those of sets 7 and 8.
-WATCHED = (6,)
-
-
-def watched_pairs(lfw: Path) -> CropSet:
-    """The pairs that the training only looks at."""
-    template = tuple(map(tuple, TEMPLATE_150 * SIDE / 150))
-    return crop_pairs(load_pairs(lfw, folds=WATCHED), SIDE, SIDE, template)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lfw", type=Path, required=True)
-    parser.add_argument("--faces", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=90)
+    parser = options(__doc__, minutes=90, rate=1e-3, batch=32)
     parser.add_argument("--verifier", default="facenet-mini")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     import keras
@@ -65,11 +47,8 @@ def main() -> None:
     from toolkit.verifiers.tensorflow import tensorflow_model_input
 
     keras.utils.set_random_seed(args.seed)
-    photographs = lfw_photographs(args.lfw)
-    photographs.extend(chip_photographs(args.faces))
-    watched = watched_pairs(args.lfw)
-    genuine = np.array([pair.genuine for pair in watched.pairs])
-    print(f"{len(photographs)} training faces, {len(genuine)} watched pairs", flush=True)
+    photographs = training_photographs(args.lfw, args.faces)
+    watched, genuine = watched_pairs(args.lfw, SIDE)
 
     manifest = find_manifest(args.verifier)
     network = load_network(manifest.checkpoint, True)

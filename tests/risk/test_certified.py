@@ -10,7 +10,7 @@ import pytest
 
 from tests.risk.runs import Told
 from tests.risk.test_gate import GOOD, PAIRS, codes, run_of, verdict
-from toolkit.audit.replaying.certify import PairCertificates, certification_results
+from toolkit.audit.replaying.certificates import PairCertificates, certification_results
 from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.outcomes import Run
 from toolkit.report.formats.html import render as render_html
@@ -35,7 +35,7 @@ def with_certificates(
     same = run.genuine.astype(np.int64)
     same[list(wrong)] = 1 - same[list(wrong)]
     found = PairCertificates("mean3", 0.5, 64, 0.999, same, np.broadcast_to(radius, len(same)).astype(np.float64))
-    results = tuple(certification_results(found, run.genuine, deployed=deployed))
+    results = tuple(certification_results(found, run.genuine, ("mean3",) if deployed else ()))
     return replace(run, certificates=(found,), assessment=replace(run.assessment, certification=results))
 
 

@@ -25,7 +25,8 @@ from toolkit.audit.embedding import run_clean_by
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
 from toolkit.audit.replaying.bounds import check_bounds
-from toolkit.audit.replaying.certify import PairCertificates, certification_results, certify_all
+from toolkit.audit.replaying.certificates import PairCertificates, certification_results
+from toolkit.audit.replaying.certify import certify_all
 from toolkit.audit.replaying.detection import detection_results
 from toolkit.audit.replaying.masking import check_masking
 from toolkit.audit.replaying.natural import NaturalDecisions, decide_natural, natural_results
@@ -223,9 +224,7 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
     ]
     detection = detection_results(found.outcomes, clean, genuine)
     votes = {p.name for p in request.profiles if hardened_manifest(request.manifest, p).vote is not None}
-    certification = [
-        r for one in found.certificates for r in certification_results(one, genuine, deployed=one.profile in votes)
-    ]
+    certification = [r for one in found.certificates for r in certification_results(one, genuine, votes)]
     measured = run_optimality(found.outcomes, clean, genuine)
     goals: tuple[Goal, ...] = GOALS
     if crops.gallery is not None:

@@ -87,6 +87,7 @@ def write_quantized(
     document["model"]["provenance"] = f"{manifest.provenance}; {how}"
     # The checkpoint belongs to the original verifier.
     document.pop("checkpoint", None)
+    document["output"].pop("lipschitz", None)  # rounding has no slope that is bounded
     metadata = {p.key: p.value for p in proto.metadata_props if not p.key.startswith("onnx.")}
     metadata |= {"sixpixels.manifest": tomlkit.dumps(document), "sixpixels.quantized": how}
     metadata["sixpixels.original_sha256"] = model.sha256

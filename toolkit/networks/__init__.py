@@ -17,6 +17,7 @@ _ARGUMENTS: dict[str, dict[str, tuple[type, float, float]]] = {
         "width": (float, 0.05, 4.0),
         "input_side": (int, 75, 4096),
         "folded": (bool, 0, 1),
+        "averaged": (int, 1, 8),
     },
     "unet": {"width": (float, 0.05, 4.0), "levels": (int, 1, 6), "shuffle": (int, 1, 4)},
     "red30": {"width": (int, 4, 256)},

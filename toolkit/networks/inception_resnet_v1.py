@@ -111,6 +111,7 @@ def inception_resnet_v1(
     input_side: int | None = 160,
     dropout: float = 0.0,
     folded: bool = False,  # noqa: FBT001, FBT002 - also set from a manifest
+    averaged: int = 1,
     name: str = "inception_resnet_v1",
 ) -> keras.Model:
     """Build the network that maps standardized crops to embeddings.
@@ -119,10 +120,12 @@ def inception_resnet_v1(
         embedding_size: the length D of the embedding. Published FaceNet models have 512 and 128.
         width: the multiplier of every channel count except the embedding's. Channel counts are rounded to a multiple
             of 8. With 1.0 and D = 512 the model has 23.50 M parameters.
-        input_side: the side of the square input in pixels, at least 75 so that no stage is empty. None accepts any
-            side, which progressive training needs.
+        input_side: the side of the square input in pixels, after averaging at least 75 so that no stage is empty. None
+            accepts any side, which progressive training needs.
         dropout: the share of pooled features that is dropped in training, before the bottleneck.
         folded: replace the batch normalizations by biases of the convolutions. See `fold`.
+        averaged: the network first averages the crop over blocks of this many pixels squared, and its layers see these
+            averages. A verifier for noisy crops does so: noise is the smaller the more is averaged.
         name: the name of the model.
 
     Returns:
@@ -132,15 +135,16 @@ def inception_resnet_v1(
     Raises:
         ValueError: a size is out of range.
     """
-    if embedding_size < 1 or width <= 0 or (input_side is not None and input_side < 75):
+    if embedding_size < 1 or width <= 0 or averaged < 1 or (input_side is not None and input_side < 75 * averaged):
         raise ValueError(
-            f"embedding_size={embedding_size}, width={width}, input_side={input_side}: "
-            "they must be at least 1, above 0 and at least 75"
+            f"embedding_size={embedding_size}, width={width}, averaged={averaged}, input_side={input_side}: "
+            "they must be at least 1, above 0, at least 1 and at least 75 times that"
         )
 
     of = _Layers(width, folded)
     inputs = keras.Input((input_side, input_side, 3), name="input")
-    x = of.stem(inputs)
+    x = inputs if averaged == 1 else layers.AveragePooling2D(averaged, name="Averaged")(inputs)
+    x = of.stem(x)
     for i in range(1, 6):
         x = of.block35(x, f"Block35_{i}")
     x = of.mixed_6a(x)

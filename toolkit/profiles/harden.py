@@ -87,6 +87,8 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Writte
     # The checkpoint belongs to the bare verifier.
     document.pop("checkpoint", None)
     described = hardened_manifest(manifest, profile)
+    if described.output.lipschitz is None:
+        document["output"].pop("lipschitz", None)
     vote, detector = described.vote, described.detector
     if vote is not None:
         document["vote"] = {"draws": vote.draws, "sigma": vote.sigma, "confidence": vote.confidence}
@@ -111,7 +113,12 @@ def write_hardened(manifest: Manifest, profile: Profile, output: Path) -> Writte
 
 
 def hardened_manifest(manifest: Manifest, profile: Profile) -> Manifest:
-    """Return the manifest of a hardened verifier: the verifier's own manifest with the profile's detector or vote."""
+    """Return the manifest of a hardened verifier: the verifier's own manifest with the profile's detector or vote.
+
+    A Lipschitz bound is that of the bare verifier. Nobody has bounded the profile.
+    """
+    if not profile.empty:
+        manifest = replace(manifest, output=replace(manifest.output, lipschitz=None))
     if profile.vote is not None:
         return replace(manifest, vote=profile.voting)
     if profile.detector is None:

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from toolkit.audit.replaying.certify import CertificationResult
+from toolkit.audit.replaying.certificates import CertificationResult
 from toolkit.audit.results.assessment import Assessment
 from toolkit.report.terminal import new_table, norm, whole_percent
 
 _LEGEND = (
-    "noise: standard deviation of the Gaussian noise, in units of the pixel range. correct: pairs that the vote "
-    "decides correctly. abstain: pairs without a significant vote. >: pairs decided correctly on which no attack "
-    "within this L2 norm changes the vote. r: median certified radius of the correct pairs."
+    "noise: standard deviation of the Gaussian noise, in units of the pixel range. correct: pairs that are decided "
+    "correctly. abstain: pairs without a significant vote. >: pairs decided correctly on which no attack within this "
+    "L2 norm changes the decision. r: median certified radius of the correct pairs."
+)
+_BOUNDED = (
+    "Certificates of {profiles} hold for what is deployed, without noise, vote or confidence: the embedding moves no "
+    "further than the manifest's Lipschitz bound allows, which the operators of the file were checked for."
 )
 _HOLD = {
     True: "Certificates of {profiles} hold for what is deployed: the vote over the {samples} noisy copies in the file, "
@@ -23,21 +27,27 @@ _HOLD = {
 }
 
 
-def smoothed_verifiers(certification: Sequence[CertificationResult]) -> list[str]:
+def certified_verifiers(certification: Sequence[CertificationResult]) -> list[str]:
     """Say for which verifiers certificates hold: those that are deployed, and those that exist only in the audit."""
     said = []
     for kind in dict.fromkeys((c.deployed, c.samples, c.confidence) for c in certification):
         deployed, samples, confidence = kind
         of = dict.fromkeys(c.profile for c in certification if (c.deployed, c.samples, c.confidence) == kind)
-        said.append(_HOLD[deployed].format(profiles=", ".join(of), samples=samples, confidence=100 * confidence))
+        words = _HOLD[deployed] if samples else _BOUNDED
+        said.append(words.format(profiles=", ".join(of), samples=samples, confidence=100 * confidence))
     return said
+
+
+def noise_of(result: CertificationResult) -> str:
+    """The noise of certificates in a table."""
+    return f"{result.sigma:g}" if result.samples else "-"
 
 
 def print_certificates(a: Assessment, console: Console) -> None:
     """Print the table of certificates, if the run has any."""
     if not a.certification:
         return
-    table = new_table("certified by randomized smoothing, %", console)
+    table = new_table("certified, %", console)
     table.add_column("profile", overflow="fold")
     radii = (f">{r:g}" for r, _ in a.certification[0].at_radius)
     for column in ("noise", "goal", "n", "correct", "abstain", *radii, "r"):
@@ -46,7 +56,7 @@ def print_certificates(a: Assessment, console: Console) -> None:
         rates = (c.correct, c.abstained, *(rate for _, rate in c.at_radius))
         shares = (whole_percent(rate, interval=False) for rate in rates)
         goal = c.goal.replace("impersonation", "imperson.")
-        table.add_row(c.profile, f"{c.sigma:g}", goal, str(c.correct.trials), *shares, norm(c.median_radius))
+        table.add_row(c.profile, noise_of(c), goal, str(c.correct.trials), *shares, norm(c.median_radius))
     console.print(table)
-    for text in (*smoothed_verifiers(a.certification), _LEGEND):
+    for text in (*certified_verifiers(a.certification), _LEGEND):
         console.print(text, style="dim")

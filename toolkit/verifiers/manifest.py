@@ -55,11 +55,20 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """The embedding: the tensor's name, its length, and whether to L2-normalize it before computing distances."""
+    """The embedding.
+
+    Attributes:
+        name: the tensor's name.
+        size: its length.
+        normalize: whether to L2-normalize it before computing distances.
+        lipschitz: how far the tensor moves at most, in L2, for each unit that a crop in [0, 1] is changed in L2; None
+            if nobody promises that. See `verifiers.lipschitz`, which checks it.
+    """
 
     name: str
     size: int
     normalize: bool
+    lipschitz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -313,9 +322,16 @@ def read_output(table: Table) -> Output:
     Raises:
         InputError: a value is not valid. The message names the key.
     """
-    result = Output(table.take("name", str), table.take("size", int), table.take("normalize", bool))
+    result = Output(
+        table.take("name", str),
+        table.take("size", int),
+        table.take("normalize", bool),
+        table.take("lipschitz", float, None),
+    )
     if result.size < 1:
         raise table.fail("size", f"must be at least 1, not {result.size}")
+    if result.lipschitz is not None and result.lipschitz <= 0:
+        raise table.fail("lipschitz", f"must be positive, not {result.lipschitz}")
     table.done()
     return result
 

@@ -81,6 +81,12 @@ def _required_sections() -> dict[str, Any]:
             name={**_TEXT, "description": "Name of the tensor."},
             size={"type": "integer", "minimum": 1, "description": "Length of an embedding."},
             normalize={"type": "boolean", "description": "Whether to L2-normalize it before computing distances."},
+            lipschitz={
+                **_NUMBER,
+                "exclusiveMinimum": 0,
+                "description": "How far the tensor moves at most, in L2, for each unit that a crop in [0, 1] is "
+                "changed in L2. An audit checks it by the operators of the file, and certifies decisions with it.",
+            },
         ),
         "decision": _table(
             'The decision rule. Two crops are "same" if their distance is below the threshold.',

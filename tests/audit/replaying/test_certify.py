@@ -18,14 +18,8 @@ from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.craft import pair_generator
 from toolkit.audit.options import AuditOptions
-from toolkit.audit.replaying.certify import (
-    CertificationResult,
-    PairCertificates,
-    Smoothing,
-    _key,
-    certification_results,
-    certify,
-)
+from toolkit.audit.replaying.certificates import CertificationResult, PairCertificates, certification_results
+from toolkit.audit.replaying.certify import Smoothing, _key, certify
 from toolkit.audit.results.outcomes import read_run
 from toolkit.audit.run import audit_verifier
 from toolkit.errors import UsageError
@@ -118,7 +112,7 @@ def test_rates_are_over_all_pairs() -> None:
     made = PairCertificates(
         "p", 0.1, 1000, 0.999, np.array([1, 1, 0, -1, 0, 1]), np.array([0.3, 0.05, 0.2, 0, 0.6, 0.6])
     )
-    dodging, impersonation = certification_results(made, genuine, deployed=False)
+    dodging, impersonation = certification_results(made, genuine, ())
     # A large radius around a wrong decision certifies nothing.
     at_radius = ((0.1, Rate(1, 4)), (0.25, Rate(1, 4)), (0.5, Rate(0, 4)), (1.0, Rate(0, 4)))
     median = pytest.approx((0.3 + 0.05) / 2)
@@ -131,10 +125,10 @@ def test_rates_are_over_all_pairs() -> None:
     )  # fmt: skip
     # A radius counts at itself; where nothing is decided correctly, there is no median.
     wrong = replace(made, same=np.array([1, 1, 1, 1, 1, 1]), radius=np.full(6, 0.5))
-    dodging, impersonation = certification_results(wrong, genuine, deployed=False)
+    dodging, impersonation = certification_results(wrong, genuine, ())
     assert dict(dodging.at_radius)[0.5] == Rate(4, 4)
     assert impersonation.median_radius is None
-    (only,) = certification_results(made, np.ones(6, np.bool_), deployed=False)
+    (only,) = certification_results(made, np.ones(6, np.bool_), ())
     assert only.goal == "dodging", "a goal without pairs has no result"
 
 

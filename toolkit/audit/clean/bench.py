@@ -14,6 +14,7 @@ from toolkit.attacks.base import Attack, Runtime
 from toolkit.pixels import Images
 from toolkit.profiles.harden import deploy, hardened_manifest
 from toolkit.profiles.profile import Profile
+from toolkit.verifiers.lipschitz import check_lipschitz
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.parity import rounding_of, takes_bytes
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, try_model
@@ -90,11 +91,12 @@ class Bench:
         """Read the model file. Verifiers are built when they are first used.
 
         Raises:
-            InputError: the model cannot be read.
+            InputError: the model cannot be read, or is steeper than its manifest promises.
         """
         self.manifest, self.execution, self.seed = manifest, execution, seed
         model = open_model(manifest)
         try_model(model.content, manifest)
+        check_lipschitz(model.content, manifest)
         self._model, self.model_sha256 = model.content, model.sha256
         self.deployed = cache(self._deployed)
         self.attacked = cache(self._attacked)
@@ -119,6 +121,12 @@ class Bench:
     def side(self, attack: Attack, known: Profile) -> RuntimeVerifier | WhiteBox:
         """The model that an attack works on: with gradients if it needs them."""
         return self.white_box(known) if attack.needs == "gradient" else self.attacked(known)
+
+    def raw_lengths(self, crops: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The lengths (N,) of the bare verifier's embeddings before the host normalizes them."""
+        raw = replace(self.manifest, output=replace(self.manifest.output, normalize=False))
+        embeddings = RuntimeVerifier(raw, self._model, self.execution).embed(crops)
+        return np.asarray(np.linalg.norm(embeddings.astype(np.float64), axis=1))
 
     def _deployed(self, profile: Profile) -> RuntimeVerifier:
         return deploy(self._model, self.manifest, profile, self.execution, self.seed)

@@ -16,16 +16,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.audit.clean.bench import Verifiers
+from toolkit.audit.clean.bench import Bench, Verifiers
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import artifact_name, decode_votes, encode_votes
 from toolkit.audit.crafting.craft import CHUNK, pair_generator
 from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish_all
-from toolkit.audit.plan import GOALS, Goal
+from toolkit.audit.replaying.certificates import PairCertificates
+from toolkit.audit.replaying.lipschitz import certify_bounded
 from toolkit.audit.replaying.presented import Presented, chunk_rows, presented, shown_content, unpacked_presented
 from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet
-from toolkit.pixels import Bools, Float, to_unit
+from toolkit.pixels import to_unit
 from toolkit.profiles.harden import hardened_manifest
 from toolkit.profiles.profile import Profile
 from toolkit.progress import Progress
@@ -35,8 +36,6 @@ from toolkit.verifiers.hardened import VoteOutput
 from toolkit.verifiers.manifest import Manifest
 from toolkit.verifiers.variants import draw_distances
 
-# Reports give the share of pairs that are certified at these L2 radii.
-RADII = (0.1, 0.25, 0.5, 1.0)
 # Number of draws that select the decision. Others estimate its probability.
 _SELECTION = 100
 _BATCH = 64
@@ -74,52 +73,6 @@ class Smoothing:
         return _SELECTION + self.samples
 
 
-@dataclass(frozen=True)
-class PairCertificates:
-    """The certificates of n pairs behind one profile.
-
-    Attributes:
-        profile: name of the profile.
-        sigma, samples, confidence: see `Smoothing`. The confidence holds for each certificate by itself.
-        same: (n,) int64, the smoothed decision: 1 accepts, 0 rejects, -1 abstains.
-        radius: (n,), certified L2 radius in units of the pixel range; 0 if it abstains.
-    """
-
-    profile: str
-    sigma: float
-    samples: int
-    confidence: float
-    same: NDArray[np.int64]
-    radius: Float
-
-
-@dataclass(frozen=True)
-class CertificationResult:
-    """The certificates of one goal behind one profile, summarized.
-
-    Attributes:
-        profile, sigma, samples, confidence: see `PairCertificates`.
-        goal: the attacker's goal that the certificates rule out: dodging for genuine pairs, impersonation for impostor
-            pairs.
-        correct: pairs that the smoothed verifier decides correctly, over all pairs.
-        abstained: pairs on which it abstains, over all pairs.
-        at_radius: for each L2 radius, pairs decided correctly with at least this radius, over all pairs.
-        median_radius: median radius of the pairs decided correctly; None if there are none.
-        deployed: whether the profile votes itself. If not, the smoothed verifier exists only in the audit.
-    """
-
-    profile: str
-    sigma: float
-    samples: int
-    confidence: float
-    goal: Goal
-    correct: Rate
-    abstained: Rate
-    at_radius: tuple[tuple[float, Rate], ...]
-    median_radius: float | None
-    deployed: bool
-
-
 def certify_all(
     bench: Verifiers,
     smoothings: Sequence[Smoothing],
@@ -129,7 +82,7 @@ def certify_all(
     progress: Progress,
     pool: Pool,
 ) -> list[PairCertificates]:
-    """Certify what votes as it is deployed, and everything else at every requested noise level.
+    """Certify what votes or has a Lipschitz bound as it is deployed, and what does not vote at every requested noise.
 
     A group is refused only if nobody of it is accepted, about which a vote on one reference says nothing. What votes
     then has no certificates.
@@ -143,6 +96,8 @@ def certify_all(
                 certificates.append(certify(bench, profile, smoothing, crops, run, folder, done, pool))
         elif crops.gallery is None:
             certificates.append(certify_vote(vote, bench.manifest, profile.name, crops, run))
+        if isinstance(bench, Bench) and profile.empty and bench.manifest.output.lipschitz and crops.gallery is None:
+            certificates.append(certify_bounded(bench, profile.name, crops, run))
     return certificates
 
 
@@ -265,37 +220,3 @@ def certify(
 def _key(bench: Verifiers, profile: Profile, smoothing: Smoothing, crops: CropSet, rows: NDArray[np.intp]) -> str:
     content = {"votes": [asdict(smoothing), _SELECTION, _BATCH], **shown_content(bench, profile, crops, rows)}
     return artifact_name(content)
-
-
-def certification_results(
-    certificates: PairCertificates, genuine: Bools, *, deployed: bool
-) -> list[CertificationResult]:
-    """Summarize certificates for each goal that has pairs.
-
-    Args:
-        certificates: the certificates of n pairs.
-        genuine: (n,), whether each pair is of one person.
-        deployed: see `CertificationResult`.
-    """
-    c = certificates
-    correct = c.same == genuine
-    return [
-        CertificationResult(
-            profile=c.profile,
-            sigma=c.sigma,
-            samples=c.samples,
-            confidence=c.confidence,
-            goal=goal,
-            correct=_rate(correct & kind, kind),
-            abstained=_rate((c.same < 0) & kind, kind),
-            at_radius=tuple((r, _rate(correct & kind & (c.radius >= r), kind)) for r in RADII),
-            median_radius=float(np.median(c.radius[correct & kind])) if (correct & kind).any() else None,
-            deployed=deployed,
-        )
-        for goal, kind in zip(GOALS, (genuine, ~genuine), strict=True)
-        if kind.any()
-    ]
-
-
-def _rate(hit: Bools, of: Bools) -> Rate:
-    return Rate(int(hit.sum()), int(of.sum()))

@@ -13,7 +13,7 @@ from toolkit.attacks.base import Attack, Needs, Traits
 from toolkit.audit.clean.result import CleanResult
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import ADAPTIVE, GOALS, Goal, Knowledge, Scenario, Unavailable
-from toolkit.audit.replaying.certify import CertificationResult
+from toolkit.audit.replaying.certificates import CertificationResult
 from toolkit.audit.replaying.detection import DetectionResult
 from toolkit.audit.replaying.natural import NaturalResult
 from toolkit.audit.replaying.replay import Replay, presentations

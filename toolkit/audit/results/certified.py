@@ -15,7 +15,8 @@ def certified_radii(run: Run, profile: str) -> Float | None:
         None if the profile, as it is deployed, has no certificates. Those of a smoothed verifier that exists only in
         the audit say nothing about what is deployed.
     """
-    if not any(c.deployed and c.profile == profile for c in run.assessment.certification):
+    deployed = {(c.profile, c.samples) for c in run.assessment.certification if c.deployed}
+    found = next((c for c in run.certificates if c.profile == profile and (profile, c.samples) in deployed), None)
+    if found is None:
         return None
-    found = next(c for c in run.certificates if c.profile == profile)
     return np.where(found.same == run.genuine, found.radius, 0.0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import GOALS, Goal
-from toolkit.audit.replaying.certify import PairCertificates
+from toolkit.audit.replaying.certificates import PairCertificates
 from toolkit.audit.replaying.replay import presentations
 from toolkit.audit.replaying.sanity import Outcome
 from toolkit.audit.request import Request

@@ -9,7 +9,7 @@ from importlib.resources import files
 from toolkit import __version__
 from toolkit.audit.results.assessment import Aim, Assessment, ScenarioResult
 from toolkit.report import charts
-from toolkit.report.certificates import smoothed_verifiers
+from toolkit.report.certificates import certified_verifiers, noise_of
 from toolkit.report.formats.base import Format
 from toolkit.report.natural import HEAD as NATURAL_HEAD
 from toolkit.report.natural import LEGEND, natural_profiles, natural_rows, natural_words
@@ -207,7 +207,7 @@ def _certification(a: Assessment) -> str:
     rows = [
         (
             escaped(c.profile),
-            f"{c.sigma:g}",
+            noise_of(c),
             c.goal,
             str(c.correct.trials),
             *(whole_percent(rate) for rate in (c.correct, c.abstained, *(rate for _, rate in c.at_radius))),
@@ -216,12 +216,12 @@ def _certification(a: Assessment) -> str:
         for c in a.certification
     ]
     meaning = (
-        "They say nothing about a verifier that is deployed without the noise and the vote. No attack with an L2 norm "
-        "below the radius changes the vote. Noise: standard deviation, in units of the pixel range."
+        "Those with noise say nothing about a verifier that is deployed without the noise and the vote. No attack with "
+        "an L2 norm below the radius changes the decision. Noise: standard deviation, in units of the pixel range."
     )
-    legend = " ".join((*map(escaped, smoothed_verifiers(a.certification)), meaning))
+    legend = " ".join((*map(escaped, certified_verifiers(a.certification)), meaning))
     return _section(
-        "Certified by randomized smoothing",
+        "Certified",
         _table("95 % Wilson intervals", head, rows) + f"<p class='note'>{legend}</p>",
     )
 
