@@ -2,10 +2,13 @@
 
 python benchmarks/holding.py --pairs LFW --rows facenet-mini:none,facenet-mini:smoothed --work build/holding
 
-A row is a verifier with a profile. Its threshold is the one that accepts `--fmr` of the impostors on `--calibration`
-pairs of other folds. On the pairs of `--folds` the table then gives an operator's numbers: clean errors, the share of
-pairs that is sent to a person because the vote abstains or a detector flags the probe, the share that is decided
-rightly and certified, and the attack success rate within each budget, of the attacks up to this budget.
+A row is a verifier with a profile. Its threshold is the one that accepts `--fmr` of the impostors on pairs of the
+`--calibration` folds, or of those that the row names (VERIFIER:PROFILE:FOLD+FOLD), if the people of the others were trained
+on by name. On the pairs of `--folds` the table then gives an operator's numbers: clean errors, the share of pairs that
+is sent to a person because the vote abstains or a detector flags the probe, the share that is decided rightly and
+certified, and the attack success rate within each budget, of the attacks up to this budget. A row is on the front if no
+other is at least as good in FNMR, in pairs sent to a person and in the attack success rate within the smallest budget,
+and better in one.
 
 The attack is APGD in the L2 ball of the budget, through the profile: gradients through its filters and its denoiser,
 averaged over draws where it is random. Where the draws vote, it aims beyond the zone in which the vote abstains. The
@@ -42,15 +45,17 @@ from toolkit.report.terminal import whole_percent
 from toolkit.statistics.certification import vote_radii
 from toolkit.statistics.intervals import Rate
 from toolkit.text import escaped
+from toolkit.verifiers.lipschitz import certified_radii
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution, read_model
 from toolkit.verifiers.scores import is_same
 from toolkit.verifiers.variants import draw_distances
 
-RADII = (0.1, 0.25, 0.5)
+RADII = (0.1, 0.25, 0.5, 1.0)
 ROWS = (
     "facenet-mini:none,facenet-mini:mean3,facenet-mini:n2c,facenet-mini:randomized,facenet-mini:detector,"
-    "facenet-robust:none,facenet-mini:smoothed"
+    "facenet-robust:none,facenet-mini:smoothed,facenet-noise:smoothed-light,facenet-noise:smoothed-noise,"
+    "facenet-lipschitz:none:6"
 )
 _BATCH, _CHUNK, _TURNS = 32, 20, 7
 _PERSON = -1
@@ -121,11 +126,20 @@ def embedded(row: Row, images: NDArray[np.uint8], work: Path) -> tuple[NDArray[n
     return np.concatenate(embeddings), np.concatenate(scores).astype(np.float64)
 
 
-def decided(row: Row, embeddings: NDArray[np.float32], references: NDArray[np.float32], scores: Float) -> Decided:
-    """Decide pairs as the deployed row does."""
+def decided(
+    row: Row,
+    embeddings: NDArray[np.float32],
+    references: NDArray[np.float32],
+    scores: Float,
+    lengths: Float | None = None,
+) -> Decided:
+    """Decide pairs as the deployed row does. A Lipschitz bound certifies with the lengths of the raw embeddings."""
     verifier, vote, radius = row.bench.deployed(row.profile), row.profile.voting, np.zeros(len(embeddings))
     if vote is None:
-        same = is_same(row.manifest.decision, verifier.compare(embeddings, references)).astype(np.int64)
+        d = verifier.compare(embeddings, references)
+        same = is_same(row.manifest.decision, d).astype(np.int64)
+        if lengths is not None:
+            radius = certified_radii(row.manifest, d, lengths)
     else:
         votes = _votes(row, embeddings, references)
         radius = vote_radii(vote.draws, vote.sigma, vote.confidence)[votes]
@@ -207,21 +221,34 @@ def latency(row: Row) -> float:
     return float(np.median(times))
 
 
-def measured(row: Row, args: argparse.Namespace) -> list[str]:
-    """The cells of one row."""
-    row = calibrated(
-        row, *crops_of(row.manifest, args.pairs, args.calibration, args.calibration_limit), args.fmr, args.work
-    )
+@dataclass(frozen=True)
+class Measured:
+    """The cells of one row, and the rates that a front is about: FNMR, to a person, and ASR in the smallest budget."""
+
+    cells: list[str]
+    rates: tuple[float, ...]
+
+    def is_on_front(self, others: Sequence[Measured]) -> bool:
+        """Whether no other row is at least as good in all rates and better in one."""
+        pairs = [tuple(zip(other.rates, self.rates, strict=True)) for other in others]
+        return not any(all(a <= b for a, b in rates) and any(a < b for a, b in rates) for rates in pairs)
+
+
+def measured(row: Row, folds: str, args: argparse.Namespace) -> Measured:
+    """Measure one row, whose threshold is chosen on these folds."""
+    row = calibrated(row, *crops_of(row.manifest, args.pairs, folds, args.calibration_limit), args.fmr, args.work)
     crops, genuine = crops_of(row.manifest, args.pairs, args.folds, args.limit)
     embeddings, scores = embedded(row, np.asarray(crops.images), args.work)
     probes, references = (embeddings[side] for side in crops.index.T)
-    clean = decided(row, probes, references, scores[crops.index[:, 0]])
+    bounded = row.profile.empty and row.manifest.output.lipschitz is not None
+    lengths = row.bench.raw_lengths(to_unit(np.asarray(crops.images)))[crops.index[:, 0]] if bounded else None
+    clean = decided(row, probes, references, scores[crops.index[:, 0]], lengths)
     right, shift = clean.same == genuine, aim(row, probes, references)
-    cells = [f"{row.threshold:.3f}"]
-    cells += [_share(~right & (clean.same != _PERSON), side) for side in (genuine, ~genuine)]
-    cells.append(_share(clean.same == _PERSON, np.ones(len(genuine), np.bool_)))
-    voted = row.profile.vote is not None
-    cells += [_share(right & (clean.radius >= r), np.ones(len(right), np.bool_)) if voted else "-" for r in RADII]
+    everyone, erred = np.ones(len(genuine), np.bool_), ~right & (clean.same != _PERSON)
+    fnmr, fmr, person = _share(erred, genuine), _share(erred, ~genuine), _share(clean.same == _PERSON, everyone)
+    cells, asr = [_name(row), f"{row.threshold:.3f}", *map(whole_percent, (fnmr, fmr, person))], []
+    certified = row.profile.vote is not None or bounded
+    cells += [whole_percent(_share(right & (clean.radius >= r), everyone)) if certified else "-" for r in RADII]
     values = row.manifest.input.height * row.manifest.input.width * 3
     sides = [np.flatnonzero(right & (genuine == kind)) for kind in (True, False)]
     hits = np.zeros(sum(map(len, sides)), np.bool_)
@@ -229,12 +256,13 @@ def measured(row: Row, args: argparse.Namespace) -> list[str]:
         attack = Apgd("apgd-l2", norm="l2", epsilon=balls(budget, values).l2, steps=args.steps, restarts=args.restarts)
         # What fell within a smaller budget falls within this one, even if the attack in the larger ball misses it.
         hits |= np.concatenate([fell(row, crops, side, embeddings, attack, shift, args.work) for side in sides])
-        cells.append(whole_percent(Rate(int(hits.sum()), len(hits))))
-    return [*cells, f"{1000 * latency(row):.0f}", f"{len(row.file) / 1e6:.1f}"]
+        asr.append(Rate(int(hits.sum()), len(hits)))
+    cells += [*map(whole_percent, asr), f"{1000 * latency(row):.0f}", f"{len(row.file) / 1e6:.1f}"]
+    return Measured(cells, tuple(rate.value or 0.0 for rate in (fnmr, person, asr[0])))
 
 
-def _share(hit: Bools, of: Bools) -> str:
-    return whole_percent(Rate(int((hit & of).sum()), int(of.sum())))
+def _share(hit: Bools, of: Bools) -> Rate:
+    return Rate(int((hit & of).sum()), int(of.sum()))
 
 
 def _name(row: Row) -> str:
@@ -260,7 +288,9 @@ def _line(tag: str, cells: Sequence[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--rows", default=ROWS, help="VERIFIER:PROFILE, separated by commas")
+    parser.add_argument(
+        "--rows", default=ROWS, help="VERIFIER:PROFILE or VERIFIER:PROFILE:FOLD+FOLD, separated by commas"
+    )
     parser.add_argument("--folds", default="7,8")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--calibration", default="1,2,3,4,5,6", help="folds that thresholds are chosen on")
@@ -282,13 +312,14 @@ def main() -> None:
         "to a person %",
         *(f"certified at {r:g} %" for r in RADII),
     ]
-    head += [*(f"ASR % within RMS {b:g}/255" for b in args.budgets), "ms", "MB"]
-    rows = []
+    head += [*(f"ASR % within RMS {b:g}/255" for b in args.budgets), "ms", "MB", "front"]
+    found: list[Measured] = []
     for name in args.rows.split(","):
-        verifier, profile = name.split(":")
-        row = Row(find_manifest(verifier), find_profile(profile))
-        rows.append([_name(row), *measured(row, args)])
-        print(f"| {' | '.join(rows[-1])} |", flush=True)
+        verifier, profile, *folds = name.split(":")
+        chosen_on = folds[0].replace("+", ",") if folds else args.calibration
+        found.append(measured(Row(find_manifest(verifier), find_profile(profile)), chosen_on, args))
+        print(f"| {' | '.join(found[-1].cells)} |", flush=True)
+    rows = [[*one.cells, "yes" if one.is_on_front(found) else ""] for one in found]
     title = (
         f"{args.limit} pairs of folds {args.folds}; thresholds at FMR {100 * args.fmr:g} % of {args.calibration_limit} "
         f"pairs of folds {args.calibration}; APGD, {args.steps} steps, {args.restarts} start(s); 95 % Wilson intervals"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from training_faces import TEMPLATE_150
 
 from toolkit.audit.clean.evaluate import evaluate
@@ -45,7 +48,7 @@ sha256 = "{checkpoint}"
 name = "inception_resnet_v1"
 embedding_size = {size}
 width = {width}
-folded = true
+folded = true{more}
 
 [input]
 name = "input"
@@ -82,7 +85,14 @@ def asked(doc: str | None) -> tuple[Path, Path, dict[str, Any]]:
 
 
 def ship_verifier(
-    folder: Path, network: keras.Model, side: int, made: str, card: str, state: dict[str, Any], lfw: Path
+    folder: Path,
+    network: keras.Model,
+    side: int,
+    made: str,
+    card: str,
+    state: dict[str, Any],
+    lfw: Path,
+    averaged: int = 1,
 ) -> None:
     """Write a verifier into its folder, measure it, and write its card.
 
@@ -94,61 +104,99 @@ def ship_verifier(
         card: the text of its card, with places for what is measured.
         state: how far the training came, from its work folder.
         lfw: the folder of LFW. The threshold is chosen on sets 1-6.
+        averaged: see `inception_resnet_v1`.
     """
-    template = np.round(TEMPLATE_150 * side / 150, 2)
-    weights, onnx = (folder / f"{folder.name}{end}" for end in (".weights.h5", ".onnx"))
-    path = folder / "model.toml"
+    weights = folder / f"{folder.name}.weights.h5"
     save_weights(network, weights, half=True)
 
-    def describe(threshold: float, model_hash: str) -> None:
-        path.write_text(
-            _MANIFEST.format(
-                name=folder.name,
-                made=made,
-                model_hash=model_hash,
-                checkpoint=sha256(weights),
-                width=WIDTH,
-                size=EMBEDDING_SIZE,
-                side=side,
-                threshold=threshold,
-                template=template.tolist(),
-            )
+    def manifest(threshold: float, model_hash: str) -> str:
+        return _MANIFEST.format(
+            name=folder.name,
+            made=made,
+            model_hash=model_hash,
+            checkpoint=sha256(weights),
+            width=WIDTH,
+            size=EMBEDDING_SIZE,
+            side=side,
+            more=f"\naveraged = {averaged}" if averaged > 1 else "",
+            threshold=threshold,
+            template=template_of(side).tolist(),
         )
 
-    describe(1.0, "")
-    export_onnx(read_manifest(path), onnx)
+    def export(onnx: Path) -> None:
+        export_onnx(read_manifest(folder / "model.toml"), onnx)
+
+    chosen_on = Chosen(range(1, 7), "LFW sets 1-6 (trained on)")
+    fields = {"parameters": network.count_params(), "width": WIDTH, "size": EMBEDDING_SIZE, "side": side}
+    describe_verifier(folder, manifest, export, side, chosen_on, card, fields, state, lfw)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The LFW sets that a threshold is chosen on, and what a card calls them."""
+
+    folds: Sequence[int]
+    name: str
+
+
+def template_of(side: int) -> NDArray[np.float64]:
+    """The positions of the landmarks in a crop."""
+    return np.round(TEMPLATE_150 * side / 150, 2)
+
+
+def describe_verifier(
+    folder: Path,
+    manifest: Callable[[float, str], str],
+    export: Callable[[Path], None],
+    side: int,
+    chosen_on: Chosen,
+    card: str,
+    fields: dict[str, Any],
+    state: dict[str, Any],
+    lfw: Path,
+) -> None:
+    """Choose the threshold of a verifier, and write its manifest, its ONNX file and its card.
+
+    Args:
+        folder: see `ship_verifier`.
+        manifest: function from a threshold and a line with the hash of the ONNX file to the text of the manifest.
+        export: writes the ONNX file, when the manifest is there.
+        side: see `ship_verifier`.
+        chosen_on: the sets for the threshold.
+        card: see `ship_verifier`.
+        fields: what the card says beside what is measured.
+        state, lfw: see `ship_verifier`.
+    """
+    path, onnx = folder / "model.toml", folder / f"{folder.name}.onnx"
+    path.write_text(manifest(1.0, ""))
+    export(onnx)
     digest = sha256(onnx)
-    sets = [load_pairs(lfw, folds=folds) for folds in (range(1, 7), (7, 8))]
-    crops = [crop_pairs(pairs, side, side, tuple(map(tuple, template.tolist()))) for pairs in sets]
+    sets = [load_pairs(lfw, folds=folds) for folds in (chosen_on.folds, (7, 8))]
+    crops = [crop_pairs(pairs, side, side, tuple(map(tuple, template_of(side).tolist()))) for pairs in sets]
     verifier = RuntimeVerifier(read_manifest(path))
     clean = run_clean(verifier, crops[0], verifier.manifest.decision)
     genuine = np.array([pair.genuine for pair in crops[0].pairs])
-    describe(round(best_threshold(clean.distances, genuine), 4), f'sha256 = "{digest}"\n')
-    export_onnx(read_manifest(path), onnx)  # once more, with the final manifest inside
+    threshold = round(best_threshold(clean.distances, genuine), 4)
+    path.write_text(manifest(threshold, f'sha256 = "{digest}"\n'))
+    export(onnx)  # once more, with the final manifest inside
     verifier = RuntimeVerifier(read_manifest(path))
-    filled = card.format(
-        parameters=network.count_params(),
-        width=WIDTH,
-        size=EMBEDDING_SIZE,
-        side=side,
-        faces=state["faces"],
-        minutes=state["minutes"],
-        steps=state["step"],
-        rows=_table([evaluate(verifier, c, pairs.source, 0) for c, pairs in zip(crops, sets, strict=True)]),
-    )
+    results = [evaluate(verifier, c, pairs.source, 0) for c, pairs in zip(crops, sets, strict=True)]
+    done = {"faces": state["faces"], "minutes": state["minutes"], "steps": state["step"]}
+    rows = _table(results, [chosen_on.name, "LFW sets 7-8 (never trained on)"])
+    filled = card.format(**fields, **done, rows=rows)
     (folder / "CARD.md").write_text(filled)
     print(filled)
 
 
-def _table(results: list) -> str:
-    """The clean errors on sets 1-6, which were trained on, and on sets 7-8, in Markdown."""
+def _table(results: list, names: list[str]) -> str:
+    """The clean errors on two groups of sets, in Markdown."""
 
     def at_fmr(result, target: float) -> str:
         point = dict(result.clean.at_fmr)[target]
         return "too few pairs" if point is None else f"{percent(point.fnmr)} %"
 
     rows = [
-        ("", ["LFW sets 1-6 (trained on)", "LFW sets 7-8 (never trained on)"]),
+        ("", names),
         ("---", ["---", "---"]),
         ("pairs", [f"{r.genuine} + {r.impostor}" for r in results]),
         (f"accuracy at {results[0].threshold:g}", [f"{percent(r.clean.accuracy)} %" for r in results]),

@@ -105,6 +105,17 @@ def test_too_little_evidence_is_never_low() -> None:
     assert nobody["impersonation"].severity == nobody["dodging"].severity == "unknown"
 
 
+def test_advice_names_what_the_evidence_lacks_and_nothing_else() -> None:
+    deepfool = Told("deepfool", "perfect", "mean3")
+    assert "Audit with more pairs" in one(deepfool, pairs=5)["dodging"].advice
+    failed = [Check("parity", "deepfool on mean3", passed=False, detail="")]
+    assert "failed sanity check" in one(deepfool, checks=failed)["dodging"].advice
+    weak = one(Told("fgsm", "perfect", "mean3"))["dodging"].advice
+    assert "--suite strong" in weak
+    assert "sanity check" not in weak
+    assert "more pairs" not in weak
+
+
 @pytest.mark.parametrize(
     ("told", "attacks"),
     [

@@ -11,6 +11,8 @@ from toolkit.risk.policy import EvidenceClass, Norm, Policy
 
 # The relative accuracy of budgets that were written in decimals.
 _SLACK = 1e-6
+# What to do about a failed sanity check.
+FIX_CHECK = "Fix the cause of the failed sanity check, and audit again."
 
 
 def evidence_class(attack: DeclaredAttack, knowledge: str) -> EvidenceClass:

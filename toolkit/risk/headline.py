@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from toolkit.audit.plan import ADAPTIVE, GOALS
 from toolkit.audit.results.assessment import Assessment
+from toolkit.risk.evidence import FIX_CHECK
 from toolkit.risk.findings import CleanError, Finding, Risk, WorstCase
 from toolkit.risk.policy import Policy
 
@@ -119,7 +120,7 @@ def next_steps(a: Assessment, risk: Risk) -> tuple[str, ...]:
     if any(error.beyond for error in risk.clean):
         steps.append("Fix the clean errors first: check crop, layout and threshold, or calibrate the threshold.")
     if not a.valid:
-        steps.append("Fix the cause of the failed sanity check, and audit again.")
+        steps.append(FIX_CHECK)
     if any(missing_adaptive(a, name) for name in risk.profiles):
         steps.append("Audit with --knowledge zero,perfect.")
     steps += _advice([f for f in risk.findings if f.profile in risk.profiles])

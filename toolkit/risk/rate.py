@@ -19,7 +19,7 @@ from toolkit.audit.results.suspicions import suspicions
 from toolkit.errors import InputError
 from toolkit.pixels import Bools
 from toolkit.risk.certified import certified
-from toolkit.risk.evidence import evidence_class, no_evidence
+from toolkit.risk.evidence import FIX_CHECK, doubted, evidence_class, no_evidence
 from toolkit.risk.findings import SEVERITIES, CleanError, Finding, Risk, Severity, Term
 from toolkit.risk.headline import headline, missing_adaptive, next_steps
 from toolkit.risk.policy import QUERIES, Policy
@@ -169,7 +169,7 @@ def _finding(run: Run, s: ScenarioResult, outcomes: PairOutcomes, policy: Policy
         evidence=evidence_class(attack, s.knowledge),
         no_evidence=why_not,
         meaning=_meaning(s, within, budget),
-        advice=_advice(s, within, worn=worn, trusted=result != "unknown"),
+        advice=_advice(s, within, why_not, worn=worn, trusted=result != "unknown", fails=doubted(run.assessment, s)),
         references=references(s, attack),
     )
 
@@ -218,9 +218,13 @@ def _meaning(s: ScenarioResult, within: Rate, budget: str) -> str:
     return f"{who} {_DONE[s.goal]} in {within.successes} of {within.trials} pairs with {s.attack}, {budget}."
 
 
-def _advice(s: ScenarioResult, within: Rate, *, worn: bool, trusted: bool) -> str:
+def _advice(s: ScenarioResult, within: Rate, why_not: str, *, worn: bool, trusted: bool, fails: bool) -> str:
+    if not trusted and fails:
+        return FIX_CHECK
+    if not trusted and why_not:
+        return "Audit with --suite strong: attacks that do not spend the budget cannot show a low risk."
     if not trusted:
-        return "Audit with more pairs, and fix failed sanity checks: this evidence cannot show a low risk."
+        return "Audit with more pairs: so few cannot show a low risk."
     if not within.successes:
         return "No attack succeeded. More pairs would lower the upper bound. Audit again after every change."
     if worn:
