@@ -3,12 +3,12 @@
 python benchmarks/holding.py --pairs LFW --rows facenet-mini:none,facenet-mini:smoothed --work build/holding
 
 A row is a verifier with a profile. Its threshold is the one that accepts `--fmr` of the impostors on pairs of the
-`--calibration` folds, or of those that the row names (VERIFIER:PROFILE:FOLD+FOLD), if the people of the others were trained
-on by name. On the pairs of `--folds` the table then gives an operator's numbers: clean errors, the share of pairs that
-is sent to a person because the vote abstains or a detector flags the probe, the share that is decided rightly and
-certified, and the attack success rate within each budget, of the attacks up to this budget. A row is on the front if no
-other is at least as good in FNMR, in pairs sent to a person and in the attack success rate within the smallest budget,
-and better in one.
+`--calibration` folds, or of those that the row names (VERIFIER:PROFILE:FOLD+FOLD), if the people of the others were
+trained on by name. On the pairs of `--folds` the table then gives an operator's numbers: clean errors, the share of
+pairs that is sent to a person because the vote abstains or a detector flags the probe, the share that is decided
+rightly and certified, and the attack success rate within each budget, of the attacks up to this budget. A row is on the
+front if no other is at least as good in FNMR, in pairs sent to a person and in the attack success rate within the
+smallest budget, and better in one.
 
 The attack is APGD in the L2 ball of the budget, through the profile: gradients through its filters and its denoiser,
 averaged over draws where it is random. Where the draws vote, it aims beyond the zone in which the vote abstains. The

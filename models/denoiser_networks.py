@@ -13,5 +13,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "red30": {"name": "red30", "width": 16},
     "dncnn": {"name": "dncnn", "width": 16, "folded": True},
     "smoothing": {"name": "unet", "width": 0.5, "levels": 4, "shuffle": 2},
+    "unet-robust": {"name": "unet", "width": 0.5, "levels": 4, "shuffle": 2},
 }
-SCRIPTS = dict.fromkeys(NETWORKS, "models/denoising/train.py") | {"smoothing": "models/smoothing/train.py"}
+SCRIPTS = dict.fromkeys(NETWORKS, "models/denoising/train.py")
+SCRIPTS |= {name: f"models/{name}/train.py" for name in ("smoothing", "unet-robust")}

@@ -20,6 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
+from adversarial import attacked
 from shipping import EMBEDDING_SIZE, WIDTH
 from training import Training, ahead, options
 from training_faces import jitter, teacher_embeddings, training_photographs, watched_pairs
@@ -64,24 +65,6 @@ def main() -> None:
     def embed(network: keras.Model, crops: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(network((crops * 255.0 - 127.5) / 128.0, training=True), axis=1)
 
-    def along(gradient: tf.Tensor) -> tf.Tensor:
-        return gradient / (tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True)) + 1e-12)
-
-    def attacked(
-        network: keras.Model, clean: tf.Tensor, goal: tf.Tensor, sign: tf.Tensor, epsilon: tf.Tensor, steps: int
-    ) -> tf.Tensor:
-        """Crops within `epsilon` (N, 1, 1, 1) whose cosine with `goal` (N, D) is raised, or lowered by `sign` -1."""
-        moved = 0.5 * epsilon * along(tf.random.normal(tf.shape(clean)))
-        stride = epsilon * (1.0 if steps == 1 else 2.0 / steps**0.5)
-        for _ in range(steps):
-            with tf.GradientTape() as tape:
-                tape.watch(moved)
-                reached = tf.reduce_sum(sign * tf.reduce_sum(embed(network, clean + moved) * goal, axis=1))
-            moved += stride * along(tape.gradient(reached, moved))
-            norm = tf.sqrt(tf.reduce_sum(tf.square(moved), axis=(1, 2, 3), keepdims=True)) + 1e-12
-            moved = tf.clip_by_value(clean + moved * tf.minimum(1.0, epsilon / norm), 0.0, 1.0) - clean
-        return clean + moved
-
     @tf.function
     def train_step(clean8: tf.Tensor, target: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
         clean = tf.cast(clean8, tf.float32) / 255.0
@@ -89,7 +72,7 @@ def main() -> None:
         goal = tf.concat([target[:half], tf.roll(target, 1, 0)[half:]], axis=0)
         sign = tf.concat([-tf.ones([half]), tf.ones([tf.shape(clean)[0] - half])], axis=0)
         epsilon = EPSILON * tf.random.uniform((tf.shape(clean)[0], 1, 1, 1))
-        probes = tf.stop_gradient(attacked(model, clean, goal, sign, epsilon, steps))
+        probes = tf.stop_gradient(attacked(lambda x: embed(model, x), clean, goal, sign, epsilon, steps))
         with tf.GradientTape() as tape:
             e = embed(model, probes)
             cosine = tf.reduce_mean(tf.reduce_sum(e * target, axis=1))
@@ -105,7 +88,7 @@ def main() -> None:
         probes, references = (tf.cast(x, tf.float32) / 255.0 for x in (probes8, references8))
         goal = embed(average, references)
         epsilon = tf.fill((tf.shape(probes)[0], 1, 1, 1), np.float32(WATCHED_EPSILON))
-        found = attacked(average, probes, goal, sign, epsilon, WATCHED_STEPS)
+        found = attacked(lambda x: embed(average, x), probes, goal, sign, epsilon, WATCHED_STEPS)
         return tuple(2.0 - 2.0 * tf.reduce_sum(embed(average, x) * goal, axis=1) for x in (probes, found))
 
     def report(means: np.ndarray) -> str:

@@ -28,6 +28,7 @@ from toolkit.audit.replaying.bounds import check_bounds
 from toolkit.audit.replaying.certificates import PairCertificates, certification_results
 from toolkit.audit.replaying.certify import certify_all
 from toolkit.audit.replaying.detection import detection_results
+from toolkit.audit.replaying.lipschitz import check_certificates
 from toolkit.audit.replaying.masking import check_masking
 from toolkit.audit.replaying.natural import NaturalDecisions, decide_natural, natural_results
 from toolkit.audit.replaying.reruns import check_attacks, pairs_again
@@ -191,6 +192,7 @@ def run_audit(
         write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
         checks = _checks(request, plan, outcomes, bench, collector, progress) if isinstance(bench, Bench) else []
         checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
+        checks += check_certificates(outcomes, certificates, setting.genuine)
     use = service.use(request) if service else None
     return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks, use))
 

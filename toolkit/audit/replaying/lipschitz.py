@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import CHUNK
 from toolkit.audit.replaying.certificates import PairCertificates
+from toolkit.audit.replaying.sanity import Check, Outcome
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import to_unit
 from toolkit.verifiers.lipschitz import certified_radii
@@ -32,3 +36,30 @@ def certify_bounded(bench: Bench, profile: str, crops: CropSet, clean: CleanRun)
     radius = certified_radii(bench.manifest, clean.distances, np.concatenate(lengths)[places])
     same = is_same(bench.manifest.decision, clean.distances).astype(np.int64)
     return PairCertificates(profile, 0.0, 0, 1.0, same, radius)
+
+
+def check_certificates(
+    outcomes: Sequence[Outcome], certificates: Sequence[PairCertificates], genuine: NDArray[np.bool_]
+) -> list[Check]:
+    """Check that no probe of the run succeeds within a certified radius, for each profile with a Lipschitz bound.
+
+    A vote is not checked so: its certificate is about all possible noise, and the draws of one call may err near the
+    border.
+
+    Args:
+        outcomes: the results of all scenarios.
+        certificates: all certificates of the run.
+        genuine: (n,), whether each pair is of one person.
+    """
+    checks = []
+    for c in certificates:
+        mine = [replay for scenario, replay in outcomes if scenario.profile.name == c.profile]
+        if c.samples or not mine:
+            continue
+        right = c.same == genuine
+        broken = sum(int((r.success & right & (r.l2 < c.radius)).sum()) for r in mine)
+        nearest = min((float((r.l2 / c.radius)[r.success & right].min(initial=np.inf)) for r in mine), default=np.inf)
+        said = f"{broken} probes succeed within a certified radius"
+        said += f"; the nearest has {nearest:.3f} times the radius" if np.isfinite(nearest) else ""
+        checks.append(Check("certificates", c.profile, not broken, said))
+    return checks

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Outcome = tuple[Scenario, Replay]
 CheckName = Literal[
     "parity", "gradient", "stable", "iterative", "adaptive", "masking", "unbounded", "budget", "converged", "restarts",
-    "progress", "bounds",
+    "progress", "bounds", "certificates",
 ]  # fmt: skip
 
 _LEVEL = 0.05
