@@ -15,10 +15,17 @@ from scipy import stats
 
 from tests.models import write_linear
 from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.run import run_clean
+from toolkit.audit.replaying.certify import certify_vote
+from toolkit.defenses.bit_depth import BitDepth
 from toolkit.defenses.mean import Mean
+from toolkit.defenses.median import Median
 from toolkit.defenses.noise import Noise
 from toolkit.defenses.randomness import normals
 from toolkit.errors import InputError
+from toolkit.faces.crops import CropSet
+from toolkit.faces.pairs import Pair
+from toolkit.profiles.detector import Detector
 from toolkit.profiles.harden import deploy, harden, write_hardened
 from toolkit.profiles.profile import Profile, read_profile
 from toolkit.profiles.vote import Vote
@@ -94,16 +101,23 @@ def test_without_a_reference_or_a_threshold_the_file_abstains(tmp_path: Path, la
     assert (radius == 0).all()
 
 
+WATCH = Detector((Median(3), BitDepth(2)), 0.1, 0.05)
+
+
+@pytest.mark.parametrize("detector", [None, WATCH], ids=["alone", "with a detector"])
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_three_forms_embed_and_decide_alike(tmp_path: Path, metric: str) -> None:
+def test_the_three_forms_embed_and_decide_alike(tmp_path: Path, metric: str, detector: Detector | None) -> None:
     manifest = verifier(tmp_path, metric)
-    profile = replace(voting(), vote=Vote(middle(manifest, voting()), 0.99))
+    profile = replace(voting(), vote=Vote(middle(manifest, voting()), 0.99), detector=detector)
     bench = Bench(manifest, Execution("cpu"), 6)
     # The attacker's side draws with the next seed.
     deployed, original = deploy(read_model(manifest), manifest, profile, seed=7), bench.gradients(profile)
     bare = RuntimeVerifier(manifest)
-    staged, _ = profile.embed_and_score(bare.embed, manifest.decision.metric, CROPS, seeded_entropy(CROPS, 7))
-    ours = deployed.embed(CROPS)
+    staged, scores = profile.embed_and_score(bare.embed, manifest.decision.metric, CROPS, seeded_entropy(CROPS, 7))
+    ours, seen = deployed.embed_and_score(CROPS)
+    np.testing.assert_allclose(seen, scores, atol=1e-5)
+    np.testing.assert_allclose(original.embed_and_score(CROPS)[1], scores, atol=1e-5)
+    assert (scores > 0).all() == (detector is not None)
     assert ours.shape == (5, N * SIZE)
     np.testing.assert_allclose(ours, staged, atol=1e-5)
     np.testing.assert_allclose(original.embed(CROPS), staged, atol=1e-5)
@@ -126,6 +140,44 @@ def test_attackers_follow_the_mean_distance_of_draws(tmp_path: Path) -> None:
     np.testing.assert_allclose(original.distances(CROPS, references), d, rtol=1e-5)
     nearer = original.distances(np.clip(CROPS - 0.3 * gradient / np.abs(gradient).max(), 0, 1), references)
     assert (nearer < d).all()
+
+
+def test_a_detector_changes_neither_draws_nor_votes_and_is_in_the_manifest(tmp_path: Path) -> None:
+    manifest = verifier(tmp_path)
+    alone, both = voting(), replace(voting(), detector=WATCH)
+    asked = {
+        "input": CROPS,
+        ENTROPY: np.arange(5),
+        REFERENCE: np.zeros((1, SIZE), np.float32),
+        THRESHOLD: np.array([middle(manifest, alone)], np.float32),
+    }
+    files = [harden(read_model(manifest), manifest, profile) for profile in (alone, both)]
+    one, other = (onnxruntime.InferenceSession(file).run([DRAWS, VOTES, SAME, RADIUS], asked) for file in files)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+    written = read_manifest(write_hardened(manifest, both, tmp_path / "hardened.onnx").path)
+    assert written.vote == VoteOutput(N, 0.2, 0.99)
+    assert written.alarm == WATCH.threshold
+    again, audited = RuntimeVerifier(written, seed=3), deploy(read_model(manifest), manifest, both, seed=3)
+    np.testing.assert_array_equal(again.embed_and_score(CROPS)[1], audited.embed_and_score(CROPS)[1])
+
+
+def test_what_the_detector_flags_is_not_certified(tmp_path: Path) -> None:
+    manifest = verifier(tmp_path)
+    images = (255 * CROPS).astype(np.uint8)
+    pairs = tuple(Pair(str(i), str((i + 1) % 5), True) for i in range(5))
+    crops = CropSet(images, tuple("01234"), pairs, np.array([[i, (i + 1) % 5] for i in range(5)]), (), None)
+    profile = replace(voting(threshold=9.0), detector=WATCH)
+    bench = Bench(manifest, Execution("cpu"), 0)
+    clean = run_clean(bench.deployed(profile), crops, manifest.decision)
+    alarm = float(np.median(clean.scores))
+    for judged, expected in (
+        (replace(clean, alarm=np.inf), np.ones(5)),
+        (replace(clean, alarm=alarm), clean.scores <= alarm),
+    ):
+        found = certify_vote(VoteOutput(N, 0.2, 0.99, 9.0), manifest, "voting", crops, judged)
+        np.testing.assert_array_equal(found.same == 1, expected)
+        np.testing.assert_array_equal(found.radius > 0, expected)
 
 
 def test_a_hardened_file_is_read_again_with_the_threshold_of_its_vote(tmp_path: Path) -> None:

@@ -46,7 +46,11 @@ def fold_variants(
         variants = builder.add("Cast", [variants], to=_FLOAT)
     vote = profile.voting
     if vote is not None:
-        add_vote(graph, builder, variants, vote, manifest.decision.metric, output.size, unit=output.normalize)
+        draws = variants
+        if profile.squeezers:
+            each = builder.constant(np.array([1 + len(profile.squeezers), -1, output.size]))
+            draws = builder.add("Gather", [builder.add("Reshape", [variants, each]), builder.integer(0)], axis=0)
+        add_vote(graph, builder, draws, vote, manifest.decision.metric, output.size, unit=output.normalize)
     folded = onnx_fold(builder, variants, 1 + len(profile.squeezers), profile.draws, output.size)
     shaped = folded[0]
     shape = _shape(entry, output.size)

@@ -120,7 +120,7 @@ def hardened_manifest(manifest: Manifest, profile: Profile) -> Manifest:
     if not profile.empty:
         manifest = replace(manifest, output=replace(manifest.output, lipschitz=None))
     if profile.vote is not None:
-        return replace(manifest, vote=profile.voting)
+        manifest = replace(manifest, vote=profile.voting)
     if profile.detector is None:
         return manifest
     found = profile.detector

@@ -149,11 +149,10 @@ class Profile:
             all draws (N, draws * D).
         """
         defended = self.numpy(crops, entropy)
-        if self.vote is not None:
-            return drawn_apart(embed(defended), len(crops)), np.zeros(len(crops))
-        variants = np.concatenate([defended, *(squeezer.numpy(defended) for squeezer in self.squeezers)])
-        folded = fold(embed(variants), 1 + len(self.squeezers), len(crops))
-        return folded[0], attack_scores(metric, folded)
+        embeddings = embed(np.concatenate([defended, *(squeezer.numpy(defended) for squeezer in self.squeezers)]))
+        folded = fold(embeddings, 1 + len(self.squeezers), len(crops))
+        result = folded[0] if self.vote is None else drawn_apart(embeddings[: len(defended)], len(crops))
+        return result, attack_scores(metric, folded)
 
 
 def shipped_profiles() -> dict[str, Path]:
@@ -211,10 +210,10 @@ def read_profile(path: Path) -> Profile:
     files = "".join(map(file_hash, (*defenses, *squeezers)))
     sha256 = hashlib.sha256((text + files).encode()).hexdigest()
     profile = Profile(name, description, defenses, sha256, text, draws, detector, vote, str(path.resolve()))
-    if vote is not None and (draws == 1 or not profile.sigma or detector is not None):
+    if vote is not None and (draws == 1 or not profile.sigma):
         raise InputError(
-            f"{path}: vote: needs [ensemble] draws, the defense noise as the first one, and no [detector]; a "
-            "certificate is about noise that is added to the crop itself"
+            f"{path}: vote: needs [ensemble] draws and the defense noise as the first one; a certificate is about "
+            "noise that is added to the crop itself"
         )
     return profile
 

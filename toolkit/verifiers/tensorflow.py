@@ -196,7 +196,7 @@ class TensorFlowVerifier:
         self._defended = defense is not None
         network = network or differentiable(manifest)
         self._compile(network, defense, squeezers)
-        self._votes = None if voters is None else self._voting(network, voters)
+        self._votes = None if voters is None else self._voting(network, voters, squeezers)
 
     def _compile(
         self,
@@ -250,17 +250,25 @@ class TensorFlowVerifier:
 
         self._embed, self._gradient, self._score_gradient = embed_compiled, gradient_compiled, score_gradient_compiled
 
-    def _voting(self, network: Callable[[Any], Any], voters: Callable[[Any, Any], Any]) -> Any:
-        """Compile the embeddings (N, draws * D) of all draws."""
+    def _voting(
+        self,
+        network: Callable[[Any], Any],
+        voters: Callable[[Any, Any], Any],
+        squeezers: Sequence[Callable[[Any], Any]],
+    ) -> Any:
+        """Compile the embeddings (N, draws * D) of all draws, and the attack scores (N,) of their means."""
         tf = import_tensorflow()
-        spec = self.manifest.input
+        spec, size, metric = self.manifest.input, self.manifest.output.size, self.manifest.decision.metric
         images = tf.TensorSpec((None, spec.height, spec.width, 3), tf.float32)
 
         @tf.function(input_signature=[images, tf.TensorSpec((None,), tf.int64)], autograph=False)
         def drawn(crops: Any, entropy: Any) -> Any:
-            embeddings = network(tensorflow_model_input(voters(crops, entropy), spec))
-            each = tf.reshape(embeddings, (-1, tf.shape(crops)[0], self.manifest.output.size))
-            return tf.reshape(tf.transpose(each, (1, 0, 2)), (tf.shape(crops)[0], -1))
+            defended, count = voters(crops, entropy), tf.shape(crops)[0]
+            variants = tf.concat([defended, *(squeeze(defended) for squeeze in squeezers)], axis=0)
+            embeddings = network(tensorflow_model_input(variants, spec))
+            scores = tensorflow_attack_scores(metric, tensorflow_fold(embeddings, 1 + len(squeezers), count))
+            each = tf.reshape(embeddings[: tf.shape(defended)[0]], (-1, count, size))
+            return tf.reshape(tf.transpose(each, (1, 0, 2)), (count, -1)), scores
 
         return drawn
 
@@ -274,24 +282,22 @@ class TensorFlowVerifier:
 
     def embed_and_score(self, crops: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embeddings (N, D) as in `embed`, and attack scores (N,), which are zero without squeezers."""
-        if self._votes is not None:
-            return self._drawn(self._votes, crops), np.zeros(len(crops), np.float32)
-        embeddings, scores = [np.empty((0, self.manifest.output.size), np.float32)], [np.empty(0, np.float32)]
-        for i in range(0, len(crops), _BATCH):
-            batch = crops[i : i + _BATCH]
+        # All draws of a vote are so many that one crop at a time fills a batch.
+        run, size = (self._embed, _BATCH) if self._votes is None else (self._votes, 1)
+        embeddings, scores = [np.empty((0, self._width), np.float32)], [np.empty(0, np.float32)]
+        for i in range(0, len(crops), size):
+            batch = crops[i : i + size]
             with self._running():
-                embedding, score = self._embed(batch, self._entropy(batch))
+                embedding, score = run(batch, self._entropy(batch))
             embeddings.append(embedding.numpy())
             scores.append(score.numpy())
         return np.concatenate(embeddings), np.concatenate(scores)
 
-    def _drawn(self, votes: Callable[..., Any], crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the embeddings of all draws. They are so many that one crop at a time fills a batch."""
-        parts = []
-        for crop in np.split(crops, len(crops)):
-            with self._running():
-                parts.append(votes(crop, self._entropy(crop)).numpy())
-        return np.concatenate(parts)
+    @property
+    def _width(self) -> int:
+        """How many numbers there are for each crop."""
+        vote = self.manifest.vote
+        return self.manifest.output.size * (1 if vote is None or self._votes is None else vote.draws)
 
     def _entropy(self, crops: NDArray[np.float32], draw: int = 0) -> NDArray[np.int64]:
         """Return entropies (N,) for the defense. Without a defense, skip the hashing, which is slow."""

@@ -140,13 +140,12 @@ class Bench:
         from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
         manifest, draws = hardened_manifest(self.manifest, profile), gradient_draws(profile)
-        if profile.vote is not None:
-            one = replace(profile, draws=1, vote=None)
-            return TensorFlowVerifier(
-                manifest, one.tensorflow, self._network, draws, self.seed + 1, voters=profile.tensorflow
-            )
         squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
-        return TensorFlowVerifier(self.manifest, profile.tensorflow, self._network, draws, self.seed + 1, squeezers)
+        how = (self._network, draws, self.seed + 1, squeezers)
+        if profile.vote is None:
+            return TensorFlowVerifier(self.manifest, profile.tensorflow, *how)
+        one = replace(profile, draws=1, vote=None)
+        return TensorFlowVerifier(manifest, one.tensorflow, *how, profile.tensorflow)
 
     @cached_property
     def _network(self) -> Callable[[Any], Any]:

@@ -104,7 +104,7 @@ def certify_all(
 def certify_vote(
     vote: VoteOutput, manifest: Manifest, profile: str, crops: CropSet, clean: CleanRun
 ) -> PairCertificates:
-    """Certify every pair of a verifier that votes. The model does not run again.
+    """Certify every pair of a verifier that votes. The model does not run again. What a detector flags abstains.
 
     Args:
         vote: the vote.
@@ -120,7 +120,8 @@ def certify_vote(
         probes, references = (clean.embeddings[side] for side in crops.index[start : start + CHUNK].T)
         accepted.append((draw_distances(metric, size, probes, references) < threshold).sum(axis=1))
     votes = np.concatenate(accepted)
-    radius = vote_radii(vote.draws, vote.sigma, vote.confidence)[votes]
+    flagged = clean.scores[crops.index[:, 0]] > clean.alarm
+    radius = np.where(flagged, 0.0, vote_radii(vote.draws, vote.sigma, vote.confidence)[votes])
     same = np.where(radius > 0, 2 * votes > vote.draws, -1).astype(np.int64)
     return PairCertificates(profile, vote.sigma, vote.draws, vote.confidence, same, radius)
 
