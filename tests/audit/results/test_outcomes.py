@@ -184,11 +184,14 @@ def test_reading_leaves_nothing_beside_the_file(copy: Path) -> None:
 
 def test_exports_say_what_the_run_says(finished: tuple[Path, Assessment], tmp_path: Path) -> None:
     run = read_run(finished[0])
+    groups = tuple(f"g{i % 2}" for i in range(len(run.pairs)))
+    run = replace(run, faces=replace(run.faces, subgroups=groups))
     assert export_results(run, tmp_path / "all.csv") == 3 * len(run.pairs)
     with (tmp_path / "all.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3 * len(run.pairs)
     assert [row["pair"] for row in rows] == 3 * list(run.pairs)
+    assert [row["group"] for row in rows] == 3 * list(groups)
     for i, o in enumerate(run.outcomes):
         mine = rows[i * len(run.pairs) : (i + 1) * len(run.pairs)]
         assert {row["profile"] for row in mine} == {o.profile}

@@ -21,7 +21,8 @@ _SUFFIXES = (".csv", ".parquet")
 def export_results(run: Run, output: Path) -> int:
     """Write one row for each pair in each scenario, and return the number of rows.
 
-    The columns are attack, knowledge, known, profile, pair, genuine, clean_distance, clean_correct, and `COLUMNS`.
+    The columns are attack, knowledge, known, profile, pair, genuine, group, clean_distance, clean_correct, and
+    `COLUMNS`. The group is empty for pairs without one.
 
     Raises:
         UsageError: the name of `output` does not end in .csv or .parquet.
@@ -46,6 +47,7 @@ def _tables(run: Run) -> Iterator[dict[str, NDArray[Any]]]:
             **names,
             "pair": np.array(run.pairs),
             "genuine": run.genuine,
+            "group": np.array(run.faces.subgroups),
             "clean_distance": clean[o.profile].distances,
             "clean_correct": clean[o.profile].correct,
             **{name: getattr(o, name) for name in COLUMNS},
