@@ -73,6 +73,7 @@ def jacobian(model: bytes, at: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 CONVS = {
+    "windows apart": {"strides": [4, 5], "pads": [1, 0, 0, 0]},
     "plain": {},
     "zeros around": {"pads": [1, 1, 1, 1]},
     "more zeros on one side": {"pads": [0, 2, 1, 0]},
@@ -129,6 +130,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "unknown": ("Exp", {}, {}, "none is known for Exp"),
     "groups": ("Conv", {"w": normal(3, 1, 3, 3)}, {"group": 3}, "one group"),
     "partial means": ("AveragePool", {}, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, "whole windows"),
+    "jumps": ("ThresholdedRelu", {}, {"alpha": 0.5}, "none is known"),
+    "any slope": ("HardSigmoid", {}, {"alpha": 50.0}, "none is known"),
     "no number of zeros": ("Conv", {"w": normal(3, 3, 3, 3)}, {"auto_pad": "SAME_UPPER"}, "given in numbers"),
     "repeats": ("Add", {"s": np.ones((4, 1, 3, 8, 8), np.float32)}, {}, "repeats"),
 }
@@ -139,6 +142,24 @@ def test_what_has_no_bound_is_refused_by_name(which: str, manifest: Manifest) ->
     operator, weights, attributes, said = REFUSED[which]
     with pytest.raises(InputError, match=f"no Lipschitz bound.*{said}"):
         lipschitz_bound(one_layer(operator, weights, **attributes), manifest)
+
+
+def test_operators_that_only_have_the_name_of_onnx_are_refused(manifest: Manifest) -> None:
+    proto = onnx.load_from_string(one_layer("Abs", {}))
+    proto.graph.node[0].domain = "com.microsoft"
+    with pytest.raises(InputError, match="no Lipschitz bound"):
+        lipschitz_bound(proto.SerializeToString(), manifest)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(InputError, match="no operator of ONNX computes 'layer'"):
+        lipschitz_bound(proto.SerializeToString(), manifest)
+
+
+def test_singular_values_that_take_too_long_are_refused(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = one_layer("Conv", {"w": normal(5, 3, 3, 3)})
+    lipschitz_bound(model, manifest)
+    monkeypatch.setattr("toolkit.verifiers.lipschitz._MOST_OPERATIONS", 1e3)
+    with pytest.raises(InputError, match="too long"):
+        lipschitz_bound(model, manifest)
 
 
 def test_branches_and_per_image_standardization_are_refused(manifest: Manifest) -> None:

@@ -22,21 +22,23 @@ import onnx
 from numpy.typing import NDArray
 from onnx.helper import get_attribute_value
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, refusing
 from toolkit.verifiers.manifest import Manifest, Metric
-from toolkit.verifiers.onnx_file import inputs_of, parse_onnx
+from toolkit.verifiers.onnx_file import STANDARD, inputs_of, parse_onnx
 
 # For the rounding of singular values in double precision.
 _MARGIN = 1 + 1e-9
+# A convolution whose singular values take more multiplications, about a minute, is refused: files may be hostile.
+_MOST_OPERATIONS = 1e11
 # What ONNX Runtime computes in single precision differs from the exact embedding by a smaller share of its length.
 _ROUNDING = 1e-5
 # They move values, or are nowhere steeper than 1.
 _NO_STEEPER = {
-    "Abs", "Clip", "DepthToSpace", "Dropout", "Elu", "Flatten", "HardSigmoid", "Identity", "Neg", "Relu", "Reshape",
-    "Sigmoid", "Softplus", "Softsign", "SpaceToDepth", "Squeeze", "Tanh", "ThresholdedRelu", "Transpose", "Unsqueeze",
+    "Abs", "Clip", "DepthToSpace", "Flatten", "Identity", "Neg", "Relu", "Reshape", "Sigmoid", "Softplus", "Softsign",
+    "SpaceToDepth", "Squeeze", "Tanh", "Transpose", "Unsqueeze",
 }  # fmt: skip
 # Their first input is data, and all others are settings.
-_SETTINGS = {"Clip", "Dropout", "Reshape", "Squeeze", "Unsqueeze"}
+_SETTINGS = {"Clip", "Reshape", "Squeeze", "Unsqueeze"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,11 @@ def lipschitz_layers(model: bytes, manifest: Manifest) -> list[Layer]:
     Raises:
         InputError: the verifier cannot be bounded. The message names the operator.
     """
-    proto = parse_onnx(model, manifest.model)
-    graph, spec, where = _with_shapes(proto), manifest.input, manifest.model
+    proto, spec, where = parse_onnx(model, manifest.model), manifest.input, manifest.model
+    if proto.functions:
+        raise InputError(f"{where}: has no Lipschitz bound, because it has functions; export it without them")
+    with refusing(f"{where}: has no Lipschitz bound"):
+        graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     if spec.standardization == "per-image":
         raise InputError(f"{where}: has no Lipschitz bound, because each image is standardized by itself")
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -80,8 +85,8 @@ def lipschitz_layers(model: bytes, manifest: Manifest) -> list[Layer]:
     name, start = manifest.output.name, inputs_of(graph)[0].name
     while name != start:
         node = producers.get(name)
-        if node is None:
-            raise InputError(f"{where}: has no Lipschitz bound, because no operator computes {name!r}")
+        if node is None or node.domain not in STANDARD or name != node.output[0]:
+            raise InputError(f"{where}: has no Lipschitz bound, because no operator of ONNX computes {name!r}")
         data = [x for x in node.input if x and x not in constants and node.op_type not in _SETTINGS]
         data = data or list(node.input[:1])
         if len(data) != 1:
@@ -161,10 +166,6 @@ def _plain(metric: Metric, distances: NDArray[np.float64]) -> NDArray[np.float64
     return np.asarray({"euclidean": positive, "squared-euclidean": positive**0.5}.get(metric, (2 * positive) ** 0.5))
 
 
-def _with_shapes(proto: onnx.ModelProto) -> onnx.GraphProto:
-    return onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-
-
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
@@ -229,16 +230,21 @@ def periodic_bound(
         strides: along height and width.
         pads: zeros above and on the left.
     """
-    grid = []
-    for axis, (side, stride, pad) in enumerate(zip(sides, strides, pads, strict=True), 2):
-        before = -pad % stride
+    grid, steps = [], []
+    for axis, (side, asked, pad) in enumerate(zip(sides, strides, pads, strict=True), 2):
+        # Windows that do not overlap may begin anywhere, and lie as far apart as they like.
+        stride = min(asked, kernel.shape[axis])
+        steps.append(stride)
+        before = 0 if asked >= kernel.shape[axis] else -pad % stride
         after = -(before + kernel.shape[axis]) % stride
         kernel = np.pad(kernel, [(before, after) if i == axis else (0, 0) for i in range(4)])
         grid.append(-(-side // stride) + 1 + kernel.shape[axis] // stride)
     out, inner, height, width = kernel.shape
-    down, right = strides
+    down, right = steps
     blocks = kernel.reshape(out, inner, height // down, down, width // right, right)
     kernel = blocks.transpose(0, 1, 3, 5, 2, 4).reshape(out, -1, height // down, width // right)
+    if np.prod(grid, dtype=np.float64) * kernel[:, :, 0, 0].size * min(kernel.shape[:2]) > _MOST_OPERATIONS:
+        raise ValueError("its singular values would take too long")
     # A real kernel has the same singular values at opposite frequencies. One row of frequencies at a time saves memory.
     columns = np.fft.rfft(kernel, grid[1], axis=3)
     turns = np.exp(-2j * np.pi * np.outer(np.arange(grid[0]), np.arange(kernel.shape[2])) / grid[0])
@@ -285,6 +291,8 @@ def _leaky(read: _Read) -> float:
 
 
 def _normalized(read: _Read) -> float:
+    if read.attributes.get("training_mode", 0):
+        raise ValueError("it is in the mode of training")
     scale, _, _, variance = (np.asarray(c, np.float64) for c in read.constants)
     return float(np.abs(scale / np.sqrt(variance + read.attributes.get("epsilon", 1e-5))).max())
 
