@@ -39,8 +39,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from toolkit.errors import SixpixelsError  # noqa: E402 - of this copy of the toolkit
-from toolkit.files import write_bytes  # noqa: E402
+from toolkit.errors import SixpixelsError
+from toolkit.files import write_bytes
 
 ACCEPTED, REFUSED, CRASHED, STUCK, OUTSIDE, MEMORY = "accepted", "refused", "crashed", "stuck", "outside", "memory"
 KINDS = (ACCEPTED, REFUSED, CRASHED, STUCK, OUTSIDE, MEMORY)

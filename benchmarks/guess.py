@@ -21,10 +21,10 @@ from onnx import TensorProto
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests import exports  # noqa: E402 - of this copy of the project
-from tests.exports import Export  # noqa: E402
-from toolkit import guess_manifest, load_pairs  # noqa: E402
-from toolkit.files import bundled  # noqa: E402
+from tests import exports
+from tests.exports import Export
+from toolkit import guess_manifest, load_pairs
+from toolkit.files import bundled
 
 
 @dataclass(frozen=True)

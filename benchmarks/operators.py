@@ -21,8 +21,8 @@ import onnx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.verifiers.operators import EQUAL, REFUSED, WRONG, cases, judge  # noqa: E402 - of this copy
-from toolkit.verifiers.onnx_graph import operators  # noqa: E402
+from tests.verifiers.operators import EQUAL, REFUSED, WRONG, cases, judge
+from toolkit.verifiers.onnx_graph import operators
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.served.running import Served, describe  # noqa: E402 - of this copy of the project
-from toolkit import AuditOptions, audit_verifier  # noqa: E402
-from toolkit.audit.results.outcomes import Run  # noqa: E402
-from toolkit.verifiers.manifest import find_manifest  # noqa: E402
+from tests.served.running import Served, describe
+from toolkit import AuditOptions, audit_verifier
+from toolkit.audit.results.outcomes import Run
+from toolkit.verifiers.manifest import find_manifest
 
 # How the service is called, and how many calls are under way at once.
 WAYS = (("grpc", 1), ("grpc", 4), ("binary", 4), ("json", 4))

@@ -29,19 +29,19 @@ from onnx import TensorProto
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from translators_worker import timed  # noqa: E402 - beside this file
+from translators_worker import timed
 
-from tests import exports  # noqa: E402 - of this copy of the project
-from tests.exports import Export  # noqa: E402
-from toolkit.defenses.base import with_opset  # noqa: E402
-from toolkit.errors import SixpixelsError  # noqa: E402
-from toolkit.files import bundled  # noqa: E402
-from toolkit.quiet import import_tensorflow  # noqa: E402
-from toolkit.verifiers.manifest import Decision, Input, Manifest, Output  # noqa: E402
-from toolkit.verifiers.normalize import Wanted, normalized  # noqa: E402
-from toolkit.verifiers.onnx_file import parse_onnx  # noqa: E402
-from toolkit.verifiers.onnx_graph import translate  # noqa: E402
-from toolkit.verifiers.runtime import RuntimeVerifier  # noqa: E402
+from tests import exports
+from tests.exports import Export
+from toolkit.defenses.base import with_opset
+from toolkit.errors import SixpixelsError
+from toolkit.files import bundled
+from toolkit.quiet import import_tensorflow
+from toolkit.verifiers.manifest import Decision, Input, Manifest, Output
+from toolkit.verifiers.normalize import Wanted, normalized
+from toolkit.verifiers.onnx_file import parse_onnx
+from toolkit.verifiers.onnx_graph import translate
+from toolkit.verifiers.runtime import RuntimeVerifier
 
 COUNT, TOLERANCE = 8, 1e-3
 Change = Callable[[Export], None]
