@@ -73,7 +73,7 @@ def complete(words: str) -> list[str]:
     [
         ("sixpixels audit --profiles ", list(shipped_profiles())),
         ("sixpixels audit --profiles none,me", ["none,mean10", "none,mean3", "none,mean5", "none,median3"]),
-        ("sixpixels audit face", ["facenet-mini", "facenet-robust"]),
+        ("sixpixels audit face", ["facenet-lipschitz", "facenet-mini", "facenet-noise", "facenet-robust"]),
         ("sixpixels evaluate dl", ["dlib-resnet"]),
         ("sixpixels harden --profile bal", ["balanced"]),
         ("sixpixels audit --attacks fgsm,deepfool-", ["fgsm,deepfool-linf"]),

@@ -8,15 +8,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from toolkit.audit.clean.bench import Bench
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.files import bundled
+from toolkit.pixels import to_unit
 from toolkit.profiles.harden import harden_verifier
 from toolkit.profiles.profile import find_profile
 from toolkit.profiles.vote import Vote
+from toolkit.verifiers.lipschitz import certified_radii
 from toolkit.verifiers.manifest import find_manifest, read_manifest
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier
+from toolkit.verifiers.scores import distances, is_same
 
 HOSTS = bundled("models").parent / "docs" / "hosts"
 DRAWS, CONFIDENCE = 24, 0.9
@@ -90,3 +96,18 @@ def test_node_reads_decision_and_certificate(smoothed: Path, node: Path, genuine
     votes, draws, said, _ = told(done.stdout)
     assert draws == DRAWS
     assert said == decision, f"{votes} of {draws} votes"
+
+
+def test_a_lipschitz_bound_needs_no_more_than_the_embeddings(smoothed: Path) -> None:
+    """The certificate that an audit gives to the same pair."""
+    manifest = find_manifest("facenet-lipschitz")
+    bench = Bench(manifest, Execution("cpu"), 0)
+    for genuine in (True, False):
+        names = [f"{genuine}-probe.rgb", f"{genuine}-reference.rgb"]
+        command = [sys.executable, "-I", str(HOSTS / "bounded.py"), str(manifest.model), str(manifest.path), *names]
+        done = subprocess.run(command, cwd=smoothed, capture_output=True, text=True, check=True)
+        decision, radius = (line.split()[1] for line in done.stdout.splitlines())
+        crops = [to_unit(np.fromfile(smoothed / name, np.uint8).reshape(1, 160, 160, 3)) for name in names]
+        d = distances(manifest.decision.metric, *(RuntimeVerifier(manifest).embed(crop) for crop in crops))
+        assert decision == ("same" if is_same(manifest.decision, d)[0] else "different")
+        assert float(radius) == pytest.approx(certified_radii(manifest, d, bench.raw_lengths(crops[0]))[0], abs=1e-4)
