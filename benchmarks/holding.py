@@ -314,15 +314,18 @@ def main() -> None:
     ]
     head += [*(f"ASR % within RMS {b:g}/255" for b in args.budgets), "ms", "MB", "front"]
     found: list[Measured] = []
+    elsewhere = ""
     for name in args.rows.split(","):
         verifier, profile, *folds = name.split(":")
         chosen_on = folds[0].replace("+", ",") if folds else args.calibration
+        elsewhere += f"; of {verifier}, {profile}: folds {chosen_on}" if folds else ""
         found.append(measured(Row(find_manifest(verifier), find_profile(profile)), chosen_on, args))
         print(f"| {' | '.join(found[-1].cells)} |", flush=True)
     rows = [[*one.cells, "yes" if one.is_on_front(found) else ""] for one in found]
     title = (
         f"{args.limit} pairs of folds {args.folds}; thresholds at FMR {100 * args.fmr:g} % of {args.calibration_limit} "
-        f"pairs of folds {args.calibration}; APGD, {args.steps} steps, {args.restarts} start(s); 95 % Wilson intervals"
+        f"pairs of folds {args.calibration}{elsewhere}; APGD, {args.steps} steps, {args.restarts} start(s); "
+        "95 % Wilson intervals"
     )
     print(f"\n{title}\n\n| {' | '.join(head)} |\n" + "| --- " * len(head) + "|")
     for cells in rows:
