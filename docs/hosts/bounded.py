@@ -15,13 +15,18 @@ import onnxruntime
 model, manifest, *crops = sys.argv[1:5]
 told = tomllib.loads(Path(manifest).read_text())
 spec, bound, threshold = told["input"], told["output"]["lipschitz"], told["decision"]["threshold"]
+if told["decision"]["metric"] != "squared-euclidean" or not told["output"]["normalize"]:
+    sys.exit("this certificate is about squared distances of embeddings of unit length")
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
 def embed(path: str) -> np.ndarray:
     """Return the raw embedding of one crop."""
-    pixels = np.fromfile(path, np.uint8).reshape(1, spec["height"], spec["width"], 3).astype(np.float32) / 255
-    (found,) = session.run([told["output"]["name"]], {spec["name"]: pixels.transpose(0, 3, 1, 2)})
+    pixels = np.fromfile(path, np.uint8).reshape(1, spec["height"], spec["width"], 3).astype(np.float32)
+    low, high = spec["range"]
+    x = (low + pixels / 255 * (high - low) - np.float32(spec["mean"])) / np.float32(spec["std"])
+    x = x if spec["layout"] == "NHWC" else x.transpose(0, 3, 1, 2)
+    (found,) = session.run([told["output"]["name"]], {spec["name"]: x})
     return found[0].astype(np.float64)
 
 

@@ -130,6 +130,18 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "unknown": ("Exp", {}, {}, "none is known for Exp"),
     "groups": ("Conv", {"w": normal(3, 1, 3, 3)}, {"group": 3}, "one group"),
     "partial means": ("AveragePool", {}, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, "whole windows"),
+    "skips in means": (
+        "AveragePool",
+        {},
+        {"kernel_shape": [2, 2], "strides": [2, 2], "dilations": [2, 2]},
+        "without dilation",
+    ),
+    "skips in maxima": (
+        "MaxPool",
+        {},
+        {"kernel_shape": [2, 2], "strides": [2, 2], "dilations": [2, 2]},
+        "without dilation",
+    ),
     "jumps": ("ThresholdedRelu", {}, {"alpha": 0.5}, "none is known"),
     "any slope": ("HardSigmoid", {}, {"alpha": 50.0}, "none is known"),
     "no number of zeros": ("Conv", {"w": normal(3, 3, 3, 3)}, {"auto_pad": "SAME_UPPER"}, "given in numbers"),
@@ -142,6 +154,39 @@ def test_what_has_no_bound_is_refused_by_name(which: str, manifest: Manifest) ->
     operator, weights, attributes, said = REFUSED[which]
     with pytest.raises(InputError, match=f"no Lipschitz bound.*{said}"):
         lipschitz_bound(one_layer(operator, weights, **attributes), manifest)
+
+
+def after_a_mean(*nodes: onnx.NodeProto, **weights: NDArray[Any]) -> bytes:
+    """A verifier that averages the image to three values `means` (N, 3, 1, 1), and goes on with `nodes` to `layer`."""
+    proto = onnx.load_from_string(one_layer("GlobalAveragePool", {}))
+    proto.graph.node[0].output[0] = "means"
+    last = proto.graph.node.pop()
+    proto.graph.node.extend([*nodes, last])
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    return bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("operator", ["Add", "Sub", "Mul", "Div"])
+def test_a_constant_that_spreads_one_value_over_an_image_is_refused(operator: str, manifest: Manifest) -> None:
+    """Each of the 64 copies moves with the value, so that the embedding moves 8 times as far."""
+    spread = helper.make_node(operator, ["means", "wide"], ["layer"])
+    with pytest.raises(InputError, match="repeats the data"):
+        lipschitz_bound(after_a_mean(spread, wide=np.ones((1, 3, 8, 8), np.float32)), manifest)
+    bound = lipschitz_bound(after_a_mean(spread, wide=np.ones((3, 1, 1), np.float32)), manifest)
+    assert bound == pytest.approx(1 / 8), "a constant of the size of the data is no harm"
+
+
+def test_limits_that_depend_on_the_image_are_refused(manifest: Manifest) -> None:
+    """What is cut off at a multiple of itself is as steep as the multiple."""
+    nodes = [
+        helper.make_node("Mul", ["means", "steep"], ["many"]),
+        helper.make_node("ReduceMax", ["many"], ["limit"], keepdims=0),
+        helper.make_node("Clip", ["means", "limit"], ["layer"]),
+    ]
+    with pytest.raises(InputError, match=r"Clip .* has no fixed"):
+        lipschitz_bound(after_a_mean(*nodes, steep=np.float32([1000])), manifest)
+    fixed = helper.make_node("Clip", ["means", "", "most"], ["layer"])
+    assert lipschitz_bound(after_a_mean(fixed, most=np.float32(0.5)), manifest) == pytest.approx(1 / 8)
 
 
 def test_operators_that_only_have_the_name_of_onnx_are_refused(manifest: Manifest) -> None:

@@ -124,9 +124,12 @@ class Bench:
 
     def raw_lengths(self, crops: NDArray[np.float32]) -> NDArray[np.float64]:
         """The lengths (N,) of the bare verifier's embeddings before the host normalizes them."""
+        return np.asarray(np.linalg.norm(self._raw.embed(crops).astype(np.float64), axis=1))
+
+    @cached_property
+    def _raw(self) -> RuntimeVerifier:
         raw = replace(self.manifest, output=replace(self.manifest.output, normalize=False))
-        embeddings = RuntimeVerifier(raw, self._model, self.execution).embed(crops)
-        return np.asarray(np.linalg.norm(embeddings.astype(np.float64), axis=1))
+        return RuntimeVerifier(raw, self._model, self.execution)
 
     def _deployed(self, profile: Profile) -> RuntimeVerifier:
         return deploy(self._model, self.manifest, profile, self.execution, self.seed)
