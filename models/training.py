@@ -27,8 +27,10 @@ T = TypeVar("T")
 _LOWEST_RATE = 0.005
 
 
-def options(doc: str | None, minutes: float, rate: float, batch: int) -> argparse.ArgumentParser:
-    """The options of a training script, with its defaults."""
+def options(
+    doc: str | None, minutes: float, rate: float, batch: int, *, teacher: bool = False
+) -> argparse.ArgumentParser:
+    """The options of a training script, with its defaults; with `teacher`, the ONNX file to learn from is one."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lfw", type=Path, required=True)
     parser.add_argument("--faces", type=Path, required=True)
@@ -37,7 +39,24 @@ def options(doc: str | None, minutes: float, rate: float, batch: int) -> argpars
     parser.add_argument("--rate", type=float, default=rate)
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--seed", type=int, default=0)
+    if teacher:
+        parser.add_argument("--teacher", type=Path, required=True)
     return parser
+
+
+def distillation(embeddings: Any, target: Any) -> tuple[Any, Any, Any]:
+    """The loss that trains unit embeddings (N, D) towards those of a teacher, with the two terms that it is made of.
+
+    Returns:
+        The loss; the mean cosine of an embedding and its target; and how much the cosines within the batch differ from
+        the teacher's. What a verifier uses is distances, not places.
+    """
+    import tensorflow as tf
+
+    cosine = tf.reduce_mean(tf.reduce_sum(embeddings * target, axis=1))
+    ours, theirs = (tf.matmul(x, x, transpose_b=True) for x in (embeddings, target))
+    relation = tf.reduce_mean(tf.square(ours - theirs))
+    return 1.0 - cosine + 4.0 * relation, cosine, relation
 
 
 @contextmanager

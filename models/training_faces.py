@@ -51,6 +51,10 @@ class Photographs:
             borderMode=cv2.BORDER_REFLECT_101,
         )
 
+    def views(self, rows: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+        """Randomly placed crops (N, side, side, 3), RGB uint8; see `jitter`."""
+        return np.stack([self.crop(int(i), side, jitter(rng)) for i in rows])[..., ::-1]
+
     def add(self, path: Path, person: str, points: np.ndarray, frame: float | None = None) -> None:
         """Read one photograph, left out if it cannot be decoded; `points` are in its pixels, or in a square frame."""
         image = cv2.imread(str(path))

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from lipschitz_network import AVERAGED, SIDE, lipschitz_network
-from training import Training, ahead, options
+from training import Training, ahead, distillation, options
 from training_faces import jitter, teacher_embeddings, training_photographs, watched_pairs
 
 from toolkit.faces.pairs import read_people
@@ -45,9 +45,7 @@ def averaged(crops: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = options(__doc__, minutes=60, rate=2e-3, batch=144)
-    parser.add_argument("--teacher", type=Path, required=True)
-    args = parser.parse_args()
+    args = options(__doc__, minutes=60, rate=2e-3, batch=144, teacher=True).parse_args()
 
     import keras
     import tensorflow as tf
@@ -90,9 +88,8 @@ def main() -> None:
             one -= tf.eye(tf.shape(x)[0])
             missed = tf.reduce_sum(one * tf.nn.softplus(radius)) / tf.reduce_sum(one)
             admitted = tf.reduce_sum(others * tf.nn.softplus(-radius)) / tf.reduce_sum(others)
-            cosine = tf.reduce_mean(tf.reduce_sum(direction * target, axis=1))
-            relation = tf.reduce_mean(tf.square(cosines - taught))
-            loss = missed + admitted + TAUGHT * (1.0 - cosine + 4.0 * relation)
+            taught_loss, cosine, relation = distillation(direction, target)
+            loss = missed + admitted + TAUGHT * taught_loss
         *gradients, turned = tape.gradient(loss, [*model.trainable_variables, angle])
         training.apply(gradients)
         angle.assign_sub(0.01 * tf.clip_by_value(turned, -1.0, 1.0))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from shipping import EMBEDDING_SIZE, WIDTH
-from training import Training, ahead, options
+from training import Training, ahead, distillation, options
 from training_faces import TEMPLATE_150, Photographs, jitter, training_photographs
 
 from toolkit.faces.crops import CropSet, crop_pairs
@@ -124,9 +124,7 @@ def best_accuracy(embeddings: np.ndarray, crops: CropSet) -> float:
 
 
 def main() -> None:
-    parser = options(__doc__, minutes=120, rate=2e-3, batch=64)
-    parser.add_argument("--teacher", type=Path, required=True)
-    args = parser.parse_args()
+    args = options(__doc__, minutes=120, rate=2e-3, batch=64, teacher=True).parse_args()
 
     import keras
     import tensorflow as tf
@@ -154,10 +152,7 @@ def main() -> None:
         with tf.GradientTape() as tape:
             e = tf.math.l2_normalize(model(x, training=True), axis=1)
             t = tf.math.l2_normalize(target, axis=1)
-            cosine = tf.reduce_mean(tf.reduce_sum(e * t, axis=1))
-            # The geometry of the batch: what a verifier uses is distances, not places.
-            relation = tf.reduce_mean(tf.square(tf.matmul(e, e, transpose_b=True) - tf.matmul(t, t, transpose_b=True)))
-            loss = 1.0 - cosine + 4.0 * relation
+            loss, cosine, relation = distillation(e, t)
         training.apply(tape.gradient(loss, model.trainable_variables))
         return cosine, relation
 

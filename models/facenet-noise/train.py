@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from shipping import EMBEDDING_SIZE, WIDTH
-from training import Training, ahead, options
-from training_faces import jitter, teacher_embeddings, training_photographs, watched_pairs
+from training import Training, ahead, distillation, options
+from training_faces import teacher_embeddings, training_photographs, watched_pairs
 
 from toolkit.statistics.verification import best_threshold
 
@@ -33,9 +33,7 @@ SIGMAS = (0.05, 0.55)
 
 
 def main() -> None:
-    parser = options(__doc__, minutes=60, rate=1.5e-3, batch=64)
-    parser.add_argument("--teacher", type=Path, required=True)
-    args = parser.parse_args()
+    args = options(__doc__, minutes=60, rate=1.5e-3, batch=64, teacher=True).parse_args()
 
     import keras
     import tensorflow as tf
@@ -68,10 +66,7 @@ def main() -> None:
         noisy = noised(clean8, tf.random.uniform((tf.shape(clean8)[0], 1, 1, 1), *SIGMAS))
         with tf.GradientTape() as tape:
             e = tf.math.l2_normalize(model(noisy, training=True), axis=1)
-            cosine = tf.reduce_mean(tf.reduce_sum(e * target, axis=1))
-            between = tf.matmul(e, e, transpose_b=True) - tf.matmul(target, target, transpose_b=True)
-            relation = tf.reduce_mean(tf.square(between))
-            loss = 1.0 - cosine + 4.0 * relation
+            loss, cosine, relation = distillation(e, target)
         training.apply(tape.gradient(loss, model.trainable_variables))
         return cosine, relation
 
@@ -99,8 +94,7 @@ def main() -> None:
 
     def views() -> tuple[np.ndarray, np.ndarray]:
         chosen = rng.integers(len(photographs), size=args.batch)
-        crops = [photographs.crop(int(i), SIDE, jitter(rng)) for i in chosen]
-        return np.stack(crops)[..., ::-1], wanted[chosen]
+        return photographs.views(chosen, SIDE, rng), wanted[chosen]
 
     with ahead(views) as ready:
         training.run(lambda: train_step(*ready.get()), report)

@@ -22,8 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from adversarial import attacked, goals, watcher
 from shipping import EMBEDDING_SIZE, WIDTH
-from training import Training, ahead, options
-from training_faces import jitter, teacher_embeddings, training_photographs, watched_pairs
+from training import Training, ahead, distillation, options
+from training_faces import teacher_embeddings, training_photographs, watched_pairs
 
 SIDE = 96
 # The largest L2 norm of the attacks in training: RMS 2.7/255, somewhat above the gate's 2.15/255.
@@ -36,9 +36,7 @@ WATCHED_PAIRS = 200
 
 
 def main() -> None:
-    parser = options(__doc__, minutes=60, rate=1e-3, batch=48)
-    parser.add_argument("--teacher", type=Path, required=True)
-    args = parser.parse_args()
+    args = options(__doc__, minutes=60, rate=1e-3, batch=48, teacher=True).parse_args()
 
     import keras
     import tensorflow as tf
@@ -71,10 +69,7 @@ def main() -> None:
         probes = tf.stop_gradient(attacked(lambda x: embed(model, x), clean, goal, sign, epsilon, steps))
         with tf.GradientTape() as tape:
             e = embed(model, probes)
-            cosine = tf.reduce_mean(tf.reduce_sum(e * target, axis=1))
-            between = tf.matmul(e, e, transpose_b=True) - tf.matmul(target, target, transpose_b=True)
-            relation = tf.reduce_mean(tf.square(between))
-            loss = 1.0 - cosine + 4.0 * relation
+            loss, cosine, relation = distillation(e, target)
         training.apply(tape.gradient(loss, model.trainable_variables))
         return cosine, relation
 
@@ -87,8 +82,7 @@ def main() -> None:
 
     def views() -> tuple[np.ndarray, np.ndarray]:
         chosen = rng.integers(len(photographs), size=args.batch)
-        crops = [photographs.crop(int(i), SIDE, jitter(rng)) for i in chosen]
-        return np.stack(crops)[..., ::-1], wanted[chosen]
+        return photographs.views(chosen, SIDE, rng), wanted[chosen]
 
     with ahead(views) as ready:
         training.run(lambda: train_step(*ready.get(), STEPS[training.progress > LATE]), report)

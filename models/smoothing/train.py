@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 from denoiser_networks import NETWORKS
 from training import Training, ahead, options
-from training_faces import jitter, training_photographs, watched_pairs
+from training_faces import training_photographs, watched_pairs
 
 from toolkit.statistics.verification import best_threshold
 
@@ -99,8 +99,7 @@ def main() -> None:
     rng = np.random.default_rng(args.seed + training.step)
 
     def views() -> np.ndarray:
-        crops = [photographs.crop(int(i), SIDE, jitter(rng)) for i in rng.integers(len(photographs), size=args.batch)]
-        return np.stack(crops)[..., ::-1]
+        return photographs.views(rng.integers(len(photographs), size=args.batch), SIDE, rng)
 
     with ahead(views) as ready:
         training.run(lambda: train_step(ready.get(), tf.constant(float(training.progress >= WARMING))), report)

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 from adversarial import attacked, goals, watcher
 from denoiser_networks import NETWORKS
 from training import Training, ahead, options
-from training_faces import jitter, training_photographs, watched_pairs
+from training_faces import training_photographs, watched_pairs
 
 SIDE = 160
 # The largest L2 norm of the attacks in training: RMS 2.7/255, somewhat above the gate's 2.15/255.
@@ -85,8 +85,7 @@ def main() -> None:
     rng = np.random.default_rng(args.seed + training.step)
 
     def views() -> np.ndarray:
-        crops = [photographs.crop(int(i), SIDE, jitter(rng)) for i in rng.integers(len(photographs), size=args.batch)]
-        return np.stack(crops)[..., ::-1]
+        return photographs.views(rng.integers(len(photographs), size=args.batch), SIDE, rng)
 
     with ahead(views) as ready:
         training.run(lambda: train_step(ready.get()), report)
