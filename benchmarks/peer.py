@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from loading import crops_of
 
 from toolkit.audit.results.outcomes import read_run
+from toolkit.threads import cores
 from toolkit.verifiers.manifest import find_manifest
 
 GOALS = {"dodging": True, "impersonation": False}
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--folds", default="7,8")
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--our-steps", type=int, help="the steps of our attack, if other than those of the script")
     parser.add_argument("--plain", type=Path, help="only run the plain script, and write what it found")
     args = parser.parse_args()
     if args.plain:
@@ -128,13 +131,25 @@ def main() -> None:
     shared = ["--pairs", str(args.pairs), "--folds", args.folds, "--limit", str(args.limit)]
     with tempfile.TemporaryDirectory() as folder:
         run, plain = Path(folder) / "run", Path(folder) / "plain.json"
-        ours = ["audit", args.verifier, *shared, "--attacks", "fmn", "--set", f"fmn.steps={args.steps}"]
+        ours = [
+            "audit",
+            args.verifier,
+            *shared,
+            "--attacks",
+            "fmn",
+            "--set",
+            f"fmn.steps={args.our_steps or args.steps}",
+        ]
         ours += ["--profiles", ",".join(PROFILES), "--run", str(run)]
         theirs = [args.verifier, *shared, "--steps", str(args.steps), "--plain", str(plain)]
         seconds = []
-        for command in ([str(ROOT / "cli.py"), *ours], [str(Path(__file__)), *theirs]):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-P", *command], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        # The script has the threads that TensorFlow takes by itself.
+        own = {"TF_NUM_INTRAOP_THREADS": str(cores())}
+        for command, more in (([str(ROOT / "cli.py"), *ours], {}), ([str(Path(__file__)), *theirs], own)):
+            start, environment = time.perf_counter(), os.environ | more
+            subprocess.run(  # noqa: S603 - the arguments of this command
+                [sys.executable, "-P", *command], env=environment, check=True, stdout=subprocess.DEVNULL
+            )
             seconds.append(time.perf_counter() - start)
         _, genuine = crops_of(find_manifest(args.verifier), args.pairs, args.folds, args.limit)
         mine, other = our_norms(run, genuine), json.loads(plain.read_text())

@@ -13,14 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up: a folder imports only from itself and from folders before it.
 FLOORS = (
-    "text", "errors", "plain", "quiet", "files", "progress", "pixels", "parameters", "registry", "completion", "tables",
-    "statistics", "documents", "faces", "networks", "verifiers", "manifests", "defenses", "profiles", "attacks",
-    "export", "audit", "risk", "doctor", "report", "fetch", "commands",
+    "text", "errors", "threads", "plain", "quiet", "files", "progress", "pixels", "parameters", "registry",
+    "completion", "tables", "statistics", "documents", "faces", "networks", "verifiers", "manifests", "defenses",
+    "profiles", "attacks", "export", "audit", "risk", "doctor", "report", "fetch", "commands",
 )  # fmt: skip
 # The rooms of `audit` lie in the order of the data.
 ROOMS = (
     "options", "schema", "plan", "suites", "clean", "crafting", "embedding", "replaying", "workers", "request",
-    "results", "collect", "service", "run", "estimate", "service_estimate", "selection", "transfer",
+    "results", "collect", "checks", "service", "run", "estimate", "service_estimate", "selection", "transfer",
 )  # fmt: skip
 # Each format from outside is parsed in one place, which knows its limits and turns its errors into ours. Beside it are
 # listed the modules that read only what this toolkit itself has just written, and those that write.

@@ -16,6 +16,7 @@ from typing import Literal
 from toolkit import __version__
 from toolkit.errors import SixpixelsError, reason_of
 from toolkit.files import bundled, check_sha256, sha256_of
+from toolkit.threads import cores
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -277,8 +278,7 @@ def _machine() -> Iterator[Finding]:
         f"{free / 1e9:.1f} GB free in {Path.cwd()}",
         "the probes of an audit may not fit; `sixpixels audit --dry-run` estimates their size" if little else "",
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding("cores", "ok", str(cores))
+    yield Finding("cores", "ok", str(cores()))
     if "SC_AVPHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -16,7 +16,8 @@ from toolkit.errors import UnavailableError
 DEBUG = "SIXPIXELS_DEBUG"
 # TensorFlow's sums over another number of threads differ in the last digits. With the number fixed, gradients depend
 # neither on the cores of a machine nor on which worker computes them. ONNX Runtime's results do not depend on threads.
-_THREADS = "4"
+# One thread is best for the few images of a step of an attack; an audit uses the other cores for other attacks.
+_THREADS = "1"
 _STANDARD_ERROR = 2
 
 
@@ -29,8 +30,8 @@ def settle_tensorflow() -> None:
 def import_tensorflow() -> Any:
     """Import TensorFlow silently, make it the backend of Keras, and return the module.
 
-    TensorFlow gets 4 threads on any machine, unless TF_NUM_INTRAOP_THREADS says another number. Import TensorFlow,
-    Keras, tf2onnx and MTCNN only after a call of this function.
+    TensorFlow computes each operation on 1 thread on any machine, unless TF_NUM_INTRAOP_THREADS says another number.
+    Import TensorFlow, Keras, tf2onnx and MTCNN only after a call of this function.
 
     Raises:
         UnavailableError: TensorFlow is not installed.

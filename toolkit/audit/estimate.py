@@ -107,7 +107,7 @@ class AuditEstimate:
         crafts: the sets of probes, in the order of the plan.
         unavailable: attacks that cannot run, and why.
         other_seconds: time to load and compile models, verify the clean pairs and run the sanity checks.
-        seconds: total time with one worker.
+        seconds: total time of one worker with one thread.
         bytes: size of all artifacts. They remain after the audit.
         temporary_bytes: size of crops and embeddings, which are on disk while the audit runs.
         noisy_images: number of images that the certificates need. The times do not include them.
@@ -142,8 +142,8 @@ def size_of(pairs: PairSet | CropSet) -> Size:
 def estimate(request: Request, size: Size, cap: float = CAP) -> AuditEstimate:
     """Plan an audit, and measure each part on at most `SAMPLE` pairs: setup, crafting and replays.
 
-    Times hold for one worker on a machine as busy as it is now. An interval is the 95 % interval (Student's t) of the
-    mean time per pair. Its low end also assumes that full batches are as much faster as they were in a test.
+    Times hold for one worker with one thread, on a machine as busy as it is now. Intervals are 95 % intervals
+    (Student's t) of the mean time per pair. Their low ends assume that full batches are as much faster as in a test.
 
     Args:
         request: the inputs of the audit; its crops may be those of `sample_pairs`.

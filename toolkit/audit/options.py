@@ -122,7 +122,7 @@ class AuditOptions:
     run: Path | str | None = option(None, "Folder of the run.", shown="runs/ and a hash of the request")
     provider: str = option("auto", "ONNX Runtime execution provider: auto, cpu, cuda, tensorrt, or a full name.")
     require_provider: str | None = option(None, "Fail if the model does not run on this provider.")
-    threads: int = option(0, "ONNX Runtime threads; 0: OMP_NUM_THREADS, or ONNX Runtime chooses.", lowest=0)
+    threads: int = option(0, "Attacks at once, and ONNX Runtime threads; 0: OMP_NUM_THREADS, or the cores.", lowest=0)
     format: tuple[str, ...] = option(
         ("terminal",), "Report formats, separated by commas: terminal, html, markdown, sarif, junit, json."
     )

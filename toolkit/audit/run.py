@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from toolkit.attacks.settings import weakened
+from toolkit.audit.checks import check_gradients
 from toolkit.audit.clean.bench import Bench, Verifiers, gradient_draws
 from toolkit.audit.clean.group import aim
 from toolkit.audit.clean.result import CleanResult, clean_result, people_of
@@ -31,8 +32,7 @@ from toolkit.audit.replaying.detection import detection_results
 from toolkit.audit.replaying.lipschitz import check_certificates
 from toolkit.audit.replaying.masking import check_masking
 from toolkit.audit.replaying.natural import NaturalDecisions, decide_natural, natural_results
-from toolkit.audit.replaying.reruns import check_attacks, pairs_again
-from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_outcomes, check_profile
+from toolkit.audit.replaying.sanity import Check, Outcome, check_outcomes
 from toolkit.audit.request import Request, make_request, plan_of, profile_names, run_name
 from toolkit.audit.results.assessment import (
     Assessment,
@@ -52,7 +52,6 @@ from toolkit.audit.service import ServiceBench, ServicePool, opened
 from toolkit.audit.suites import NATURAL, weaker_than_strong
 from toolkit.audit.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.documents import to_json
-from toolkit.errors import InputError
 from toolkit.faces.corruptions import CORRUPTIONS
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
@@ -190,7 +189,9 @@ def run_audit(
             # What stands for a profile that an attacker knows is not deployed.
             clean = of_profiles
         write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
-        checks = _checks(request, plan, outcomes, bench, collector, progress) if isinstance(bench, Bench) else []
+        checks: list[Check] = []
+        if isinstance(bench, Bench):
+            checks += check_gradients(request, plan, outcomes, bench, collector, progress)
         checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
         checks += check_certificates(outcomes, certificates, setting.genuine)
     use = service.use(request) if service else None
@@ -297,34 +298,6 @@ def _natural(
         done = progress.stage(f"natural {profile.name}", len(CORRUPTIONS) * len(request.crops.pairs))
         found.append(decide_natural(bench, profile, request.crops, clean[profile], probes, done, pool))
     return found
-
-
-def _checks(
-    request: Request,
-    plan: Plan,
-    outcomes: list[Outcome],
-    bench: Bench,
-    collector: Collector,
-    progress: Progress,
-) -> list[Check]:
-    """Run the checks that need gradients, for every profile that a gradient attack knows."""
-    known = list(dict.fromkeys(profile for attack, profile in plan.crafts if attack.needs == "gradient"))
-    decision, checks = request.manifest.decision, []
-    stage, most = progress.stage("checks", len(known)), pairs_again(len(request.crops.pairs))
-    for profile in known:
-        clean = collector.clean[profile]
-        aimed = aim(request.crops, clean.embeddings, decision.metric)
-        try:
-            samples = tuple(collector.samples.get(profile, ()))
-            subject = Subject(
-                profile, bench.white_box(profile), clean, samples, bench.rounding, of_bytes=bench.of_bytes
-            )
-            checks += check_profile(subject, aimed, decision, request.seed)
-            checks += check_attacks(subject, outcomes, aimed, decision, request.seed, most)
-        except InputError as error:
-            checks.append(Check("gradient", profile.name, False, str(error)))
-        stage(1)
-    return checks
 
 
 def _craft_and_replay(

@@ -13,9 +13,9 @@ from toolkit.audit.service_estimate import ServiceEstimate
 from toolkit.report.terminal import bullet, facts_table, new_table
 
 _LEGEND = (
-    "The probes of each row are crafted once and replayed on all profiles named in it. Times hold for one worker on "
-    f"this machine, as busy as it is now. They were measured on at most {SAMPLE} pairs. Brackets: 95 % interval; its "
-    "low end assumes that larger batches are faster."
+    "The probes of each row are crafted once and replayed on all profiles named in it. Times hold for one chunk "
+    "after the other on this machine, as busy as it is now; several threads and workers need less. They were measured "
+    f"on at most {SAMPLE} pairs. Brackets: 95 % interval; its low end assumes that larger batches are faster."
 )
 
 _SERVICE_LEGEND = (

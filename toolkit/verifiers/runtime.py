@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError, UnavailableError, reason_of
+from toolkit.threads import go_on
 from toolkit.verifiers.edge import (
     BYTES,
     INPUTS,
@@ -51,7 +52,7 @@ class Execution:
         provider: the execution provider: a short name (cpu, cuda, ...), a full name, or "auto" for the best provider
             of this machine.
         required: the provider that the session must really use; None accepts any.
-        threads: the number of threads; 0 takes OMP_NUM_THREADS, or lets ONNX Runtime choose.
+        threads: the number of threads, also of an audit; 0 takes OMP_NUM_THREADS, or lets ONNX Runtime choose.
         batch: the number of crops per call, unless the file fixes the batch size.
     """
 
@@ -124,7 +125,7 @@ def _load_and_run(about: dict[str, Any], content: bytes) -> bytes:
     return b""
 
 
-def _threads_of_environment() -> int:
+def threads_of_environment() -> int:
     """OMP_NUM_THREADS, which other numeric libraries obey too; 0 without it."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdecimal() and len(text) < 4 else 0
@@ -146,7 +147,7 @@ def open_session(
         UnavailableError: the provider was asked for by name and cannot be used here.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _threads_of_environment()
+    options.intra_op_num_threads = threads or threads_of_environment()
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # ONNX Runtime writes long messages to standard error about each provider that does not work here. They are not
     # needed, because the provider that the session really uses is checked below.
@@ -341,6 +342,7 @@ class RuntimeVerifier:
         check_crops(crops, spec.height, spec.width, self.manifest.name)
         parts, scores = [np.empty((0, size), np.float32)], [np.empty(0, np.float32)]
         for batch, count in batches(crops, max(1, self.execution.batch // self._draws), self.fixed_batch):
+            go_on()
             feed: dict[str, NDArray[Any]] = {spec.name: self.tensor(batch)}
             if self._takes_entropy:
                 feed[ENTROPY] = os_entropy(len(batch)) if self.seed is None else seeded_entropy(batch, self.seed, draw)

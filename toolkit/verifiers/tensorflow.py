@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from threading import RLock
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError, refusing
 from toolkit.quiet import import_tensorflow
+from toolkit.threads import go_on
 from toolkit.verifiers.checkpoints import check_checkpoint, open_network, size_of
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import Checkpoint, Decision, Input, Manifest, Output
@@ -30,6 +32,8 @@ _BATCH = 32
 # verifier many times, and to load and trace its network takes seconds.
 _IN_USE: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
 _LATEST: list[Any] = []
+# TensorFlow cannot trace two functions at once that share a network.
+_TRACING = RLock()
 # Why a file has no normal form, by its hash, for the files whose networks were loaded here as they are.
 _NO_NORMAL_FORM: dict[str, str] = {}
 
@@ -160,8 +164,26 @@ def _differentiate(about: dict[str, Any], content: bytes) -> bytes:
     return b""
 
 
+def _traced_once(function: Any) -> Callable[..., Any]:
+    """Make a `tf.function` with a signature one that several threads may call. It is traced at its first call."""
+    traced = False
+
+    def run(*arguments: Any) -> Any:
+        nonlocal traced
+        if not traced:
+            with _TRACING:
+                function.get_concrete_function()
+                traced = True
+        return function(*arguments)
+
+    return run
+
+
 class TensorFlowVerifier:
-    """A compiled verifier in TensorFlow, with an optional differentiable defense. It accepts any batch size."""
+    """A compiled verifier in TensorFlow, with an optional differentiable defense. It accepts any batch size.
+
+    Several threads may use it at once.
+    """
 
     def __init__(
         self,
@@ -248,7 +270,9 @@ class TensorFlowVerifier:
         def score_gradient_compiled(crops: Any, entropy: Any) -> Any:
             return mean_and_gradient(crops, lambda x: tensorflow_attack_scores(metric, folded(x, entropy, squeezers)))
 
-        self._embed, self._gradient, self._score_gradient = embed_compiled, gradient_compiled, score_gradient_compiled
+        self._embed = _traced_once(embed_compiled)
+        self._gradient = _traced_once(gradient_compiled)
+        self._score_gradient = _traced_once(score_gradient_compiled)
 
     def _voting(
         self,
@@ -270,7 +294,7 @@ class TensorFlowVerifier:
             each = tf.reshape(embeddings[: tf.shape(defended)[0]], (-1, count, size))
             return tf.reshape(tf.transpose(each, (1, 0, 2)), (count, -1)), scores
 
-        return drawn
+        return _traced_once(drawn)
 
     def compare(self, embeddings: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distances (N,) of embeddings to references, as the deployed verifier compares them."""
@@ -286,6 +310,7 @@ class TensorFlowVerifier:
         run, size = (self._embed, _BATCH) if self._votes is None else (self._votes, 1)
         embeddings, scores = [np.empty((0, self._width), np.float32)], [np.empty(0, np.float32)]
         for i in range(0, len(crops), size):
+            go_on()
             batch = crops[i : i + size]
             with self._running():
                 embedding, score = run(batch, self._entropy(batch))
@@ -338,6 +363,7 @@ class TensorFlowVerifier:
         values, gradients = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
         size = max(1, _BATCH // self.draws)
         for i in range(0, len(crops), size):
+            go_on()
             batch = crops[i : i + size]
             entropy = np.stack([self._entropy(batch, draw) for draw in range(self.draws)], axis=1)
             with self._running():

@@ -39,7 +39,7 @@ from toolkit.audit.replaying.presented import presented
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
 from toolkit.audit.suites import NATURAL
-from toolkit.audit.workers import Workers, open_pool
+from toolkit.audit.workers import ALONE, Workers, open_pool
 from toolkit.audit.workers.processes import ProcessPool
 from toolkit.audit.workers.workbench import Workbench
 from toolkit.documents import to_json
@@ -106,6 +106,10 @@ def test_two_processes_find_what_one_does(asked: Request, alone: dict[str, bytes
     assert files(asked, tmp_path, "2") == alone
 
 
+def test_threads_of_one_process_find_what_one_does(asked: Request, alone: dict[str, bytes], tmp_path: Path) -> None:
+    assert files(replace(asked, execution=Execution("cpu", threads=3)), tmp_path, "1") == alone
+
+
 def test_a_worker_that_is_killed_is_replaced(jobs: tuple[Bench, list[CraftJob]]) -> None:
     bench, todo = jobs
     with ProcessPool(1, bench) as pool:
@@ -166,7 +170,7 @@ def test_a_worker_crafts_for_the_threshold_of_the_audit_and_not_for_that_of_the_
 
 
 @pytest.mark.usefixtures("facenet_network")
-def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
+def test_gradients_are_the_same_in_another_process_and_another_thread(tmp_path: Path) -> None:
     manifest, known, attack = find_manifest("facenet-mini"), find_profile("none"), Pgd(steps=3)
     assert manifest.alignment is not None
     crops = crop_pairs(load_pairs(embedded_pairs(), limit=8), 160, 160, manifest.alignment.template)
@@ -177,7 +181,9 @@ def test_gradients_are_the_same_in_another_process(tmp_path: Path) -> None:
     assert isinstance(job, CraftJob)
     with ProcessPool(1, Bench(manifest, Execution("cpu", threads=1), 0)) as pool:
         there = pool.submit(job)()
-    same = there == job.run(bench)
+    with open_pool(ALONE, bench) as pool:
+        thread = pool.submit(fresh((bench, [job]))[0])()
+    same = there == thread == job.run(bench)
     assert same, "another artifact"  # pytest would compare the bytes one by one
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ from toolkit.verifiers.runtime import Execution, RuntimeVerifier, open_model, tr
 if TYPE_CHECKING:
     from toolkit.verifiers.tensorflow import TensorFlowVerifier
     from toolkit.verifiers.white_box import WhiteBox
+
+V = TypeVar("V")
 
 # For a random profile, gradients are averaged over this many draws (expectation over transformation).
 _DRAWS = 8
@@ -78,6 +82,8 @@ class Verifiers(Protocol):
 class Bench:
     """The verifiers that attacks and replays run on. An audit has one bench, and so has each of its workers.
 
+    Several threads may use a bench at once.
+
     Attributes:
         manifest, execution, seed: those of the audit.
         model_sha256: SHA-256 of the model's file.
@@ -93,14 +99,27 @@ class Bench:
         Raises:
             InputError: the model cannot be read, or is steeper than its manifest promises.
         """
-        self.manifest, self.execution, self.seed = manifest, execution, seed
+        self.manifest, self.seed = manifest, seed
         model = open_model(manifest)
         try_model(model.content, manifest)
         check_lipschitz(model.content, manifest)
         self._model, self.model_sha256 = model.content, model.sha256
-        self.deployed = cache(self._deployed)
-        self.attacked = cache(self._attacked)
-        self.gradients = cache(self._gradients)
+        self.gradients = _once(self._gradients)
+        self._run_on(execution)
+
+    def _run_on(self, execution: Execution) -> None:
+        self.execution = execution
+        self.deployed = _once(self._deployed)
+        self.attacked = _once(self._attacked)
+
+    def beside(self, threads: int) -> Bench:
+        """A bench of the same verifiers, whose sessions of ONNX Runtime are others, with another number of threads.
+
+        Gradients come from this bench.
+        """
+        other = copy(self)
+        other._run_on(replace(self.execution, threads=threads))  # noqa: SLF001 - it is this class's own
+        return other
 
     @cached_property
     def rounding(self) -> float:
@@ -156,6 +175,17 @@ class Bench:
         from toolkit.verifiers.tensorflow import differentiable
 
         return differentiable(self.manifest)
+
+
+def _once(make: Callable[[Profile], V]) -> Callable[[Profile], V]:
+    """Remember what `make` makes of each profile, and make it once, however many threads ask for it."""
+    lock, made = RLock(), cache(make)
+
+    def found(profile: Profile) -> V:
+        with lock:
+            return made(profile)
+
+    return found
 
 
 def gradient_draws(profile: Profile) -> int:

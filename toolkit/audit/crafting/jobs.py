@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ from toolkit.audit.crafting.code import profile_code
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile, read_profile
+from toolkit.threads import Threads
 from toolkit.verifiers.runtime import Execution
 
 Ticket = Callable[[], bytes]
@@ -166,17 +168,19 @@ def _settle(step: Step[A, T], ticket: Ticket) -> T | InputError:
 
 
 class InProcess:
-    """A pool without workers: runs each job in this process when its result is requested."""
+    """A pool without workers: runs jobs in this process, on threads if there are several.
 
-    width = 0
+    Threads share the networks in TensorFlow, which take seconds to load and to trace.
+    """
 
-    def __init__(self, bench: Verifiers) -> None:
-        """Use the verifiers of `bench`."""
-        self._bench = bench
+    def __init__(self, bench: Verifiers, threads: Threads | None = None) -> None:
+        """Use the verifiers of `bench`. By default, each job runs when its result is requested."""
+        self._bench, self._threads = bench, threads or Threads(1)
+        self.width = self._threads.ahead
 
     def submit(self, job: Job) -> Ticket:
         """See `Pool`."""
-        return lambda: job.run(self._bench)
+        return self._threads.submit(partial(job.run, self._bench))
 
 
 def pack_job(job: Job, bench: Bench) -> bytes:

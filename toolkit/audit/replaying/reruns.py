@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,26 @@ def check_attacks(
     seed: int,
     most: int = AGAIN,
 ) -> list[Check]:
-    """Run gradient attacks that know the profile again on a few pairs.
+    """Do all that `attack_checks` returns, one after the other.
 
-    They run without a bound, with other bounds, with more steps, and the most successful one with one start more.
-    Attacks that must be trained are skipped, because a few pairs are not enough to train them.
+    Raises:
+        InputError: the gradients cannot be computed.
+    """
+    return [check for run in attack_checks(subject, outcomes, crops, decision, seed, most) for check in run()]
+
+
+def attack_checks(
+    subject: Subject,
+    outcomes: Sequence[Outcome],
+    crops: CropSet,
+    decision: Decision,
+    seed: int,
+    most: int = AGAIN,
+) -> list[Callable[[], list[Check]]]:
+    """The checks that run gradient attacks that know the profile again on a few pairs. They may run at once.
+
+    The attacks run without a bound, with other bounds, with more steps, and the most successful one with one start
+    more. Attacks that must be trained are skipped, because a few pairs are not enough to train them.
 
     Args:
         subject: the profile.
@@ -49,41 +66,36 @@ def check_attacks(
         seed: seed of the audit.
         most: the largest number of pairs; see `pairs_again`.
 
-    Raises:
-        InputError: the gradients cannot be computed.
+    Returns:
+        Functions that return checks. They raise an InputError if the gradients cannot be computed.
     """
     known = [(s.attack, r) for s, r in outcomes if s.profile == s.known == subject.profile]
     mine = [(a, r) for a, r in known if a.needs == "gradient" and not is_trained(a)]
     if not mine:
         return []
 
-    def again(attack: Attack, drawn: str, among: Bools | None = None) -> Again:
-        # An attack that has the random numbers of another one explores other starts.
-        task, rows = sample_task(subject, crops, decision, seed, drawn, most, among)
-        watched = Watched(subject.model, task)
-        crafted = attack.craft(watched, task)
-        norm = own_norm(attack.traits) or "l2"
-        return Again(rows, crafted.success8, sizes(norm, to_unit(crafted.probes8) - task.probes), watched)
-
-    checks = [_unbounded(subject, mine, again)]
-    started = [(a, r) for a, r in mine if hasattr(a, "restarts") and a.traits.epsilon is not None]
-    if subject.profile.random:
-        # Other starts meet other draws, so that chance alone solves pairs that were missed.
-        started = []
-    strongest = max(started, key=lambda one: int((one[1].crafted & subject.clean.eligible).sum()), default=None)
+    again = partial(_again, subject, crops, decision, seed, most)
+    strongest = _strongest(subject, mine)
+    checks: list[Callable[[], list[Check]]] = [partial(_unbounded, subject, mine, again)]
     for attack, replayed in mine:
         if attack.traits.far:
             # It takes all of its steps, and looks for no success: more steps or another ball say nothing of it.
             continue
         about = f"{attack.name} on {subject.profile.name}"
         if attack.traits.epsilon is not None:
-            checks.append(_budget(about, attack, replayed, again))
+            checks.append(partial(_budget, about, attack, replayed, again))
         if attack.traits.steps:
-            longer = again(_once(attack, steps=2 * attack.traits.steps), attack.name)
-            checks.append(_converged(about, attack, replayed, longer))
-            if strongest is not None and attack == strongest[0]:
-                checks += _restarted(about, attack, replayed, longer, again)
+            checks.append(partial(_longer, about, attack, replayed, again, restarted=attack == strongest))
     return checks
+
+
+def _strongest(subject: Subject, mine: Sequence[tuple[Attack, Replay]]) -> Attack | None:
+    """The most successful attack that has starts in a ball."""
+    # For a random profile, other starts meet other draws, so that chance alone solves pairs that were missed.
+    started = [(a, r) for a, r in mine if hasattr(a, "restarts") and a.traits.epsilon is not None]
+    if subject.profile.random or not started:
+        return None
+    return max(started, key=lambda one: int((one[1].crafted & subject.clean.eligible).sum()))[0]
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,24 @@ class Again:
     watched: Watched
 
 
+def _again(
+    subject: Subject,
+    crops: CropSet,
+    decision: Decision,
+    seed: int,
+    most: int,
+    attack: Attack,
+    drawn: str,
+    among: Bools | None = None,
+) -> Again:
+    """Run `attack`. If it has the random numbers of another attack, `drawn`, it explores other starts."""
+    task, rows = sample_task(subject, crops, decision, seed, drawn, most, among)
+    watched = Watched(subject.model, task)
+    crafted = attack.craft(watched, task)
+    norm = own_norm(attack.traits) or "l2"
+    return Again(rows, crafted.success8, sizes(norm, to_unit(crafted.probes8) - task.probes), watched)
+
+
 def pairs_again(pairs: int) -> int:
     """On how many of a run's pairs an attack runs again: a quarter, from 4 to 8."""
     return min(AGAIN, max(_FEWEST_AGAIN, pairs // 4))
@@ -109,34 +139,37 @@ def _once(attack: Any, **changes: object) -> Any:
     return replace(attack, **changes, **({"restarts": 1} if hasattr(attack, "restarts") else {}))
 
 
-def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: Callable[..., Again]) -> Check:
+def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: Callable[..., Again]) -> list[Check]:
     """An unbounded attack may use any image, so that it must succeed on every pair."""
     unsolved = subject.clean.eligible & ~np.any([r.crafted for _, r in mine], axis=0)
     about, left = subject.profile.name, int(unsolved.sum())
     if not left:
-        return Check("unbounded", about, True, "gradient attacks succeed on every eligible pair")
+        return [Check("unbounded", about, True, "gradient attacks succeed on every eligible pair")]
     result = again(_UNBOUNDED, _UNBOUNDED.name, unsolved)
     found = int(result.success.sum())
-    return Check(
-        "unbounded",
-        about,
-        found == len(result.rows),
+    detail = (
         f"on {left} pairs no gradient attack succeeds; without a bound, one succeeds on {found} of {len(result.rows)} "
-        "of them",
+        "of them"
     )
+    return [Check("unbounded", about, found == len(result.rows), detail)]
 
 
-def _budget(about: str, attack: Any, replayed: Replay, again: Callable[..., Again]) -> Check:
+def _budget(about: str, attack: Any, replayed: Replay, again: Callable[..., Again]) -> list[Check]:
     """A larger bound must not lower success, except for one pair by chance."""
     half, double = (again(_once(attack, epsilon=factor * attack.epsilon), attack.name) for factor in (0.5, 2.0))
     counts = [int(half.success.sum()), int(replayed.crafted[half.rows].sum()), int(double.success.sum())]
-    return Check(
-        "budget",
-        about,
-        counts[0] <= counts[1] + 1 and counts[1] <= counts[2] + 1,
+    detail = (
         f"with half, once and twice the bound, it succeeds on {counts[0]}, {counts[1]} and {counts[2]} of "
-        f"{len(half.rows)} pairs",
+        f"{len(half.rows)} pairs"
     )
+    return [Check("budget", about, counts[0] <= counts[1] + 1 and counts[1] <= counts[2] + 1, detail)]
+
+
+def _longer(about: str, attack: Any, replayed: Replay, again: Callable[..., Again], *, restarted: bool) -> list[Check]:
+    """Run the attack with twice the steps; if `restarted`, also with one start more."""
+    longer = again(_once(attack, steps=2 * attack.traits.steps), attack.name)
+    checks = [_converged(about, attack, replayed, longer)]
+    return [*checks, *_restarted(about, attack, replayed, longer, again)] if restarted else checks
 
 
 def _restarted(about: str, attack: Any, replayed: Replay, longer: Again, again: Callable[..., Again]) -> list[Check]:

@@ -1,10 +1,10 @@
-"""Workers: processes or a Dask cluster that run the jobs of an audit."""
+"""Workers: threads, processes or a Dask cluster that run the jobs of an audit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,9 +12,13 @@ from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.jobs import InProcess, Pool
 from toolkit.audit.options import AuditOptions
 from toolkit.errors import UsageError
+from toolkit.threads import Threads, cores
 from toolkit.verifiers.remote.config import is_loopback
+from toolkit.verifiers.runtime import Execution, threads_of_environment
 
 _MOST = 1024
+# Each thread needs memory for the gradients of a batch.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,19 @@ def chosen_workers(options: AuditOptions) -> Workers:
     return Workers(o.workers, ca, certificate, key, o.dask_trust_network)
 
 
+def threads_of(execution: Execution) -> int:
+    """Return how many jobs a process does at once."""
+    return execution.threads or threads_of_environment() or min(_MOST_THREADS, cores())
+
+
 @contextmanager
 def open_pool(workers: Workers, bench: Bench) -> Iterator[Pool]:
     """Open a pool of workers: this process for "1", several processes for a larger number, or a Dask cluster.
 
-    In every worker, ONNX Runtime uses the bench's number of threads. If the bench leaves it open, it uses one thread,
-    because the workers share the cores. The number does not change results; for TensorFlow, see `toolkit.quiet`.
+    This process does several jobs at once, one on each of the bench's threads. If the bench leaves their number open,
+    there are as many as cores, and at most 4, because the jobs need memory. In every other worker, ONNX Runtime uses
+    the bench's number of threads, or one, because the workers share the cores. No number changes results; for
+    TensorFlow, see `toolkit.quiet`.
 
     Args:
         workers: who works.
@@ -108,10 +119,11 @@ def open_pool(workers: Workers, bench: Bench) -> Iterator[Pool]:
         InputError: a certificate cannot be used.
     """
     if workers.where == "1":
-        yield InProcess(bench)
+        count = threads_of(bench.execution)
+        with Threads(count) as threads:
+            yield InProcess(bench if count == 1 else bench.beside(threads=1), threads)
         return
-    threads = bench.execution.threads or 1
-    apart = Bench(bench.manifest, replace(bench.execution, threads=threads), bench.seed)
+    apart = bench.beside(bench.execution.threads or 1)
     if workers.is_cluster:
         from toolkit.audit.workers.dask import DaskPool
 
