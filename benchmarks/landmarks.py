@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.faces.alignment import PARTS
+from toolkit.faces.detection import PARTS
 from toolkit.faces.images import read_image
 from toolkit.quiet import import_tensorflow
 

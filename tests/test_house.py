@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up: a folder imports only from itself and from folders before it.
 FLOORS = (
-    "text", "errors", "threads", "plain", "quiet", "files", "progress", "pixels", "parameters", "registry",
+    "text", "errors", "threads", "processes", "plain", "quiet", "files", "progress", "pixels", "parameters", "registry",
     "completion", "tables", "statistics", "documents", "faces", "networks", "verifiers", "manifests", "defenses",
     "profiles", "attacks", "export", "audit", "risk", "doctor", "report", "fetch", "commands",
 )  # fmt: skip

@@ -26,7 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models"), str(HERE)]
 from morphable import SIDE, MorphableModel, draw, frontal, learn
 from training_faces import TEMPLATE_150, lfw_photographs
 
-from toolkit.faces.alignment import PARTS, read_landmarks
+from toolkit.faces.alignment import read_landmarks
+from toolkit.faces.detection import PARTS
 from toolkit.faces.pairs import read_people
 from toolkit.pixels import to_8bit, to_unit
 from toolkit.verifiers.manifest import Manifest, find_manifest

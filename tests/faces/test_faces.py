@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import InputError, InsufficientError, SixpixelsError
-from toolkit.faces.alignment import PARTS, LandmarkFinder, read_landmarks, similarity_transform
+from toolkit.faces.alignment import read_landmarks, similarity_transform
 from toolkit.faces.crops import crop_pairs
+from toolkit.faces.detection import PARTS
 from toolkit.faces.images import read_image
 from toolkit.faces.pairs import embedded_pairs, find_pairs, has_generated_faces, load_pairs, read_people
 
@@ -474,23 +475,3 @@ def test_without_a_template_images_are_crops_already(people: Path, color: np.nda
     np.testing.assert_array_equal(crops.images[0], color[..., ::-1])
     with pytest.raises(InputError, match="is 30 x 20, but"):
         crop_pairs(load_pairs(people), 20, 20, None)
-
-
-@pytest.mark.shared
-def test_mtcnn_finds_what_the_published_landmarks_say_and_is_cached(shared: Path, tmp_path: Path) -> None:
-    known = read_landmarks(shared / "lfw" / "landmarks.csv")
-    name = "Aaron_Eckhart/Aaron_Eckhart_0001.jpg"
-    root = tmp_path / "pairs" / "root"
-    (root / "Aaron_Eckhart").mkdir(parents=True)
-    (root / name).write_bytes((shared / "lfw" / "images" / name).read_bytes())
-    found = LandmarkFinder(root, tmp_path / "cache").points(name)
-    expected = known[name]
-    assert found is not None
-    assert expected is not None
-    assert np.median(np.abs(found - expected)) < 3
-    (cached,) = (tmp_path / "cache" / "landmarks").iterdir()
-    again = LandmarkFinder(root, tmp_path / "cache")
-    again._detect = None  # type: ignore[method-assign,assignment]
-    np.testing.assert_array_equal(again.points(name), found)
-    cached.write_text("damaged")
-    np.testing.assert_array_equal(LandmarkFinder(root, tmp_path / "cache").points(name), found)

@@ -30,7 +30,8 @@ from toolkit.audit.selection.latency import read_latency_ratios
 from toolkit.audit.selection.select import Limits, select
 from toolkit.commands.show import SafeConsole
 from toolkit.errors import InsufficientError
-from toolkit.faces.alignment import PARTS, read_landmarks
+from toolkit.faces.alignment import read_landmarks
+from toolkit.faces.detection import PARTS
 from toolkit.faces.pairs import embedded_pairs, load_pairs, read_people
 from toolkit.files import bundled
 from toolkit.profiles.profile import read_profile, shipped_profiles

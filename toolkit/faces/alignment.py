@@ -5,30 +5,18 @@ The landmarks come from a file or from MTCNN.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from toolkit.errors import InputError, UnavailableError
-from toolkit.faces.images import read_image
+from toolkit.errors import InputError
+from toolkit.faces.detection import PARTS, Detector, Points, detect_together
 from toolkit.faces.lists import read_csv
-from toolkit.files import write_bytes
-from toolkit.plain import parse_json, read_limited
-from toolkit.quiet import import_tensorflow
-
-Points = NDArray[np.float64]
-
-PARTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-_DETECTOR = "mtcnn-1"
-_LARGEST_CACHED = 1 << 16
-_DETECTED_SIDE = 1024
 
 
 def similarity_transform(points: Points, template: Points) -> Points | None:
@@ -79,9 +67,8 @@ def default_cache() -> Path:
 class LandmarkFinder:
     """Finds the five landmarks of the faces in a pair set.
 
-    The landmarks come from `landmarks.csv` in the pair set's root or in its parent folder. MTCNN (Zhang et al. 2016)
-    detects the landmarks of images that this file does not contain. Detections are cached on disk by the hash of the
-    image.
+    The landmarks come from `landmarks.csv` in the pair set's root or in its parent folder. Those of images that this
+    file does not contain are detected; see `detection`.
     """
 
     def __init__(self, root: Path, cache: Path | None = None) -> None:
@@ -96,7 +83,7 @@ class LandmarkFinder:
         """
         self._root = root
         self._cache = (cache or default_cache()) / "landmarks"
-        self._detector: Any = None
+        self._detector = Detector(self._cache)
         self._known: dict[str, Points | None] = {}
         for path in (root / "landmarks.csv", root.parent / "landmarks.csv"):
             if path.is_file():
@@ -110,54 +97,26 @@ class LandmarkFinder:
             InputError: the image cannot be read.
             UnavailableError: the face must be detected, but MTCNN is not installed.
         """
-        if name in self._known:
-            return self._known[name]
-        image = self._root / name
-        try:
-            digest = hashlib.sha256(image.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(f"{image}: cannot be read ({error.strerror})") from error
-        cached = self._cache / f"{digest}-{_DETECTOR}.json"
-        try:
-            stored = parse_json(read_limited(cached, _LARGEST_CACHED), cached)["points"]
-            points = None if stored is None else np.array(stored, np.float64).reshape(5, 2)
-            if points is not None and not np.isfinite(points).all():
-                raise ValueError  # noqa: TRY301 - treated like any other damage
-        except (InputError, ValueError, KeyError, TypeError):  # the cached file is missing or damaged
-            points = self._detect(image)
-            content = {"points": None if points is None else points.tolist()}
-            write_bytes(cached, json.dumps(content).encode())
-        self._known[name] = points
-        return points
+        if name not in self._known:
+            self._known[name] = self._detector.points(self._root / name)
+        return self._known[name]
 
-    def _detect(self, path: Path) -> Points | None:
-        """Detect landmarks (5, 2) with MTCNN. Return None if there is no face.
+    def look_ahead(self, names: Sequence[str], progress: Callable[[int, int], None] | None = None) -> None:
+        """Detect what must be detected of many images, by several processes; `points` then finds it.
 
-        If there are several faces, large faces near the center of the image are preferred.
+        Args:
+            names: the images.
+            progress: called with the number of images done and the number of images to detect.
         """
-        if self._detector is None:
-            try:
-                import_tensorflow()
-                from mtcnn import MTCNN
-            except (ImportError, UnavailableError) as error:
-                raise UnavailableError(
-                    f"{path}: face detection needs MTCNN, which is not installed; "
-                    'pip install "sixpixels[tensorflow]", or put a landmarks.csv beside the pairs'
-                ) from error
-            self._detector = MTCNN()
-        image = read_image(path)
-        scale = min(1.0, _DETECTED_SIDE / max(image.shape))
-        if scale < 1:  # MTCNN's image pyramid would take gigabytes of memory for a huge image
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        center = np.array(image.shape[1::-1]) / 2
+        missing = [self._root / name for name in names if name not in self._known and not self._is_cached(name)]
+        done = count(1)
+        detect_together(missing, self._cache, lambda: None if progress is None else progress(next(done), len(missing)))
 
-        def prominence(face: dict[str, Any]) -> float:
-            x, y, width, height = face["box"]
-            offset = np.array([x + width / 2, y + height / 2]) - center
-            return float(width * height - 2 * offset @ offset)
-
-        faces = self._detector.detect_faces(image)
-        if not faces:
-            return None
-        keypoints = max(faces, key=prominence)["keypoints"]
-        return np.array([keypoints[part] for part in PARTS], np.float64) / scale
+    def _is_cached(self, name: str) -> bool:
+        try:
+            known = self._detector.known(self._root / name)
+        except InputError:  # `points` says why
+            return True
+        if known is not None:
+            self._known[name] = known[0]
+        return known is not None

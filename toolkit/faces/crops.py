@@ -80,6 +80,8 @@ def crop_pairs(
     """
     names = list(dict.fromkeys(name for pair in pairs.pairs for name in (pair.probe, pair.reference)))
     finder = finder or LandmarkFinder(pairs.root)
+    if template is not None:
+        finder.look_ahead(names, progress)
     place: dict[str, int] = {}
     refused: list[InputError] = []
 

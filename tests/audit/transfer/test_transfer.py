@@ -27,9 +27,10 @@ from toolkit.audit.transfer.judge import Judge, local_judge, remote_judge
 from toolkit.audit.transfer.transfer import Transfer, run_transfer
 from toolkit.documents import to_json
 from toolkit.errors import InputError
-from toolkit.faces.alignment import PARTS, LandmarkFinder
+from toolkit.faces.alignment import LandmarkFinder
 from toolkit.faces.carry import View, between, carry, view_matrix
 from toolkit.faces.crops import crop_pairs
+from toolkit.faces.detection import PARTS
 from toolkit.faces.images import read_image
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.profiles.profile import find_profile

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import toolkit
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.jobs import Job, Ticket, pack_job
 from toolkit.errors import InputError, UnavailableError
+from toolkit.processes import start_module
 from toolkit.verifiers.trial import tried_environment
 
 # How many processes may die of the same job.
 _ATTEMPTS = 3
 # First byte of an answer. DONE: an artifact follows. REFUSED: the job cannot be done. UNABLE: the worker cannot run.
 DONE, REFUSED, UNABLE = b"+", b"-", b"!"
-# Workers must import this copy of the toolkit, whatever their working directory is.
-_ROOT = str(Path(toolkit.__file__).resolve().parents[1])
 
 
 class ProcessPool:
@@ -81,16 +76,10 @@ class ProcessPool:
         return receive(process.stdout)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         with self._lock:
             if self._closed:
                 raise UnavailableError("the audit is being stopped")
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "toolkit.audit.workers.process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": path} | tried_environment(),
-            )
+            process = start_module("toolkit.audit.workers.process", environment=tried_environment())
             self._processes.add(process)
         self._own.process = process
         return process
