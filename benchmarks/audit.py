@@ -27,7 +27,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from toolkit.audit.workers import threads_of
+from toolkit.audit.crafting.jobs import threads_of
 from toolkit.verifiers.runtime import Execution
 
 # The batch sizes that are tried, how often each is timed, and the longest time for one of them.

@@ -8,11 +8,11 @@ from functools import partial
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.group import aim
 from toolkit.audit.collect import Collector
+from toolkit.audit.crafting.jobs import threads_of
 from toolkit.audit.plan import Plan
 from toolkit.audit.replaying.reruns import attack_checks, pairs_again
 from toolkit.audit.replaying.sanity import Check, Outcome, Subject, check_profile
 from toolkit.audit.request import Request
-from toolkit.audit.workers import threads_of
 from toolkit.errors import InputError
 from toolkit.profiles.profile import Profile
 from toolkit.progress import Progress

@@ -20,10 +20,13 @@ from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.momentum import ATTACK as MOMENTUM
 from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member, sight
+from toolkit.audit.crafting.sources import Sources
+from toolkit.audit.transfer.transfer import Transfer, replay_run
 from toolkit.faces.carry import carry
 from toolkit.pixels import to_8bit, to_unit
 from toolkit.report.schemas import transfer_schema
 from toolkit.verifiers.manifest import Decision, read_manifest
+from toolkit.verifiers.runtime import Execution
 from toolkit.verifiers.scores import distances, normalized
 
 MATRIX = np.array([[0.8, 0.1, 0.3], [-0.1, 0.8, 1.2], [0, 0, 1]])
@@ -117,18 +120,21 @@ def verifier(folder: Path, name: str, seed: int, share: float = 1.0) -> Path:
 
 
 @pytest.fixture(scope="module")
-def audited_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def audited_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[Path]]:
+    """A folder of verifiers with a finished run, and the probes of the run itself."""
     folder = tmp_path_factory.mktemp("joint")
     manifest = read_manifest(verifier(folder, "first", 1))
     attacks = (replace(MOMENTUM, epsilon=6 / 255, steps=10, kernel=1, diversity=0.0), Gaussian(levels=1, draws=1))
     audited(manifest, people(folder, 3), folder / "run", attacks, "none")
     verifier(folder, "second", 2)
     verifier(folder, "target", 2, 1.001)
-    return folder
+    return folder, set((folder / "run" / "probes").glob("*.probes"))
 
 
-def test_joint_probes_reach_a_target_that_only_the_further_source_is_like(audited_folder: Path) -> None:
-    folder = audited_folder
+def test_joint_probes_reach_a_target_that_only_the_further_source_is_like(
+    audited_folder: tuple[Path, set[Path]],
+) -> None:
+    folder, _ = audited_folder
     command = ["replay", folder / "run", "--on", folder / "target.onnx", "--source", folder / "second.onnx"]
     done = sixpixels(*command, "--json")
     assert done.returncode == 0, done.stderr
@@ -148,11 +154,35 @@ def test_joint_probes_reach_a_target_that_only_the_further_source_is_like(audite
     assert max(map(len, page.stdout.splitlines())) <= 80
 
 
-def test_sources_that_cannot_be_used_are_refused(audited_folder: Path, tmp_path: Path) -> None:
-    folder = audited_folder
+def test_sources_that_cannot_be_used_are_refused(audited_folder: tuple[Path, set[Path]], tmp_path: Path) -> None:
+    folder, _ = audited_folder
     replay = ["replay", folder / "run", "--on", folder / "target.onnx", "--source"]
     refused(sixpixels(*replay, folder / "target.onnx"), "--source target: is the verifier to replay on", 4)
     manifest = read_manifest(folder / "first.onnx")
     audited(manifest, folder / "people", tmp_path / "run", (Gaussian(levels=1, draws=1),), "none")
     replay[1] = tmp_path / "run"
     refused(sixpixels(*replay, folder / "second.onnx"), "--source needs an attack by gradients", 4)
+
+
+def test_joint_probes_are_kept_and_do_not_depend_on_threads(
+    audited_folder: tuple[Path, set[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, of_run = audited_folder
+
+    def joint() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in set((folder / "run" / "probes").glob("*.probes")) - of_run}
+
+    def replayed(threads: int) -> Transfer:
+        on, second = str(folder / "target.onnx"), folder / "second.onnx"
+        return replay_run(folder / "run", on, sources=(second,), execution=Execution("cpu", threads=threads))
+
+    for path in joint():  # another test may have left some
+        path.unlink()
+    first, made = replayed(1), joint()
+    assert made
+    for path in made:
+        path.unlink()
+    assert replayed(3) == first
+    assert joint() == made
+    monkeypatch.setattr(Sources, "craft", None)
+    assert replayed(1) == first, "what is finished is not crafted again"

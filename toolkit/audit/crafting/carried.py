@@ -26,6 +26,7 @@ class Carried:
         own, own_references: (n, H, W, 3), the target's crops of probes and references.
         matrices: n matrices that map the probes' pixels from the source's to the target's crop.
         genuine: (n,), whether each pair is of one person.
+        same: whether source and target take the same crops.
     """
 
     rows: NDArray[np.intp]
@@ -35,6 +36,7 @@ class Carried:
     own_references: Crops
     matrices: list[Matrix]
     genuine: Bools
+    same: bool
 
     def carry(self, crops: Crops, rows: NDArray[np.intp]) -> Crops:
         """Resample source crops of the pairs `rows` to the target's crop."""
@@ -67,4 +69,5 @@ def carried_pairs(crops: CropSet, own: CropSet, views: tuple[View, View], finder
         own_references=own.images[there[:, 1]],
         matrices=[between(*views, crops.pairs[i].probe, finder) for i in rows],
         genuine=np.array([crops.pairs[i].genuine for i in rows]),
+        same=views[0] == views[1],
     )

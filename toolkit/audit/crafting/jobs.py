@@ -25,12 +25,15 @@ from toolkit.audit.crafting.code import profile_code
 from toolkit.errors import InputError, UnavailableError
 from toolkit.files import write_bytes
 from toolkit.profiles.profile import Profile, read_profile
-from toolkit.threads import Threads
-from toolkit.verifiers.runtime import Execution
+from toolkit.threads import Threads, cores
+from toolkit.verifiers.runtime import Execution, threads_of_environment
 
 Ticket = Callable[[], bytes]
 A = TypeVar("A")
 T = TypeVar("T")
+
+# Each thread needs memory for the gradients of a batch.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,11 @@ class InProcess:
     def submit(self, job: Job) -> Ticket:
         """See `Pool`."""
         return self._threads.submit(partial(job.run, self._bench))
+
+
+def threads_of(execution: Execution) -> int:
+    """Return how many jobs a process does at once."""
+    return execution.threads or threads_of_environment() or min(_MOST_THREADS, cores())
 
 
 def pack_job(job: Job, bench: Bench) -> bytes:

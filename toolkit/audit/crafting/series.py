@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -129,11 +129,19 @@ def series_steps(series: Series, bench: Verifiers, clean: CleanRun) -> Iterator[
             task = replace(task, universal=learned[0][halves[rows]])
         return CraftJob(attack, known, tuple(crops.pairs[row].id for row in rows), task)
 
-    def decode(rows: NDArray[np.intp], content: bytes) -> Crafted | None:
+    for rows, path in series.chunks():
+        yield craft_step(series, rows, path, partial(job, rows))
+
+
+def craft_step(
+    series: Series, rows: NDArray[np.intp], path: Path, job: Callable[[], CraftJob | InputError]
+) -> CraftStep:
+    """The step of one chunk: its pairs `rows`, its file, and how its job is prepared."""
+
+    def decode(content: bytes) -> Crafted | None:
         return decode_probes(content, series.clean(rows))
 
-    for rows, path in series.chunks():
-        yield Step(series.name, (series, rows), path, partial(decode, rows), partial(job, rows))
+    return Step(series.name, (series, rows), path, decode, job)
 
 
 def attack_with(name: str, parameters: dict[str, Any]) -> Attack:

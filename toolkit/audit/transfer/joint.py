@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Attack, Crafted, is_trained
-from toolkit.audit.clean.bench import Bench
-from toolkit.audit.crafting.carried import Carried, Crops
-from toolkit.audit.crafting.craft import make_task
-from toolkit.audit.crafting.ensemble import DECISION, Ensemble, Member
-from toolkit.audit.crafting.sources import in_crops_of, member
+from toolkit.attacks.base import Attack, is_trained
+from toolkit.audit.crafting.carried import Crops
+from toolkit.audit.crafting.craft import Series
+from toolkit.audit.crafting.ensemble import DECISION
+from toolkit.audit.crafting.jobs import finish_all
+from toolkit.audit.crafting.sources import Sources, SourcesPool, source_steps, sources_identity, sources_profile
 from toolkit.audit.results.record import Record
 from toolkit.audit.transfer.judge import Judge, decided_rightly, local_judge
 from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet
-from toolkit.pixels import Bools, to_unit
+from toolkit.pixels import Bools
 from toolkit.profiles.profile import find_profile
 from toolkit.verifiers.crops import view_of
 from toolkit.verifiers.manifest import Manifest
@@ -50,7 +50,7 @@ def jointly(attacks: Sequence[Attack], further: Sequence[Manifest], judge: Judge
 
 
 class Joint:
-    """Crafts joint probes. Each pair is crafted alone, because each has its own way from crop to crop.
+    """Crafts joint probes, chunk by chunk, into the folder of the run, so that a stopped replay can continue.
 
     All verifiers are attacked without a profile. The margin is the mean of their margins, each in units of its
     threshold; see `Ensemble`.
@@ -79,13 +79,14 @@ class Joint:
         Raises:
             SixpixelsError: a verifier cannot be used, or no pair has a face in its crops.
         """
+        own = record.manifest
+        self._manifests = own, *further
         self._record, self._crops, self._rows = record, crops, rows
-        self._bare = find_profile("none")
-        self._benches = [Bench(manifest, execution, record.seed) for manifest in (record.manifest, *further)]
-        self._carried = [self._in_crops_of(manifest) for manifest in further]
+        view = view_of(own.input, own.alignment)
+        self._sources = Sources(self._manifests, execution, record.seed, record.pairs, crops, view)
         self.right = np.ones(len(rows), np.bool_)
-        for manifest, pairs in zip(further, self._carried, strict=True):
-            judge = local_judge(manifest, self._bare, execution, record.seed)
+        for manifest, pairs in zip(further, self._sources.carried[1:], strict=True):
+            judge = local_judge(manifest, find_profile("none"), execution, record.seed)
             fine, _ = decided_rightly(judge, pairs.own, pairs.own_references, pairs.genuine)
             self.right &= np.isin(rows, pairs.rows[fine])
 
@@ -95,38 +96,25 @@ class Joint:
         Args:
             attack: the attack.
             wanted: (n,), the pairs to attack; only pairs of `right`.
-            done: is told the number of finished pairs.
+            done: is told how many more pairs are finished.
 
         Returns:
             Probes (n, H, W, 3), and whether they succeed on the mean of the verifiers (n,).
 
         Raises:
             InputError: a verifier has no gradients.
+            SixpixelsError: the probes cannot be written.
         """
         probes = self._crops.images[self._crops.index[self._rows, 0]].copy()
         success = np.zeros(len(probes), np.bool_)
-        for place in np.flatnonzero(wanted):
-            crafted = self._craft(attack, self._rows[place])
-            probes[place], success[place] = crafted.probes8[0], crafted.success8[0]
-            done(int(place) + 1)
-        return probes, success
-
-    def _craft(self, attack: Attack, row: np.intp) -> Crafted:
-        """Attack one pair of the run."""
-        probe, reference = (self._crops.images[self._crops.index[row, side]] for side in (0, 1))
-        own = self._benches[0].white_box(self._bare)
-        members = [Member(own, self._benches[0].manifest.decision)]
-        references = [own.embed(to_unit(reference[None]))[0]]
-        for bench, pairs in zip(self._benches[1:], self._carried, strict=True):
-            other, seen_reference = member(bench, pairs, int(row), probe.shape[:2])
-            members.append(other)
-            references.append(seen_reference)
-        ensemble = Ensemble(members, references)
-        task = make_task(
-            attack.name, self._crops, np.array([row]), ensemble.reference(), DECISION, self._record.seed, np.inf
+        places = np.flatnonzero(wanted)
+        chosen = self._rows[places]
+        crops = replace(
+            self._crops, pairs=tuple(self._crops.pairs[row] for row in chosen), index=self._crops.index[chosen]
         )
-        return attack.craft(ensemble, task)
-
-    def _in_crops_of(self, manifest: Manifest) -> Carried:
-        own = self._record.manifest
-        return in_crops_of(manifest, self._record.pairs, self._crops, view_of(own.input, own.alignment))
+        known, model = sources_profile(self._manifests), sources_identity(self._manifests)
+        series = Series(attack, known, model, crops, DECISION, self._record.seed, self._record.folder / "probes")
+        for (_, rows), crafted in finish_all(source_steps(series), SourcesPool(self._sources)):
+            probes[places[rows]], success[places[rows]] = crafted.probes8, crafted.success8
+            done(len(rows))
+        return probes, success

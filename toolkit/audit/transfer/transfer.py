@@ -175,13 +175,19 @@ class _Tests:
     ) -> None:
         """Test the probes `crafted` by the attack and for the profile `name`. `crafted` may tell how far it is."""
         label = f"{name[0]} on {'several verifiers' if joint else name[1]}"
-        stage = self.progress.stage(label, len(self.pairs.rows))
+        stage, told = self.progress.stage(label, len(self.pairs.rows)), 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            told += done
+            stage(done)
+
         try:
-            probes = crafted(stage)
+            probes = crafted(tell)
             self.results.extend(_scenario(name, self.pairs, probes, eligible(), self.clean, self.judge, joint=joint))
         except SixpixelsError as error:
             self.unavailable.append(Unavailable(label, str(error)))
-        stage(len(self.pairs.rows))
+        stage(len(self.pairs.rows) - told)
 
 
 def run_transfer(

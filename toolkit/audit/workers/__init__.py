@@ -9,16 +9,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from toolkit.audit.clean.bench import Bench
-from toolkit.audit.crafting.jobs import InProcess, Pool
+from toolkit.audit.crafting.jobs import InProcess, Pool, threads_of
 from toolkit.audit.options import AuditOptions
 from toolkit.errors import UsageError
-from toolkit.threads import Threads, cores
+from toolkit.threads import Threads
 from toolkit.verifiers.remote.config import is_loopback
-from toolkit.verifiers.runtime import Execution, threads_of_environment
 
 _MOST = 1024
-# Each thread needs memory for the gradients of a batch.
-_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -94,11 +91,6 @@ def chosen_workers(options: AuditOptions) -> Workers:
         None if path is None else Path(path) for path in (o.dask_ca, o.dask_certificate, o.dask_key)
     )
     return Workers(o.workers, ca, certificate, key, o.dask_trust_network)
-
-
-def threads_of(execution: Execution) -> int:
-    """Return how many jobs a process does at once."""
-    return execution.threads or threads_of_environment() or min(_MOST_THREADS, cores())
 
 
 @contextmanager
