@@ -15,8 +15,9 @@ from toolkit.audit.replaying.sanity import Check
 from toolkit.audit.results.outcomes import Run
 from toolkit.report.formats.html import render as render_html
 from toolkit.report.formats.markdown import render as render_markdown
-from toolkit.risk.certified import certified, covering_radius
+from toolkit.risk.certified import Certified, certified, covering_radius
 from toolkit.risk.findings import CERTIFICATES, Report, WorstCase
+from toolkit.risk.headline import certified_in_words
 from toolkit.risk.policy import find_policy
 from toolkit.risk.rate import rate
 from toolkit.risk.worst import distinct_pairs, goal_pairs
@@ -152,3 +153,55 @@ def test_reports_say_what_the_certificates_cover() -> None:
         assert words.format("L2 &lt;= 0.5") in render_html(Report(run, risk))
         assert words.format("L2 &#60;= 0.5") in render_markdown(Report(run, risk))
         assert ("Certified: mean3, dodging" in risk.headline) == (run is covered)
+
+
+def test_certificates_of_a_profile_that_nothing_attacked_are_all_its_evidence() -> None:
+    elsewhere = run_of([Told("fgsm", "perfect", "none")])
+    assert {case.severity for case in rate(elsewhere, POLICY).worst} == {"unknown"}
+    for uncertified in (0, 4):
+        radius = np.full(2 * PAIRS, 0.6)
+        radius[PAIRS : PAIRS + uncertified] = 0.1
+        case = cases(with_certificates(elsewhere, radius.tolist()))["impersonation"]
+        assert case.certified is not None
+        assert case.certified.uncertified == Rate(uncertified, PAIRS)
+        assert {met.finding for met in case.met} == {CERTIFICATES}
+        assert case.severity == "medium", "that of the bound of what is not certified"
+
+
+def test_certificates_too_short_change_nothing_where_attacks_are_evidence() -> None:
+    evident = replace(POLICY, norm="rms", budget=2.15)
+    without, short = (rate(run, evident) for run in (run_of(GOOD), with_certificates(run_of(GOOD), 0.01)))
+    assert {case.goal: case.severity for case in short.worst} == {case.goal: case.severity for case in without.worst}
+    assert all(met.finding != CERTIFICATES for case in short.worst for met in case.met)
+
+
+def test_what_is_certified_completely_is_counted_by_attacks() -> None:
+    risk = rate(with_certificates(run_of(WEAK), 0.6), POLICY)
+    for finding in risk.findings:
+        assert finding.terms[0].source == "95 % upper bound of 0/100 within L2 <= 0.5"
+    assert {met.why_not for case in risk.worst for met in case.met} == {""}
+
+
+@pytest.mark.parametrize(
+    ("within", "max_asr", "shown"),
+    [(Rate(0, 0), 1.0, False), (Rate(1, 1), 1.0, True), (Rate(90, 100), Rate(10, 100).upper_bound(), True),
+     (Rate(90, 100), Rate(10, 100).upper_bound() - 1e-9, False)],
+)  # fmt: skip
+def test_certificates_show_a_bound_that_is_at_most_that_of_the_policy(
+    within: Rate, max_asr: float, *, shown: bool
+) -> None:
+    assert Certified(within, 0.5, 0.6).shows(replace(POLICY.required("dodging"), max_asr=max_asr)) is shown
+
+
+def test_without_an_eligible_pair_certificates_reach_nowhere() -> None:
+    run = with_certificates(run_of(WEAK, eligible=0), 0.6)
+    found = certified(run, POLICY, "mean3", goal_pairs(run, "dodging"), distinct_pairs(run))
+    assert found == Certified(Rate(0, 0), 0.5, 0.0)
+
+
+def test_profiles_without_certificates_do_not_hide_those_with_them() -> None:
+    risk = rate(with_certificates(run_of(WEAK), 0.6), POLICY)
+    case = risk.worst[0]
+    words = certified_in_words((replace(case, certified=None), case), "L2 <= 0.5")
+    assert len(words) == 1
+    assert f"Certified: {words[0]}." in risk.headline
