@@ -1,8 +1,9 @@
-"""How near our minimum-norm attacks come to the best of ours and Foolbox's, pair by pair, at equal numbers of steps.
+"""How near our minimum-norm attacks come to the best of ours, Foolbox's and ART's, pair by pair, at equal steps.
 
 python benchmarks/optimality.py facenet-mini --pairs LFW --folds 7,8 --limit 16 --profiles none,mean3
 
 All attacks work on float images, on the same pairs and the same TensorFlow form of the verifier behind each profile.
+ART attacks one pair at a time, because its attacks reorder batches, in which each pair has a reference of its own.
 Printed are the successes, the median norm, and the optimality (AttackBench, arXiv:2404.19460) against the smallest norm
 of each pair over all attacks, and the largest ratio of an attack's norm to that smallest norm.
 """
@@ -18,6 +19,9 @@ from typing import Any
 import foolbox
 import numpy as np
 import tensorflow as tf
+from art.attacks.evasion import CarliniL2Method, CarliniLInfMethod, NewtonFool
+from art.attacks.evasion import DeepFool as DeepFoolArt
+from art.estimators.classification import TensorFlowV2Classifier
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -91,7 +95,8 @@ def everything(verifier: TensorFlowVerifier, task: Task, steps: int) -> dict[Nor
 
     # Three searches share the steps.
     each = max(1, steps // 3)
-    f = foolbox.attacks
+    f, art = foolbox.attacks, OnePair(verifier, task)
+    few = {"batch_size": 1, "verbose": False}
     return {
         "l2": {
             "fmn": ours(Fmn(steps=steps)),
@@ -102,30 +107,69 @@ def everything(verifier: TensorFlowVerifier, task: Task, steps: int) -> dict[Nor
             "Foolbox DDN": theirs(f.DDNAttack(steps=steps)),
             "Foolbox DeepFool": theirs(f.L2DeepFoolAttack(steps=steps, candidates=2)),
             "Foolbox Carlini-Wagner": theirs(f.L2CarliniWagnerAttack(3, each, initial_const=1.0)),
+            "ART DeepFool": art.runs(DeepFoolArt, max_iter=steps, epsilon=0.02, nb_grads=2, **few),
+            "ART NewtonFool": art.runs(NewtonFool, max_iter=steps, **few),
+            "ART Carlini-Wagner": art.runs(
+                CarliniL2Method, binary_search_steps=3, max_iter=each, initial_const=1.0, **few
+            ),
         },
         "linf": {
             "fmn-linf": ours(replace(fmn_linf.ATTACK, steps=steps)),
             "deepfool-linf": ours(DeepFoolLinf(steps)),
             "Foolbox FMN": theirs(f.LInfFMNAttack(steps=steps)),
             "Foolbox DeepFool": theirs(f.LinfDeepFoolAttack(steps=steps, candidates=2)),
+            "ART Carlini-Wagner": art.runs(CarliniLInfMethod, max_iter=each, initial_const=1.0, **few),
         },
     }
 
 
-def foolbox_model(verifier: TensorFlowVerifier, task: Task) -> Any:
-    """The decision as a classifier of the whole batch into "same" and "different"."""
+def logits(verifier: TensorFlowVerifier, task: Task, crops: Any, references: Any) -> Any:
+    """The decision as the logits (N, 2) of "same" and "different"."""
     if task.decision.metric == "cosine":
         raise SystemExit("only Euclidean distances are compared here")
-    references, entropy = tf.constant(task.references), tf.zeros((len(task),), tf.int64)
     limit = task.decision.threshold ** (2 if task.decision.metric == "euclidean" else 1)
+    entropy = tf.zeros((tf.shape(crops)[0],), tf.int64)
+    embedded = verifier._embed(crops, entropy)[0]  # noqa: SLF001 - what the libraries must see has no other name
+    margin = limit - tf.reduce_sum(tf.square(embedded - references), axis=-1)
+    return tf.stack([margin, -margin], axis=-1) / 2
 
-    @tf.function  # type: ignore[untyped-decorator]
-    def logits(crops: Any) -> Any:
-        embedded = verifier._embed(crops, entropy)[0]  # noqa: SLF001 - what Foolbox must see has no other name
-        margin = limit - tf.reduce_sum(tf.square(embedded - references), axis=-1)
-        return tf.stack([margin, -margin], axis=-1) / 2
 
-    return foolbox.TensorFlowModel(logits, bounds=(0, 1), device="/CPU:0")
+def foolbox_model(verifier: TensorFlowVerifier, task: Task) -> Any:
+    """A classifier of the whole batch."""
+    references = tf.constant(task.references)
+    model = tf.function(lambda crops: logits(verifier, task, crops, references))
+    return foolbox.TensorFlowModel(model, bounds=(0, 1), device="/CPU:0")
+
+
+class OnePair:
+    """ART's view of the verifier: a classifier of crops into the two decisions about one reference at a time."""
+
+    def __init__(self, verifier: TensorFlowVerifier, task: Task) -> None:
+        self._task = task
+        self._reference = tf.Variable(task.references[:1])
+        compiled = tf.function(lambda crops: logits(verifier, task, crops, self._reference), reduce_retracing=True)
+        self._model = TensorFlowV2Classifier(
+            lambda crops, training=False: compiled(tf.cast(crops, tf.float32)),  # noqa: ARG005 - ART gives it
+            nb_classes=2,
+            input_shape=task.probes.shape[1:],
+            loss_object=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            clip_values=(0, 1),
+        )
+
+    def runs(self, attack: Any, **parameters: Any) -> Callable[[], Images]:
+        """A function that attacks every pair with one of ART's attacks."""
+
+        def run() -> Images:
+            found = []
+            for probe, reference, dodging in zip(
+                self._task.probes, self._task.references, self._task.dodging, strict=True
+            ):
+                self._reference.assign(reference[None])
+                label = np.array([0 if dodging else 1])
+                found.append(attack(self._model, **parameters).generate(probe[None], label))
+            return np.concatenate(found).astype(np.float32)
+
+        return run
 
 
 def norms(verifier: TensorFlowVerifier, task: Task, norm: Norm, images: Images) -> NDArray[np.float64]:
