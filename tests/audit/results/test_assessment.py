@@ -22,7 +22,7 @@ from toolkit.audit.results.assessment import (
     worst_finding,
 )
 from toolkit.errors import InputError
-from toolkit.profiles.profile import Profile
+from toolkit.profiles.profile import Profile, find_profile
 from toolkit.statistics.intervals import Rate
 
 
@@ -213,3 +213,21 @@ def test_draws_pairs_left_out_and_wrong_models_are_caveats() -> None:
         "low: clean accuracy is only 79.0 %; check the crop, layout and threshold in the manifest",
     ]
     assert caveats(goals=()) == []
+
+
+def test_a_random_profile_has_a_success_rate_for_each_number_of_tries() -> None:
+    passed = np.zeros((8, 10), np.bool_)
+    passed[0, :5], passed[1, 9] = True, True
+    replay = replace(REPLAY, passed=passed, at_goal=np.ones(8, np.bool_))
+    asked = replace(scenario(Square(budget=120)), profile=find_profile("randomized"))
+    dodging, _ = scenario_results(asked, replay, CLEAN, GENUINE)
+    # The three eligible pairs pass five, one and none of ten times; all choices of k tries count alike.
+    for rate, shares in zip(
+        dodging.hit_at,
+        [(5 / 10, 1 / 10, 0), (1 - (5 * 4 * 3) / (10 * 9 * 8), 3 / 10, 0), (1, 1, 0)],
+        strict=True,
+    ):
+        assert rate.value == pytest.approx(np.mean(shares))
+    assert [rate.tries for rate in dodging.hit_at] == [1, 3, 10]
+    alone, _ = scenario_results(scenario(Square(budget=120)), REPLAY, CLEAN, GENUINE)
+    assert alone.hit_at == ()
