@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from scipy import stats
 from tests.models import write_linear, write_people
 from toolkit.attacks.base import Task, ascent
 from toolkit.audit.clean.bench import Bench
-from toolkit.audit.clean.run import run_clean
+from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.craft import pair_generator
+from toolkit.audit.crafting.jobs import InProcess
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.replaying.certificates import CertificationResult, PairCertificates, certification_results
-from toolkit.audit.replaying.certify import Smoothing, _key, certify
+from toolkit.audit.replaying.certify import Smoothing, _key, certify, certify_all, certify_vote
 from toolkit.audit.results.outcomes import read_run
 from toolkit.audit.run import audit_verifier
 from toolkit.errors import UsageError
@@ -28,10 +30,12 @@ from toolkit.faces.pairs import Pair, embedded_pairs, load_pairs
 from toolkit.pixels import to_unit
 from toolkit.profiles.harden import harden_verifier
 from toolkit.profiles.profile import Profile, find_profile
+from toolkit.progress import SILENT
 from toolkit.report.assessment import print_assessment
-from toolkit.statistics.certification import certified_radius
+from toolkit.statistics.certification import certified_radius, vote_radii
 from toolkit.statistics.intervals import Rate
-from toolkit.verifiers.manifest import find_manifest, read_manifest
+from toolkit.verifiers.hardened import VoteOutput
+from toolkit.verifiers.manifest import Decision, find_manifest, read_manifest
 from toolkit.verifiers.runtime import Execution
 from toolkit.verifiers.scores import distances, is_same
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
@@ -311,6 +315,70 @@ draws = 64
 threshold = 0.12
 confidence = 0.99
 """
+
+
+def test_the_votes_of_every_pair_are_certified() -> None:
+    """One embedding of a draw is one number, and the reference is 0: a draw accepts below the threshold."""
+    draws, pairs = 64, 40  # more pairs than one chunk
+    agreeing = np.linspace(0, draws, pairs).astype(int)
+    each = np.where(np.arange(draws) < agreeing[:, None], 0.1, 0.3).astype(np.float32)
+    embeddings = np.concatenate([each, np.zeros((1, draws), np.float32)])
+    index = np.stack([np.arange(pairs), np.full(pairs, pairs)], axis=1)
+    listed = tuple(Pair(str(i), "r", genuine=True) for i in range(pairs))
+    crops = CropSet(np.zeros((pairs + 1, 2, 2, 3), np.uint8), tuple("p" * (pairs + 1)), listed, index, ())
+    scores = np.zeros(pairs + 1)
+    scores[1], scores[-1] = 0.6, 0.9  # a probe is flagged, and a reference is not asked about
+    fine = np.ones(pairs, np.bool_)
+    clean = CleanRun(embeddings, np.zeros(pairs), fine, scores, 0.5, fine)
+    manifest = find_manifest("facenet-mini")
+    manifest = replace(manifest, output=replace(manifest.output, size=1), decision=Decision("euclidean", 0.2, 4.0))
+    radii = vote_radii(draws, 0.25, 0.99)
+    for threshold in (None, 0.2):
+        vote = VoteOutput(draws=draws, threshold=threshold, sigma=0.25, confidence=0.99)
+        found = certify_vote(vote, manifest, "voting", crops, clean)
+        expected = np.where(np.arange(pairs) == 1, 0, radii[agreeing])
+        assert (found.profile, found.sigma, found.samples, found.confidence) == ("voting", 0.25, draws, 0.99)
+        np.testing.assert_array_equal(found.radius, expected)
+        np.testing.assert_array_equal(found.same, np.where(expected > 0, agreeing > draws / 2, -1))
+        assert {-1, 0, 1} <= set(found.same.tolist())
+    strict = certify_vote(replace(vote, threshold=0.05), manifest, "voting", crops, clean)
+    assert set(strict.same[np.arange(pairs) != 1].tolist()) == {0}, (
+        "its own threshold decides, and no draw is that near"
+    )
+
+
+def test_each_profile_is_certified_as_it_is_deployed(tmp_path: Path) -> None:
+    bench, crops, _ = linear_pairs(tmp_path)
+    (tmp_path / "voting.toml").write_text(VOTING)
+    none, voting = find_profile("none"), find_profile(tmp_path / "voting.toml")
+    clean = {p: run_clean(bench.deployed(p), crops, bench.manifest.decision) for p in (none, voting)}
+    stages: list[tuple[str, int]] = []
+    done: list[int] = []
+
+    class Seen:
+        def stage(self, name: str, total: int) -> Callable[[int], None]:
+            stages.append((name, total))
+            return done.append
+
+        counter = SILENT.counter
+
+    def certificates(of: Bench, crops: CropSet, *sigmas: float) -> list[tuple[str, float, int]]:
+        smoothings = [Smoothing(sigma, samples=40, confidence=0.9) for sigma in sigmas]
+        found = certify_all(of, smoothings, crops, clean, tmp_path, Seen(), InProcess(of))
+        return [(one.profile, one.sigma, one.samples) for one in found]
+
+    own = ("voting", 0.1, 64)
+    assert certificates(bench, crops, 0.1, 0.2) == [("none", 0.1, 40), ("none", 0.2, 40), own]
+    pairs = len(crops.pairs)
+    assert stages == [("certify none, noise 0.1", pairs), ("certify none, noise 0.2", pairs)]
+    assert sum(done) == 2 * pairs
+    group = replace(crops, gallery=np.array([0]))
+    assert certificates(bench, group, 0.1) == [("none", 0.1, 40)], "a vote on one reference says nothing of a group"
+    # The embedding is the mean of the pixels, whose slope is one over the root of their number.
+    output = replace(bench.manifest.output, lipschitz=1.01 / np.sqrt(SIDE * SIDE * 3))
+    bounded = Bench(replace(bench.manifest, output=output), bench.execution, 0)
+    assert certificates(bounded, crops) == [("none", 0.0, 0), own]
+    assert certificates(bounded, group) == []
 
 
 def test_a_profile_with_a_vote_is_certified_and_attacked_as_it_is_deployed(tmp_path: Path) -> None:
