@@ -81,6 +81,7 @@ TARGETS = {
             "tests/audit/replaying/test_detection.py",
             "tests/audit/replaying/test_sanity.py",
             "tests/audit/results/test_assessment.py",
+            "tests/audit/workers/test_workers.py::test_a_packed_job_is_the_same_job",
         ),
         (
             "tests/audit/replaying/test_certify.py::test_a_profile_with_a_vote_is_certified_and_attacked_as_it_is_deployed",

@@ -57,7 +57,9 @@ def foolbox_model(verifier: TensorFlowVerifier, task: Task) -> Any:
     gradients of all weights.
     """
     t, largest = task.decision.threshold, task.decision.maximum
-    references, compiled = tf.constant(task.references), verifier._gradient.get_concrete_function()
+    references, compiled = tf.constant(task.references), verifier._gradient
+    # It is traced at its first call, which must not be one that records nothing.
+    verifier.distances_and_gradients(task.probes[:1], task.references[:1])
 
     @lru_cache(maxsize=1)
     def seen(content: bytes) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from toolkit.attacks.base import Task, ascent
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.craft import pair_generator
-from toolkit.audit.crafting.jobs import InProcess
+from toolkit.audit.crafting.jobs import InProcess, Job, Ticket
 from toolkit.audit.options import AuditOptions
 from toolkit.audit.replaying.certificates import CertificationResult, PairCertificates, certification_results
 from toolkit.audit.replaying.certify import Smoothing, _key, certify, certify_all, certify_vote
@@ -319,21 +319,23 @@ confidence = 0.99
 
 def test_the_votes_of_every_pair_are_certified() -> None:
     """One embedding of a draw is one number, and the reference is 0: a draw accepts below the threshold."""
-    draws, pairs = 64, 40  # more pairs than one chunk
+    draws, pairs = 256, 40  # more pairs than one chunk
     agreeing = np.linspace(0, draws, pairs).astype(int)
-    each = np.where(np.arange(draws) < agreeing[:, None], 0.1, 0.3).astype(np.float32)
+    # A draw at the threshold does not accept.
+    each = np.where(np.arange(draws) < agreeing[:, None], 0.125, 0.25).astype(np.float32)
     embeddings = np.concatenate([each, np.zeros((1, draws), np.float32)])
     index = np.stack([np.arange(pairs), np.full(pairs, pairs)], axis=1)
     listed = tuple(Pair(str(i), "r", genuine=True) for i in range(pairs))
     crops = CropSet(np.zeros((pairs + 1, 2, 2, 3), np.uint8), tuple("p" * (pairs + 1)), listed, index, ())
     scores = np.zeros(pairs + 1)
-    scores[1], scores[-1] = 0.6, 0.9  # a probe is flagged, and a reference is not asked about
+    # One probe is flagged and one nearly; a reference is not asked about.
+    scores[1], scores[2], scores[-1] = 0.6, 0.5, 0.9
     fine = np.ones(pairs, np.bool_)
     clean = CleanRun(embeddings, np.zeros(pairs), fine, scores, 0.5, fine)
     manifest = find_manifest("facenet-mini")
-    manifest = replace(manifest, output=replace(manifest.output, size=1), decision=Decision("euclidean", 0.2, 4.0))
+    manifest = replace(manifest, output=replace(manifest.output, size=1), decision=Decision("euclidean", 0.25, 4.0))
     radii = vote_radii(draws, 0.25, 0.99)
-    for threshold in (None, 0.2):
+    for threshold in (None, 0.25):
         vote = VoteOutput(draws=draws, threshold=threshold, sigma=0.25, confidence=0.99)
         found = certify_vote(vote, manifest, "voting", crops, clean)
         expected = np.where(np.arange(pairs) == 1, 0, radii[agreeing])
@@ -345,6 +347,9 @@ def test_the_votes_of_every_pair_are_certified() -> None:
     assert set(strict.same[np.arange(pairs) != 1].tolist()) == {0}, (
         "its own threshold decides, and no draw is that near"
     )
+    squared = replace(manifest, decision=Decision("squared-euclidean", 0.0625, 4.0))
+    again = certify_vote(replace(vote, threshold=0.0625), squared, "voting", crops, clean)
+    np.testing.assert_array_equal(again.same, found.same)
 
 
 def test_each_profile_is_certified_as_it_is_deployed(tmp_path: Path) -> None:
@@ -362,9 +367,16 @@ def test_each_profile_is_certified_as_it_is_deployed(tmp_path: Path) -> None:
 
         counter = SILENT.counter
 
+    given: list[Job] = []
+
+    class Counting(InProcess):
+        def submit(self, job: Job) -> Ticket:
+            given.append(job)
+            return super().submit(job)
+
     def certificates(of: Bench, crops: CropSet, *sigmas: float) -> list[tuple[str, float, int]]:
         smoothings = [Smoothing(sigma, samples=40, confidence=0.9) for sigma in sigmas]
-        found = certify_all(of, smoothings, crops, clean, tmp_path, Seen(), InProcess(of))
+        found = certify_all(of, smoothings, crops, clean, tmp_path, Seen(), Counting(of))
         return [(one.profile, one.sigma, one.samples) for one in found]
 
     own = ("voting", 0.1, 64)
@@ -372,6 +384,8 @@ def test_each_profile_is_certified_as_it_is_deployed(tmp_path: Path) -> None:
     pairs = len(crops.pairs)
     assert stages == [("certify none, noise 0.1", pairs), ("certify none, noise 0.2", pairs)]
     assert sum(done) == 2 * pairs
+    assert {job.name for job in given} == {"certificates of none"}
+    assert len(given) == 2
     group = replace(crops, gallery=np.array([0]))
     assert certificates(bench, group, 0.1) == [("none", 0.1, 40)], "a vote on one reference says nothing of a group"
     # The embedding is the mean of the pixels, whose slope is one over the root of their number.
