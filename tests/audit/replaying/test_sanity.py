@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -27,8 +27,8 @@ from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.craft import pair_generator
 from toolkit.audit.plan import Knowledge, Scenario
 from toolkit.audit.replaying.replay import Replay
-from toolkit.audit.replaying.reruns import check_attacks
-from toolkit.audit.replaying.sanity import Check, Sample, Subject, _gain, check_outcomes, check_profile
+from toolkit.audit.replaying.reruns import attack_checks
+from toolkit.audit.replaying.sanity import Check, Outcome, Sample, Subject, _gain, check_outcomes, check_profile
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
 from toolkit.documents import to_json
@@ -278,6 +278,12 @@ def gray(levels: list[int], genuine: bool = True) -> CropSet:
     images = np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in shades])
     pairs = tuple(Pair(f"p{i}", f"r{i}", genuine) for i in range(n))
     return CropSet(images, tuple(map(str, range(2 * n))), pairs, np.stack([np.arange(n), n + np.arange(n)], axis=1), ())
+
+
+def check_attacks(
+    subject: Subject, outcomes: Sequence[Outcome], crops: CropSet, decision: Decision, seed: int
+) -> list[Check]:
+    return [check for run in attack_checks(subject, outcomes, crops, decision, seed) for check in run()]
 
 
 def clean_of(crops: CropSet, eligible: np.ndarray | None = None, alarm: float = np.inf) -> CleanRun:

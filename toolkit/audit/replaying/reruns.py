@@ -29,22 +29,6 @@ _SHRINKS = 0.9
 _UNBOUNDED = Pgd(name="pgd without a bound", epsilon=1.0, steps=100, step=4 / 255)
 
 
-def check_attacks(
-    subject: Subject,
-    outcomes: Sequence[Outcome],
-    crops: CropSet,
-    decision: Decision,
-    seed: int,
-    most: int = AGAIN,
-) -> list[Check]:
-    """Do all that `attack_checks` returns, one after the other.
-
-    Raises:
-        InputError: the gradients cannot be computed.
-    """
-    return [check for run in attack_checks(subject, outcomes, crops, decision, seed, most) for check in run()]
-
-
 def attack_checks(
     subject: Subject,
     outcomes: Sequence[Outcome],
