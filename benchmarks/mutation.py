@@ -193,30 +193,22 @@ def run(folder: Path, target: Target, workers: int) -> None:
 
 def try_long_tests(folder: Path, target: Target, reasons: dict[tuple[str, str, str], str], workers: int) -> None:
     """Run the tests that take too long for every mutant on those that the others do not notice."""
-    left = [*count(folder, reasons).new] if target.without else []
+    left = count(folder, reasons).new if target.without else []
+    command = [sys.executable, "-P", "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *target.without]
 
-    def noticed(mutant: Mutant) -> bool:
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-n",
-            "0",
-            "-p",
-            "no:cacheprovider",
-            *target.without,
-        ]
-        environment = os.environ | {"MUTANT_UNDER_TEST": mutant.name}
+    def status(mutant: str) -> int:
+        environment = os.environ | {"MUTANT_UNDER_TEST": mutant}
         done = subprocess.run(  # noqa: S603 - the tests of this target
             command, cwd=folder / "mutants", env=environment, stdout=subprocess.DEVNULL, check=False
         )
-        return done.returncode == TESTS_FAILED
+        return done.returncode
 
+    # What fails without a mutant would notice everything.
+    if left and status("") != 0:
+        sys.exit(f"the slow tests fail without a mutant: {' '.join(command)}")
+    names = [mutant.name for mutant in left]
     with ThreadPoolExecutor(workers) as threads:
-        found = {mutant.name for mutant, seen in zip(left, threads.map(noticed, left), strict=True) if seen}
+        found = {name for name, code in zip(names, threads.map(status, names), strict=True) if code == TESTS_FAILED}
     for meta in (folder / "mutants").rglob("*.meta"):
         content = json.loads(meta.read_text())
         content["exit_code_by_key"] |= {name: TESTS_FAILED for name in content["exit_code_by_key"] if name in found}

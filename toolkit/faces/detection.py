@@ -55,15 +55,7 @@ class Detector:
         Raises:
             InputError: the image cannot be read.
         """
-        cached = self._place(image)
-        try:
-            stored = parse_json(read_limited(cached, _LARGEST_CACHED), cached)["points"]
-            points = None if stored is None else np.array(stored, np.float64).reshape(5, 2)
-            if points is not None and not np.isfinite(points).all():
-                raise ValueError  # noqa: TRY301 - treated like any other damage
-        except (InputError, ValueError, KeyError, TypeError):  # the cached file is missing or damaged
-            return None
-        return (points,)
+        return self._stored(self._place(image))
 
     def points(self, image: Path) -> Points | None:
         """Return the landmarks (5, 2) of an image in its pixels (x, y); None if it has no face.
@@ -72,13 +64,24 @@ class Detector:
             InputError: the image cannot be read.
             UnavailableError: MTCNN is not installed.
         """
-        known = self.known(image)
+        cached = self._place(image)
+        known = self._stored(cached)
         if known is not None:
             return known[0]
         points = self._detect(image)
         content = {"points": None if points is None else points.tolist()}
-        write_bytes(self._place(image), json.dumps(content).encode())
+        write_bytes(cached, json.dumps(content).encode())
         return points
+
+    def _stored(self, cached: Path) -> tuple[Points | None] | None:
+        try:
+            stored = parse_json(read_limited(cached, _LARGEST_CACHED), cached)["points"]
+            points = None if stored is None else np.array(stored, np.float64).reshape(5, 2)
+            if points is not None and not np.isfinite(points).all():
+                raise ValueError  # noqa: TRY301 - treated like any other damage
+        except (InputError, ValueError, KeyError, TypeError):  # the cached file is missing or damaged
+            return None
+        return (points,)
 
     def _place(self, image: Path) -> Path:
         try:
