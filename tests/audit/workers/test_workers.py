@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.certificates import Certificates, make_certificates
+from tests.audit.workers.runs import files
 from tests.commands import refused, sixpixels
-from tests.models import write_people
 from tests.progress import Silent
 from toolkit.attacks.base import Crafted
 from toolkit.attacks.fgsm import Fgsm
-from toolkit.attacks.gaussian import Gaussian
-from toolkit.attacks.hop_skip_jump import HopSkipJump
 from toolkit.attacks.pgd import Pgd
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
@@ -31,72 +25,30 @@ from toolkit.audit.collect import InterruptedAuditError
 from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, encode_learned, encode_probes
 from toolkit.audit.crafting.code import attack_code, code_modules
 from toolkit.audit.crafting.craft import Series
-from toolkit.audit.crafting.jobs import pack_job
+from toolkit.audit.crafting.jobs import Job, pack_job
 from toolkit.audit.crafting.series import CraftJob, series_steps
-from toolkit.audit.replaying.certify import CertifyJob, Smoothing
+from toolkit.audit.replaying.certify import CertifyJob
 from toolkit.audit.replaying.natural import NaturalJob
 from toolkit.audit.replaying.presented import presented
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
-from toolkit.audit.suites import NATURAL
 from toolkit.audit.workers import ALONE, Workers, open_pool
 from toolkit.audit.workers.processes import ProcessPool
 from toolkit.audit.workers.workbench import Workbench
 from toolkit.documents import to_json
-from toolkit.errors import InputError, UnavailableError, UsageError
+from toolkit.errors import UnavailableError, UsageError
 from toolkit.faces.corruptions import CORRUPTIONS
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
 from toolkit.files import atomic_write, remove_stale_parts
 from toolkit.pixels import to_unit
 from toolkit.profiles.profile import Profile, find_profile
-from toolkit.verifiers.manifest import find_manifest, read_manifest
+from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution
 from toolkit.verifiers.scores import is_same
 
 ROOT = Path(__file__).resolve().parents[3]
 KINDS = ("embeddings", "probes", "votes", "decisions")
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Request:
-    folder = tmp_path_factory.mktemp("people")
-    manifest, pairs = read_manifest(write_people(folder, photos=20)), load_pairs(folder)
-    return Request(
-        manifest=manifest,
-        crops=crop_pairs(pairs, 16, 16, None),
-        pairs_source="people",
-        attacks=(Gaussian(levels=10, draws=2), HopSkipJump(budget=60)),
-        profiles=(find_profile("none"), find_profile("mean3")),
-        knowledge=("zero", "perfect"),
-        seed=3,
-        execution=Execution("cpu", threads=1),
-        suite=NATURAL,
-        smoothings=(Smoothing(0.1, samples=40, confidence=0.9),),
-    )
-
-
-@pytest.fixture(scope="module")
-def alone(asked: Request, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return files(asked, tmp_path_factory.mktemp("alone"), "1")
-
-
-def files(asked: Request, folder: Path, workers: str | Workers) -> dict[str, bytes]:
-    """The report, the outcomes and all probes of an audit."""
-    run = folder / "run"
-    chosen = Workers(workers) if isinstance(workers, str) else workers
-    report = to_json(run_audit(asked, run, Silent(), chosen)).encode()
-    return {"report": report} | {p.relative_to(run).as_posix(): p.read_bytes() for p in run.rglob("*") if p.is_file()}
-
-
-@pytest.fixture
-def jobs(asked: Request, tmp_path: Path) -> tuple[Bench, list[CraftJob]]:
-    """Those of one attack on one profile."""
-    bench, known = Bench(asked.manifest, asked.execution, asked.seed), find_profile("mean3")
-    clean = run_clean(bench.deployed(known), asked.crops, asked.manifest.decision)
-    series = Series(asked.attacks[1], known, "m", asked.crops, asked.manifest.decision, asked.seed, tmp_path)
-    made = [step.job() for step in series_steps(series, bench, clean)]
-    return bench, [job for job in made if isinstance(job, CraftJob)]
 
 
 def test_two_processes_find_what_one_does(asked: Request, alone: dict[str, bytes], tmp_path: Path) -> None:
@@ -140,7 +92,7 @@ def test_a_packed_job_is_the_same_job(asked: Request, jobs: tuple[Bench, list[Cr
     pairs = presented(
         job.known, asked.crops, run_clean(bench.deployed(job.known), asked.crops, decision), decision, rows
     )
-    others = (CertifyJob(asked.smoothings[0], pairs), *(NaturalJob(one, pairs) for one in CORRUPTIONS))
+    others: tuple[Job, ...] = (CertifyJob(asked.smoothings[0], pairs), *(NaturalJob(one, pairs) for one in CORRUPTIONS))
     for made in (job, *others):
         same = Workbench().run(pack_job(made, bench)) == made.run(bench)
         assert same, f"another artifact: {made.name}"
@@ -199,10 +151,13 @@ def test_workers_refuse_what_is_not_what_the_audit_saw(
     content = model.read_bytes()
     try:
         model.write_bytes(content + b"\0")
-        with pytest.raises(InputError, match="a different file than the audit"):
+        with pytest.raises(UnavailableError, match="a different file than the audit"):
             Workbench().run(packed)
         # What a process refuses comes back as what it is.
-        with ProcessPool(1, bench) as pool, pytest.raises(InputError, match=r"is not an ONNX file|a different file"):
+        with (
+            ProcessPool(1, bench) as pool,
+            pytest.raises(UnavailableError, match=r"is not an ONNX file|a different file"),
+        ):
             pool.submit(job)()
     finally:
         model.write_bytes(content)
@@ -210,99 +165,17 @@ def test_workers_refuse_what_is_not_what_the_audit_saw(
     text = described.read_text()
     try:
         described.write_text(text.replace("std = 1.0", "std = 0.5"))
-        with pytest.raises(InputError, match="a different manifest than the audit"):
+        with pytest.raises(UnavailableError, match="a different manifest than the audit"):
             Workbench().run(packed)
     finally:
         described.write_text(text)
     with monkeypatch.context() as patched:
         patched.setattr("toolkit.audit.crafting.jobs.profile_code", lambda profile: ["of another version"])
-        with pytest.raises(InputError, match="different code of its defenses"):
+        with pytest.raises(UnavailableError, match="different code of its defenses"):
             Workbench().run(packed)
     elsewhere = Bench(asked.manifest, Execution("directml", threads=1), 0)
     with ProcessPool(1, elsewhere) as pool, pytest.raises(UnavailableError, match="provider DmlExecutionProvider"):
         pool.submit(job)()
-
-
-def test_a_cluster_that_loses_a_worker_finds_the_same(asked: Request, alone: dict[str, bytes], tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster:
-        victim = next(iter(cluster.workers.values()))
-
-        def kill_in_the_middle() -> None:
-            probes = tmp_path / "run" / "probes"
-            until = time.monotonic() + 60
-            while time.monotonic() < until and len(list(probes.glob("*.probes"))) < 3:
-                time.sleep(0.005)
-            os.kill(victim.pid, signal.SIGKILL)
-
-        killer = threading.Thread(target=kill_in_the_middle)
-        killer.start()
-        found = files(asked, tmp_path, f"dask://{cluster.scheduler_address.removeprefix('tcp://')}")
-        killer.join()
-    assert found == alone
-
-
-def test_a_job_that_fails_is_not_tried_again(
-    jobs: tuple[Bench, list[CraftJob]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    distributed = pytest.importorskip("distributed")
-    tried = []
-
-    class Broken(Workbench):
-        def run(self, packed: bytes) -> bytes:
-            tried.append(packed)
-            raise ArithmeticError("always")
-
-    monkeypatch.setattr("toolkit.audit.workers.dask._WORKBENCH", Broken())
-    bench, (job, *_) = jobs
-    with distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
-        where = Workers(cluster.scheduler_address.replace("tcp://", "dask://"))
-        with (
-            open_pool(where, bench) as pool,
-            pytest.raises(UnavailableError, match=r"the cluster failed \(always\)"),
-        ):
-            pool.submit(job)()
-    assert len(tried) == 1
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("tls"))
-
-
-def test_a_cluster_with_tls_finds_the_same_and_lets_nobody_else_in(
-    asked: Request,
-    alone: dict[str, bytes],
-    certificates: Certificates,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    distributed = pytest.importorskip("distributed")
-    own = {"cert": str(certificates.certificate), "key": str(certificates.key)}
-    parts = {f"tls_{who}_{what}": path for who in ("scheduler", "worker", "client") for what, path in own.items()}
-    security = distributed.Security(require_encryption=True, tls_ca_file=str(certificates.ca), **parts)
-    (tmp_path / "another").mkdir()
-    other = make_certificates(tmp_path / "another")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, protocol="tls://", security=security, dashboard_address=None
-    ) as cluster:
-        address = cluster.scheduler_address
-        assert address.startswith("tls://")
-        workers = Workers(address, certificates.ca, certificates.certificate, certificates.key)
-        assert files(asked, tmp_path, workers) == alone
-        monkeypatch.setattr("toolkit.audit.workers.dask._SECONDS_TO_CONNECT", 1)
-        bench = Bench(asked.manifest, asked.execution, 0)
-        for stranger in (
-            Workers(address, other.ca, certificates.certificate, certificates.key),
-            Workers(address, certificates.ca, other.certificate, other.key),
-            Workers(address.replace("tls://", "dask://")),
-        ):
-            with pytest.raises(UnavailableError, match="no scheduler answers"), open_pool(stranger, bench):
-                pass
-    for wrong in (certificates.key, tmp_path / "none.pem"):
-        broken = Workers(address, wrong, certificates.certificate, certificates.key)
-        with pytest.raises(InputError, match="cannot be used for TLS"), open_pool(broken, bench):
-            pass
 
 
 def test_workers_are_a_number_or_a_cluster(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:

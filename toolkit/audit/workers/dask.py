@@ -8,13 +8,19 @@ can reach the scheduler runs code on its workers, and whoever answers as the sch
 process. TLS keeps others out: both sides must have a certificate of one authority. Dask does not compare names, so make
 an authority for the cluster alone.
 
-The workers need this version of the toolkit, and the files of model, checkpoint and profiles under the same paths.
-Workers check the hashes of model and profiles.
+The workers need this version of the toolkit, and the files of model, checkpoint and profiles under the same paths. They
+check versions and hashes, and a worker that has something else ends the audit with its name. The audit's own process
+keeps the artifacts: workers need no shared storage, and write nothing.
+
+If the scheduler ends and starts again at the same address, the audit gives it the unfinished jobs once more.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +32,11 @@ from toolkit.audit.workers.workbench import Workbench
 from toolkit.errors import InputError, SixpixelsError, UnavailableError
 
 _SECONDS_TO_CONNECT = 20
+# How long a cluster may be without its scheduler or without workers while an audit runs.
+_SECONDS_TO_RETURN = 120.0
+_SECONDS_TO_LOOK = 5.0
+# How many times a job is given to a cluster whose scheduler is lost.
+_ATTEMPTS = 10
 # One job at a time per process, however many threads a worker has: jobs share TensorFlow and the verifiers.
 _ONE_JOB = threading.Lock()
 _WORKBENCH = Workbench()
@@ -52,15 +63,11 @@ class DaskPool:
         self._bench = bench
         more = {"security": _security(workers)} if workers.where.startswith("tls://") else {}
         address = workers.where.replace("dask://", "tcp://")
-        try:
-            self._client: Any = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False, **more)
-        except (OSError, ValueError) as error:
-            raise UnavailableError(
-                f"{workers.where}: no scheduler answers ({' '.join(str(error).split())[:300]}); check the address"
-            ) from error
-        if not self._client.nthreads():
-            self._client.close()
-            raise UnavailableError(f"{workers.where}: the scheduler has no workers; start at least one")
+        self._where, self._returning = workers.where, threading.Lock()
+        self._open: Callable[[], Any] = partial(
+            Client, address, timeout=_SECONDS_TO_CONNECT, set_as_default=False, **more
+        )
+        self._client = self._connect()
 
     def __enter__(self) -> Self:
         return self
@@ -70,29 +77,109 @@ class DaskPool:
     ) -> None:
         self._client.close()
 
+    def _connect(self) -> Any:
+        try:
+            client = self._open()
+        except (OSError, ValueError) as error:
+            raise UnavailableError(
+                f"{self._where}: no scheduler answers ({' '.join(str(error).split())[:300]}); check the address"
+            ) from error
+        if not client.nthreads():
+            client.close()
+            raise UnavailableError(f"{self._where}: the scheduler has no workers; start at least one")
+        return client
+
+    def _connect_again(self, lost: Any) -> None:
+        """Replace a client that lost its scheduler, unless another thread has."""
+        with self._returning:
+            if self._client is not lost:
+                return
+            lost.close()
+            until = time.monotonic() + _SECONDS_TO_RETURN
+            while True:
+                try:
+                    self._client = self._connect()
+                except UnavailableError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(1)
+                else:
+                    return
+
     @property
     def width(self) -> int:
         """Twice the number of workers at this moment, which may change."""
-        return 2 * max(1, len(self._client.nthreads()))
+        return 2 * max(1, _workers_of(self._client))
 
     def submit(self, job: Job) -> Ticket:
         """See `Pool`."""
-        # Dask gives the job of a lost worker to another one by itself. A job that fails would fail again.
-        future = self._client.submit(carry_out, pack_job(job, self._bench), __version__, pure=False)
-        what = f"{job.name}"
+        packed = pack_job(job, self._bench)
+        given = self._give(packed)
 
         def result() -> bytes:
-            try:
-                answer, refused = future.result()
-            except SixpixelsError:
-                raise
-            except Exception as error:  # a worker may fail with any error
-                raise UnavailableError(f"{what}: the cluster failed ({' '.join(str(error).split())[:300]})") from error
-            if refused:
-                raise InputError(refused)
-            return answer
+            nonlocal given
+            lost = Exception()
+            for _ in range(_ATTEMPTS):
+                client, future = given
+                try:
+                    answer, refused = self._wait(client, future)
+                except SixpixelsError:
+                    raise
+                except Exception as error:  # a worker may fail with any error
+                    if future.status == "error" and client is self._client:
+                        raise self._fail(job, error) from error
+                    # The scheduler was lost. Another thread may have noticed it first.
+                    lost = error
+                    self._connect_again(client)
+                    given = self._give(packed)
+                else:
+                    if refused:
+                        raise InputError(refused)
+                    return answer
+            raise self._fail(job, lost) from lost
 
         return result
+
+    @staticmethod
+    def _fail(job: Job, error: Exception) -> UnavailableError:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return UnavailableError(f"{job.name}: the cluster failed ({reason})")
+
+    def _give(self, packed: bytes) -> tuple[Any, Any]:
+        """Give a job to the cluster. Returns the client and its future."""
+        # Dask gives the job of a lost worker to another one by itself. A job that fails would fail again.
+        client = self._client
+        return client, client.submit(carry_out, packed, __version__, pure=False)
+
+    def _wait(self, client: Any, future: Any) -> tuple[bytes, str]:
+        """Wait for a job as long as the cluster has workers. Dask itself would wait without end.
+
+        A job that is done waits too: its result is on its worker, and the job starts again if that worker is lost.
+        """
+        seen = time.monotonic()
+        while True:
+            try:
+                answer: tuple[bytes, str] = future.result(timeout=_SECONDS_TO_LOOK)
+            except TimeoutError:
+                if future.status == "error":
+                    raise future.exception(timeout=_SECONDS_TO_LOOK) from None
+            else:
+                return answer
+            if _workers_of(client):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > _SECONDS_TO_RETURN:
+                raise UnavailableError(
+                    f"{self._where}: the cluster has had no worker for {_SECONDS_TO_RETURN:.0f} seconds; start one, "
+                    "and give the command again"
+                )
+
+
+def _workers_of(client: Any) -> int:
+    """How many workers the scheduler has; 0 without a scheduler."""
+    try:
+        return len(client.nthreads())
+    except (OSError, ValueError, TypeError, AttributeError):  # what a client that lost its scheduler raises
+        return 0
 
 
 def _security(workers: Workers) -> Any:
@@ -119,14 +206,25 @@ def carry_out(packed: bytes, version: str) -> tuple[bytes, str]:
         The content of the artifact and an empty text, or empty content and the reason why the job cannot be done.
 
     Raises:
-        UnavailableError: the worker has another version of the toolkit.
+        UnavailableError: the worker has another version, other files or other code than the audit. The message names
+            the worker.
     """
-    if version != __version__:
-        raise UnavailableError(
-            f"a worker has sixpixels {__version__}, but the audit has {version}; install the same version everywhere"
-        )
-    with _ONE_JOB:
-        try:
+    try:
+        if version != __version__:
+            raise UnavailableError(
+                f"this worker has sixpixels {__version__}, but the audit has {version}; "
+                "install the same version everywhere"
+            )
+        with _ONE_JOB:
             return _WORKBENCH.run(packed), ""
-        except InputError as error:
-            return b"", str(error)
+    except InputError as error:
+        return b"", str(error)
+    except SixpixelsError as error:
+        raise UnavailableError(f"worker {_own_name()}: {error}") from error
+
+
+def _own_name() -> str:
+    from distributed import get_worker
+
+    worker = get_worker()
+    return f"{worker.address}" if worker.name in {None, worker.address} else f"{worker.name} ({worker.address})"

@@ -14,7 +14,7 @@ from toolkit.audit.crafting.series import craft_job
 from toolkit.audit.embedding import embed_job
 from toolkit.audit.replaying.certify import certify_job
 from toolkit.audit.replaying.natural import natural_job
-from toolkit.errors import InputError
+from toolkit.errors import InputError, UnavailableError
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
@@ -39,11 +39,17 @@ class Workbench:
         """Run a job from `pack_job`; see `Job.run`.
 
         Raises:
-            InputError: the model or a profile is missing or has changed, or the job cannot be done on them.
+            UnavailableError: this worker lacks a file or has another one than the audit, or other code.
+            InputError: the job cannot be done.
         """
         header, parcel = unpack_job(packed)
-        bench = self._bench(header)
-        return _KINDS[parcel.kind](parcel, bench.seed).run(bench)
+        try:
+            bench = self._bench(header)
+            job = _KINDS[parcel.kind](parcel, bench.seed)
+        except InputError as error:
+            # It must end the audit: the same job can be done on a worker that has what the audit has.
+            raise UnavailableError(str(error)) from error
+        return job.run(bench)
 
     def _bench(self, header: dict[str, Any]) -> Bench:
         key = json.dumps([header["model"], header["execution"], header["seed"]])
