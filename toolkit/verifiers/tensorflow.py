@@ -38,6 +38,11 @@ _TRACING = RLock()
 _NO_NORMAL_FORM: dict[str, str] = {}
 
 
+def _joined(parts: list[Any]) -> Any:
+    """Concatenate arrays, without a copy of one alone."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 class NoGradientError(InputError):
     """The embedding does not depend on the input in a way that has a gradient."""
 
@@ -360,7 +365,9 @@ class TensorFlowVerifier:
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Run `compiled` on batches of the arrays. Return values (N,) and gradients (N, H, W, 3)."""
         others = tuple(centers(other, self.manifest.output.size) for other in others)
-        values, gradients = [np.empty(0)], [np.empty((0, *crops.shape[1:]), np.float32)]
+        if not len(crops):
+            return np.empty(0), np.empty((0, *crops.shape[1:]), np.float32)
+        values, gradients = [], []
         size = max(1, _BATCH // self.draws)
         for i in range(0, len(crops), size):
             go_on()
@@ -370,4 +377,4 @@ class TensorFlowVerifier:
                 value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
             values.append(value.numpy().astype(np.float64))
             gradients.append(gradient.numpy())
-        return np.concatenate(values), np.concatenate(gradients)
+        return _joined(values), _joined(gradients)
