@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from attack_libraries.problem import Budget, Images, Problem
 from toolkit.attacks import fmn_l1, fmn_linf
+from toolkit.attacks.apgd import Apgd
 from toolkit.attacks.base import Attack, Task
 from toolkit.attacks.carlini_wagner import CarliniWagner
+from toolkit.attacks.ddn import Ddn
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
+from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.attacks.pgd import Pgd
 from toolkit.verifiers.tensorflow import TensorFlowVerifier
@@ -68,8 +71,11 @@ class Ours:
             "pgd": Pgd(epsilon=b.pgd_epsilon, step=b.pgd_epsilon / 4, steps=b.pgd_steps),
             "carlini-wagner": CarliniWagner(b.searches, b.search_steps),
             "gaussian": Gaussian(b.deviations, b.largest_deviation, b.draws),
+            "fmn": Fmn(steps=b.fmn_steps),
             "fmn-linf": replace(fmn_linf.ATTACK, steps=b.fmn_steps),
             "fmn-l1": replace(fmn_l1.ATTACK, steps=b.fmn_steps),
+            "ddn": Ddn(steps=b.ddn_steps),
+            "apgd": Apgd(epsilon=b.pgd_epsilon, steps=b.apgd_steps, restarts=1),
         }
         generators = tuple(np.random.default_rng(seed) for seed in problem.seeds)
         decision = problem.manifest.decision

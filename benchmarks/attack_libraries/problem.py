@@ -45,10 +45,21 @@ class Budget:
     largest_deviation: float = 0.5
     draws: int = 10
     fmn_steps: int = 100
+    ddn_steps: int = 100
+    apgd_steps: int = 40
 
 
 SMALL = Budget(
-    fgsm_levels=2, deepfool_steps=2, pgd_steps=2, searches=1, search_steps=2, deviations=2, draws=1, fmn_steps=2
+    fgsm_levels=2,
+    deepfool_steps=2,
+    pgd_steps=2,
+    searches=1,
+    search_steps=2,
+    deviations=2,
+    draws=1,
+    fmn_steps=2,
+    ddn_steps=2,
+    apgd_steps=2,
 )
 
 

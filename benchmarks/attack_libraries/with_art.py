@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from art.attacks.evasion import CarliniL2Method, DeepFool, FastGradientMethod, ProjectedGradientDescent
+from art.attacks.evasion import (
+    AutoProjectedGradientDescent,
+    CarliniL2Method,
+    DeepFool,
+    FastGradientMethod,
+    ProjectedGradientDescent,
+)
 from art.estimators.classification import TensorFlowV2Classifier
 
 from attack_libraries.problem import Budget, Images, Problem, TwoClasses
@@ -52,6 +58,16 @@ class Art:
                 eps=b.pgd_epsilon,
                 eps_step=b.pgd_epsilon / 4,
                 max_iter=b.pgd_steps,
+                batch_size=size,
+                verbose=False,
+            )
+        elif name == "apgd":
+            attack = AutoProjectedGradientDescent(
+                self.model,
+                eps=b.pgd_epsilon,
+                eps_step=2 * b.pgd_epsilon,
+                max_iter=b.apgd_steps,
+                nb_random_init=1,
                 batch_size=size,
                 verbose=False,
             )

@@ -11,6 +11,8 @@ from foolbox import attacks
 
 from attack_libraries.problem import Budget, Images, Problem, TwoClasses
 
+FMN = {"fmn": attacks.L2FMNAttack, "fmn-linf": attacks.LInfFMNAttack, "fmn-l1": attacks.L1FMNAttack}
+
 
 class Foolbox:
     """Attacks with Foolbox, and counts the images that the model is run on."""
@@ -32,7 +34,7 @@ class Foolbox:
         return self.classifier.backward
 
     def attack(self, name: str, problem: Problem, budget: Budget) -> Images | None:
-        """Float results of one attack on all pairs of `problem` as one batch."""
+        """Float results of one attack on all pairs of `problem` as one batch; None where Foolbox has no such attack."""
         b, x = budget, tf.constant(problem.probes)
         labels = tf.constant(np.where(problem.genuine, 0, 1))
         if name == "fgsm":
@@ -47,14 +49,22 @@ class Foolbox:
         if name == "pgd":
             pgd = attacks.LinfPGD(rel_stepsize=1 / 4, steps=b.pgd_steps, random_start=False)
             return np.asarray(pgd(self.model, x, labels, epsilons=b.pgd_epsilon)[1])
-        if name == "deepfool":
-            deepfool = attacks.L2DeepFoolAttack(steps=b.deepfool_steps, candidates=2, overshoot=0.02, loss="logits")
-            return np.asarray(deepfool(self.model, x, labels, epsilons=None)[0])
-        if name in {"fmn-linf", "fmn-l1"}:
-            fmn = (attacks.LInfFMNAttack if name == "fmn-linf" else attacks.L1FMNAttack)(steps=b.fmn_steps)
-            return np.asarray(fmn(self.model, x, labels, epsilons=None)[0])
-        cw = attacks.L2CarliniWagnerAttack(b.searches, b.search_steps, initial_const=problem.first_c)
-        return np.asarray(cw(self.model, x, labels, epsilons=None)[0])
+        minimal = _minimal(name, problem, budget)
+        return None if minimal is None else np.asarray(minimal(self.model, x, labels, epsilons=None)[0])
+
+
+def _minimal(name: str, problem: Problem, budget: Budget) -> Any:
+    """One of its attacks that look for the nearest success; None where it has no such attack."""
+    b = budget
+    if name in FMN:
+        return FMN[name](steps=b.fmn_steps)
+    if name == "ddn":
+        return attacks.DDNAttack(steps=b.ddn_steps)
+    if name == "deepfool":
+        return attacks.L2DeepFoolAttack(steps=b.deepfool_steps, candidates=2, overshoot=0.02, loss="logits")
+    if name == "carlini-wagner":
+        return attacks.L2CarliniWagnerAttack(b.searches, b.search_steps, initial_const=problem.first_c)
+    return None
 
 
 def _first(problem: Problem, images: list[Any], success: Any) -> Images:
