@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import time
 from pathlib import Path
 
 import numpy as np
+from hardened_cost import cost_of_draws
 from loading import crops_of
 from numpy.typing import NDArray
 
-from toolkit.defenses.base import is_random
 from toolkit.faces.crops import CropSet
 from toolkit.files import write_bytes
 from toolkit.pixels import Bools, Float, to_unit
@@ -34,8 +33,6 @@ from toolkit.verifiers.scores import distances, normalized
 from toolkit.verifiers.variants import centers, draw_distances, voted_distances
 
 RADII = (0.1, 0.25, 0.5, 1.0)
-# Cost is measured in turns, so that a busy machine slows both sides.
-_TURNS = 5
 
 
 def drawn(manifest: Manifest, profile: Profile, crops: NDArray[np.uint8], call: int, work: Path) -> NDArray[np.float32]:
@@ -81,25 +78,6 @@ def show(name: str, same: Bools, radius: Float, genuine: Bools, certain: Bools) 
 
 def _rate(hit: Bools, of: Bools) -> Rate:
     return Rate(int((hit & of).sum()), int(of.sum()))
-
-
-def cost(manifest: Manifest, profile: Profile) -> tuple[float, float]:
-    """Seconds of the hardened file for one crop, and of N times the denoiser and the verifier without the vote."""
-    crop = np.random.default_rng(0).random((1, manifest.input.height, manifest.input.width, 3), np.float32)
-    steps = tuple(defense for defense in profile.defenses if not is_random(defense))
-    single = Profile("steps", "", steps, "steps")
-    smoothed = deploy(read_model(manifest), manifest, profile, Execution("cpu"), seed=0)
-    parts = deploy(read_model(manifest), manifest, single, Execution("cpu", batch=profile.draws))
-    many = np.repeat(crop, profile.draws, axis=0)
-    times: list[tuple[float, float]] = []
-    for _ in range(_TURNS):
-        start = time.perf_counter()
-        smoothed.embed(crop)
-        middle = time.perf_counter()
-        parts.embed(many)
-        times.append((middle - start, time.perf_counter() - middle))
-    whole, apart = np.min(times, axis=0)
-    return float(whole), float(apart)
 
 
 def main() -> None:
@@ -149,9 +127,7 @@ def main() -> None:
     ]
     accepts, lengths = (np.array(column) for column in zip(*found, strict=True))
     show("mean embedding", accepts, lengths, genuine, lengths > 0)
-    whole, apart = cost(manifest, profile)
-    print(f"\none call of {profile.draws} draws: {1000 * whole:.0f} ms; {profile.draws} times the denoiser and the "
-          f"verifier: {1000 * apart:.0f} ms; ratio {whole / apart:.2f}")  # fmt: skip
+    print(f"\n{cost_of_draws(manifest, profile)}")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,22 @@ def test_forms_agree(tmp_path: Path, metric: str, draws: int, layout: str) -> No
                                rtol=1e-4)  # fmt: skip
 
 
+def test_what_is_the_same_for_all_draws_is_computed_once(tmp_path: Path) -> None:
+    manifest = linear(tmp_path, layout="NCHW", range=[0, 255])
+    profile = Profile("x", "", (Mean(3), Noise(0.2, block=2)), "", draws=3)
+    crops, model = noise(5), read_model(manifest)
+    staged, _ = profile.embed_and_score(
+        RuntimeVerifier(manifest).embed, manifest.decision.metric, crops, seeded_entropy(crops, 3)
+    )
+    fused, _ = deploy(model, manifest, profile, seed=3).embed_and_score(crops)
+    np.testing.assert_allclose(fused, staged, rtol=1e-4, atol=1e-4 * np.abs(staged).max())
+    order = [node.op_type for node in onnx.load_from_string(harden(model, manifest, profile)).graph.node]
+    drawn = order.index("Tile")
+    assert order[:drawn].count("AveragePool") == 2, "the mean filter, and the averages over blocks"
+    assert "AveragePool" not in order[drawn:]
+    assert order.index("Div", order.index("Clip", drawn)) < order.index("Resize"), "back to the range, on fewer pixels"
+
+
 @pytest.mark.usefixtures("facenet_network")
 @pytest.mark.parametrize("name", ["detector", "ensemble"])
 def test_forms_agree_before_a_real_verifier(name: str) -> None:

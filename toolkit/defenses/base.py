@@ -63,6 +63,7 @@ class GraphBuilder:
         self.prefix, self.opset, self.batched, self.draws = prefix, opset, batched, draws
         self.inputs: list[onnx.ValueInfoProto] = []
         self._entropy = ""
+        self._drawn = draws == 1
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -117,6 +118,16 @@ class GraphBuilder:
         if self.draws > 1:
             self._entropy = onnx_spread(self, self._entropy, self.draws)
         return self._entropy
+
+    def drawn(self, value: str) -> str:
+        """Repeat the images `value` for all draws, unless they are repeated already. Return the name of the result.
+
+        The nodes before it run once for all draws.
+        """
+        if self._drawn:
+            return value
+        self._drawn = True
+        return self.add("Tile", [value, self.constant(np.array([self.draws, 1, 1, 1]))])
 
     def include(self, model: onnx.ModelProto, value: str) -> str:
         """Add all nodes of a model with one input and one output after `value`. Return the name of the output.

@@ -69,10 +69,10 @@ class Noise:
         by = self.block
         if by > 1:
             value = graph.add("AveragePool", [value], kernel_shape=[by, by], strides=[by, by])
+        value = graph.drawn(value)
         shape = graph.add("Shape", [value])
         c, h, w = (graph.add("Gather", [shape, graph.integer(i)], axis=0) for i in (1, 2, 3))
-        noise = onnx_normals(graph, stream, graph.add("Mul", [graph.add("Mul", [c, h]), w]))
-        scaled = graph.add("Mul", [noise, graph.constant(np.array(self.sigma / by, np.float32))])
+        scaled = onnx_normals(graph, stream, graph.add("Mul", [graph.add("Mul", [c, h]), w]), self.sigma / by)
         limits = [graph.constant(np.array(limit, np.float32)) for limit in (0, 1)]
         noisy = graph.add("Clip", [graph.add("Add", [value, graph.add("Reshape", [scaled, shape])]), *limits])
         if by == 1:

@@ -29,7 +29,7 @@ _DRAW = 805459861
 _KEY, _FACTOR = 0x5A8E3D1F9B27C46D, 0x1B3C5D7F9A2E4863
 # Shifts that bring each 16 bits of a word to its top.
 _PARTS = np.array([48, 32, 16, 0], np.uint64)
-_INT32, _INT64, _UINT64 = 6, 7, 13
+_UINT16, _INT32, _INT64, _UINT64 = 4, 6, 7, 13
 
 
 def uniforms(entropy: NDArray[np.int64], stream: int, count: int) -> NDArray[np.float32]:
@@ -129,8 +129,8 @@ def tensorflow_normals(entropy: Any, stream: int, count: Any) -> Any:
     return tf.gather(tf.constant(_normal_values()), flat)
 
 
-def onnx_normals(graph: Any, stream: int, count: str) -> str:
-    """Add `normals` of the graph's entropy to an ONNX graph. See `onnx_uniforms`."""
+def onnx_normals(graph: Any, stream: int, count: str, deviation: float) -> str:
+    """Add `normals` of the graph's entropy, times a standard deviation, to an ONNX graph. See `onnx_uniforms`."""
     zero, one = (graph.constant(np.array([i], np.int64)) for i in (0, 1))
 
     def number(value: int) -> str:
@@ -156,10 +156,11 @@ def onnx_normals(graph: Any, stream: int, count: str) -> str:
     index = graph.add("Range", [number(1), graph.add("Add", [words, number(1)]), number(1)])
     hashed = squares(graph.add("Mul", [index, key]), key)
     each = graph.add("Unsqueeze", [graph.add("Cast", [hashed], to=_UINT64), graph.constant(np.array([2], np.int64))])
-    parts = graph.add("Cast", [shifted(shifted(each, _PARTS, "LEFT"), 48, "RIGHT")], to=_INT32)
+    # The cast to 16 bits drops those above them.
+    parts = graph.add("Cast", [graph.add("Cast", [shifted(each, 48 - _PARTS, "RIGHT")], to=_UINT16)], to=_INT32)
     flat = graph.add("Reshape", [parts, graph.constant(np.array([0, -1], np.int64))])
     exact = graph.add("Slice", [flat, zero, graph.add("Unsqueeze", [count, zero]), one])
-    return str(graph.add("Gather", [graph.constant(_normal_values()), exact], axis=0))
+    return str(graph.add("Gather", [graph.constant(np.float32(deviation) * _normal_values()), exact], axis=0))
 
 
 def _squares(x: Any, key: Any, high: Callable[[Any], Any]) -> Any:

@@ -127,11 +127,12 @@ class Profile:
 
     def onnx(self, graph: GraphBuilder, value: str) -> str:
         """Add all defenses in order, as nodes after `value`. Return the name of the defended value. See `numpy`."""
-        if self.draws > 1:
-            value = graph.add("Tile", [value, graph.constant(np.array([self.draws, 1, 1, 1]))])
         for stream, defense in enumerate(self.defenses):
+            # What is not random is the same for all draws. `Noise` asks for the draws itself, after it has averaged.
+            if is_random(defense) and not isinstance(defense, Noise):
+                value = graph.drawn(value)
             value = apply_onnx(defense, graph, value, stream)
-        return value
+        return graph.drawn(value)
 
     def embed_and_score(
         self, embed: Embed, metric: Metric, crops: NDArray[np.float32], entropy: NDArray[np.int64] | None = None
