@@ -2,10 +2,10 @@
 
 python benchmarks/optimality.py facenet-mini --pairs LFW --folds 7,8 --limit 16 --profiles none,mean3
 
-The other libraries are Foolbox, ART and adversarial-library. The last one needs the peers extra; without it, its rows
-are left out, and the output says so. All attacks work on float images, on the same pairs and the same TensorFlow form
-of the verifier behind each profile. ART attacks one pair at a time, because its attacks reorder batches, in which each
-pair has a reference of its own.
+The other libraries are Foolbox, ART and adversarial-library. The last one is no dependency (`pip install torch tqdm`,
+then `pip install --no-deps adv-lib==0.2.8`); without it, its rows are left out, and the output says so. All attacks
+work on float images, on the same pairs and the same TensorFlow form of the verifier behind each profile. ART attacks
+one pair at a time, because its attacks reorder batches, in which each pair has a reference of its own.
 
 Printed are the successes, the median norm, the optimality (AttackBench, arXiv:2404.19460) against the smallest norm of
 each pair over all attacks, the largest ratio of an attack's norm to that smallest norm, how many images of a pair the
@@ -78,7 +78,7 @@ def main() -> None:
     manifest, console = find_manifest(args.verifier), Console(highlight=False, width=120)
     libraries = args.libraries.split(",")
     if "adversarial-library" in libraries and find_spec("adv_lib") is None:
-        console.print("adversarial-library is not installed (peers extra): its attacks are left out")
+        console.print("adversarial-library is not installed: its attacks are left out")
         libraries.remove("adversarial-library")
     for name in args.profiles.split(","):
         profile = find_profile(name)
@@ -229,13 +229,11 @@ def adversarial_library(
             "adv-lib PDGD": run(a.pdgd, num_steps=steps),
             "adv-lib PDPGD": run(a.pdpgd, norm=2, num_steps=steps),
             "adv-lib Carlini-Wagner": run(a.carlini_wagner_l2, **searches),
-            "adv-lib trust region": run(a.tr, p=2, c=1, iter=steps),
         },
         "linf": {
             "adv-lib FMN": run(a.fmn, norm=inf, steps=steps),
             "adv-lib FAB": run(a.fab, norm=inf, n_iter=steps // 2),
             "adv-lib PDPGD": run(a.pdpgd, norm=inf, num_steps=steps),
-            "adv-lib trust region": run(a.tr, p=inf, c=1, iter=steps),
         },
         "l1": {
             "adv-lib FMN": run(a.fmn, norm=1, steps=steps),

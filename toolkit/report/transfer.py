@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from toolkit.audit.transfer.transfer import Transfer, TransferResult
+from toolkit.audit.transfer.tested import TransferResult
+from toolkit.audit.transfer.transfer import Transfer
 from toolkit.report.terminal import bullet, facts_table, heading, new_table, norm, percent, whole_percent
 
 _LEGEND = (

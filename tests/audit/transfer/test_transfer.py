@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,23 @@ def test_behind_a_profile_transfer_is_replay_with_zero_knowledge(linear: tuple[P
             replayed = [s for s in assessment.scenarios if (s.profile, s.knowledge) == (profile, knowledge)]
             assert asr(result.results, known) == {(s.attack, s.goal): s.asr for s in replayed}
             assert result.profile == profile
+
+
+def test_a_few_pairs_at_a_time_give_what_all_at_once_give(
+    linear: tuple[Path, Assessment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = read_record(linear[0] / "run")
+    judge = local_judge(record.manifest, find_profile("mean3"), CPU, record.seed)
+    whole, sizes = transferred(record, judge), []
+
+    def counted(crops: Any) -> Any:
+        sizes.append(len(crops))
+        return judge.embed_and_score(crops)
+
+    monkeypatch.setattr("toolkit.audit.transfer.judge._BATCH", 7)
+    monkeypatch.setattr("toolkit.audit.transfer.judge._MOST_KNOWN", 9)
+    assert transferred(record, replace(judge, embed_and_score=counted, _known={})) == whole
+    assert max(sizes) == 7
 
 
 def test_a_pair_counts_only_if_both_verifiers_decide_it_rightly(

@@ -14,34 +14,62 @@ from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools
 
 Crops = NDArray[np.uint8]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Carried:
     """The n pairs with a face in the crops of both source and target.
 
+    The crops stay where they are, in memory or on disk. Every method takes the places (k,) of some of the n pairs.
+
     Attributes:
         rows: (n,), the rows of the pairs in the run.
-        clean, references: (n, H, W, 3), the source's crops of probes and references.
-        own, own_references: (n, H, W, 3), the target's crops of probes and references.
+        source, target: all pairs in the crops of source and target.
+        target_rows: (n,), the rows of the pairs in `target`.
         matrices: n matrices that map the probes' pixels from the source's to the target's crop.
         genuine: (n,), whether each pair is of one person.
         same: whether source and target take the same crops.
     """
 
-    rows: NDArray[np.intp]
-    clean: Crops
-    references: Crops
-    own: Crops
-    own_references: Crops
+    rows: Places
+    source: CropSet
+    target: CropSet
+    target_rows: Places
     matrices: list[Matrix]
     genuine: Bools
     same: bool
 
-    def carry(self, crops: Crops, rows: NDArray[np.intp]) -> Crops:
-        """Resample source crops of the pairs `rows` to the target's crop."""
-        carried = [carry(crop, self.matrices[i], self.own[i]) for crop, i in zip(crops, rows, strict=True)]
-        return np.stack(carried) if carried else self.own[:0]
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def clean(self, places: Places) -> Crops:
+        """The source's crops (k, H, W, 3) of probes."""
+        return self.source.images[self.source.index[self.rows[places], 0]]
+
+    def own(self, places: Places) -> Crops:
+        """The target's crops of probes."""
+        return self.target.images[self.target.index[self.target_rows[places], 0]]
+
+    def own_references(self, places: Places) -> Crops:
+        """The target's crops of references."""
+        return self.target.images[self.target.index[self.target_rows[places], 1]]
+
+    def seen_by_source(self, places: Places) -> tuple[Crops, Crops]:
+        """The source's crops of probes and references."""
+        rows = self.source.index[self.rows[places]]
+        return self.source.images[rows[:, 0]], self.source.images[rows[:, 1]]
+
+    def seen_by_target(self, places: Places) -> tuple[Crops, Crops]:
+        """The target's crops of probes and references."""
+        rows = self.target.index[self.target_rows[places]]
+        return self.target.images[rows[:, 0]], self.target.images[rows[:, 1]]
+
+    def carry(self, crops: Crops, places: Places) -> Crops:
+        """Resample source crops (k, H, W, 3) to the target's crop."""
+        own = self.own(places)
+        carried = [carry(crop, self.matrices[i], onto) for crop, onto, i in zip(crops, own, places, strict=True)]
+        return np.stack(carried) if carried else own
 
 
 def carried_pairs(crops: CropSet, own: CropSet, views: tuple[View, View], finder: LandmarkFinder) -> Carried:
@@ -60,13 +88,11 @@ def carried_pairs(crops: CropSet, own: CropSet, views: tuple[View, View], finder
     rows = np.array([i for i, pair in enumerate(crops.pairs) if pair.id in place], np.intp)
     if not len(rows):
         raise InsufficientError("no pair of the run has a face in the target's crops; audit with other pairs")
-    there = own.index[[place[crops.pairs[i].id] for i in rows]]
     return Carried(
         rows=rows,
-        clean=crops.images[crops.index[rows, 0]],
-        references=crops.images[crops.index[rows, 1]],
-        own=own.images[there[:, 0]],
-        own_references=own.images[there[:, 1]],
+        source=crops,
+        target=own,
+        target_rows=np.array([place[crops.pairs[i].id] for i in rows], np.intp),
         matrices=[between(*views, crops.pairs[i].probe, finder) for i in rows],
         genuine=np.array([crops.pairs[i].genuine for i in rows]),
         same=views[0] == views[1],

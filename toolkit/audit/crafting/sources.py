@@ -170,6 +170,7 @@ def member(bench: Bench, carried: Carried, row: int, size: tuple[int, int]) -> t
         size: the height and width of the attacked crops.
     """
     model, place = bench.white_box(BARE), int(np.searchsorted(carried.rows, row))
-    seen = None if carried.same else sight(carried.matrices[place], *size, to_unit(carried.own[place]))
-    reference = model.embed(to_unit(carried.own_references[place][None]))[0]
+    at = np.array([place])
+    seen = None if carried.same else sight(carried.matrices[place], *size, to_unit(carried.own(at)[0]))
+    reference = model.embed(to_unit(carried.own_references(at)))[0]
     return Member(model, bench.manifest.decision, seen), reference

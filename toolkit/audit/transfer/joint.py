@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from toolkit.audit.crafting.ensemble import DECISION
 from toolkit.audit.crafting.jobs import finish_all
 from toolkit.audit.crafting.sources import Sources, SourcesPool, source_steps, sources_identity, sources_profile
 from toolkit.audit.results.record import Record
-from toolkit.audit.transfer.judge import Judge, decided_rightly, local_judge
+from toolkit.audit.transfer.judge import Judge, all_decided_rightly, local_judge
 from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools
@@ -87,26 +87,24 @@ class Joint:
         self.right = np.ones(len(rows), np.bool_)
         for manifest, pairs in zip(further, self._sources.carried[1:], strict=True):
             judge = local_judge(manifest, find_profile("none"), execution, record.seed)
-            fine, _ = decided_rightly(judge, pairs.own, pairs.own_references, pairs.genuine)
+            fine, _ = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, np.arange(len(pairs)))
             self.right &= np.isin(rows, pairs.rows[fine])
 
-    def craft(self, attack: Attack, wanted: Bools, done: Callable[[int], object]) -> tuple[Crops, Bools]:
-        """Craft 8-bit probes of the pairs `wanted` (n,); the others keep their clean probes.
+    def craft(self, attack: Attack, wanted: Bools) -> Iterator[tuple[NDArray[np.intp], Crops, Bools]]:
+        """Craft 8-bit probes of the pairs `wanted` (n,), a few at a time.
 
         Args:
             attack: the attack.
             wanted: (n,), the pairs to attack; only pairs of `right`.
-            done: is told how many more pairs are finished.
 
-        Returns:
-            Probes (n, H, W, 3), and whether they succeed on the mean of the verifiers (n,).
+        Yields:
+            The places (k,) of some pairs among the n, their probes (k, H, W, 3), and whether these succeed on the mean
+            of the verifiers (k,).
 
         Raises:
             InputError: a verifier has no gradients.
             SixpixelsError: the probes cannot be written.
         """
-        probes = self._crops.images[self._crops.index[self._rows, 0]].copy()
-        success = np.zeros(len(probes), np.bool_)
         places = np.flatnonzero(wanted)
         chosen = self._rows[places]
         crops = replace(
@@ -115,6 +113,4 @@ class Joint:
         known, model = sources_profile(self._manifests), sources_identity(self._manifests)
         series = Series(attack, known, model, crops, DECISION, self._record.seed, self._record.folder / "probes")
         for (_, rows), crafted in finish_all(source_steps(series), SourcesPool(self._sources)):
-            probes[places[rows]], success[places[rows]] = crafted.probes8, crafted.success8
-            done(len(rows))
-        return probes, success
+            yield places[rows], crafted.probes8, crafted.success8

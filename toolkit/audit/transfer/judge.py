@@ -32,6 +32,8 @@ from toolkit.verifiers.scores import is_same
 Crops = NDArray[np.uint8]
 # Crops per batch of embeddings.
 _BATCH = 256
+# Embeddings that are kept. Replaying the probes of many pairs must not fill the memory.
+_MOST_KNOWN = 20_000
 
 
 class Judge(Protocol):
@@ -63,7 +65,7 @@ class Judge(Protocol):
 
 @dataclass
 class EmbeddingJudge:
-    """Decides by the distance of embeddings. It embeds each distinct crop once."""
+    """Decides by the distance of embeddings. It embeds each distinct crop once, as long as it remembers it."""
 
     name: str
     identity: str
@@ -89,6 +91,8 @@ class EmbeddingJudge:
         return self.compare(embeddings, others), scores
 
     def _embedded(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
         keys = [_digest(crop) for crop in crops]
         new = list({key: i for i, key in enumerate(keys) if key not in self._known}.values())
         for start in range(0, len(new), _BATCH):
@@ -185,6 +189,28 @@ def decided_rightly(judge: Judge, probes: Crops, references: Crops, genuine: Boo
     """For each pair, (N,) and (N,): whether it is decided correctly, and whether its probe is rejected."""
     same, failed = judge.same(probes, references)
     return (same == genuine) & ~failed, failed
+
+
+def all_decided_rightly(
+    judge: Judge, see: Callable[[NDArray[np.intp]], tuple[Crops, Crops]], genuine: Bools, places: NDArray[np.intp]
+) -> tuple[Bools, Bools]:
+    """Do what `decided_rightly` does for the pairs `places` (m,), with the crops of a few pairs at a time in memory.
+
+    Args:
+        judge: who decides.
+        see: returns the crops (k, H, W, 3) of the probes and the references of some pairs.
+        genuine: (n,), whether each pair is of one person.
+        places: (m,), pairs out of n.
+
+    Returns:
+        For each of the n pairs, (n,) and (n,): whether it is decided correctly, and whether its probe is rejected. Both
+        are false for pairs that are not in `places`.
+    """
+    right, failed = np.zeros((2, len(genuine)), np.bool_)
+    for start in range(0, len(places), _BATCH):
+        few = places[start : start + _BATCH]
+        right[few], failed[few] = decided_rightly(judge, *see(few), genuine[few])
+    return right, failed
 
 
 def _digest(crop: Crops) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -15,17 +15,17 @@ from toolkit.attacks.base import Attack
 from toolkit.audit.crafting.carried import Carried, carried_pairs
 from toolkit.audit.crafting.craft import Series, attacked_model, read_crafted
 from toolkit.audit.plan import GOALS, Goal, Unavailable, make_plan
-from toolkit.audit.replaying.replay import l2_norm
 from toolkit.audit.results.record import Record, read_record
 from toolkit.audit.transfer.joint import Further, Joint, jointly
-from toolkit.audit.transfer.judge import Judge, decided_rightly, find_judge, local_judge
+from toolkit.audit.transfer.judge import Judge, all_decided_rightly, find_judge, local_judge
+from toolkit.audit.transfer.tested import Some, Tested, TransferResult
 from toolkit.documents import to_json
 from toolkit.errors import InputError, InsufficientError, SixpixelsError
 from toolkit.faces.alignment import LandmarkFinder
 from toolkit.faces.carry import covered
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.files import write_bytes
-from toolkit.pixels import Bools, to_unit
+from toolkit.pixels import Bools
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
@@ -73,41 +73,6 @@ class Baseline:
     failed: int
     flips: Rate
     lost: int
-
-
-@dataclass(frozen=True)
-class TransferResult:
-    """The results of one set of probes on the target, for one goal.
-
-    Attributes:
-        attack, known, goal: the attack, the profile that its probes were crafted against, and the goal.
-        eligible: pairs that source (with profile `known`) and target both decide correctly without an attack.
-        crafted: eligible pairs whose 8-bit probe succeeds on the source. Only these are sent to the target.
-        failed: probes that the target rejects without a decision. They do not count as successes.
-        asr: successes on the target, over eligible pairs.
-        of_crafted: successes on the target, over sent probes: the transfer rate.
-        beyond_resampling: successes of pairs that resampling alone does not flip.
-        joint: whether the probes were crafted on all sources at once. `crafted` then counts probes whose mean margin
-            over the sources, each in units of its threshold, reaches the goal.
-        l2_source: median L2 norm of the sent probes' 8-bit perturbations in the source's crop, in units of the pixel
-            range; None if none was sent.
-        l2, linf: median norms of the same perturbations after resampling, that is, of the differences from the
-            resampled clean crops.
-    """
-
-    attack: str
-    known: str
-    goal: Goal
-    eligible: int
-    crafted: int
-    failed: int
-    asr: Rate
-    of_crafted: Rate
-    beyond_resampling: int
-    l2_source: float | None
-    l2: float | None
-    linf: float | None
-    joint: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,25 +134,23 @@ class _Tests:
         self,
         name: tuple[str, str],
         eligible: Callable[[], Bools],
-        crafted: Callable[[Callable[[int], object]], tuple[Crops, Bools]],
+        crafted: Callable[[], Iterator[Some]],
         *,
         joint: bool = False,
     ) -> None:
-        """Test the probes `crafted` by the attack and for the profile `name`. `crafted` may tell how far it is."""
+        """Test the probes `crafted` by the attack and for the profile `name`, a few pairs at a time."""
         label = f"{name[0]} on {'several verifiers' if joint else name[1]}"
-        stage, told = self.progress.stage(label, len(self.pairs.rows)), 0
-
-        def tell(done: int) -> None:
-            nonlocal told
-            told += done
-            stage(done)
-
+        stage, told = self.progress.stage(label, len(self.pairs)), 0
         try:
-            probes = crafted(tell)
-            self.results.extend(_scenario(name, self.pairs, probes, eligible(), self.clean, self.judge, joint=joint))
+            tested = Tested(self.pairs, eligible())
+            for some in crafted():
+                tested.take(self.judge, *some)
+                stage(len(some[0]))
+                told += len(some[0])
+            self.results.extend(tested.results(name, self.clean.flips, joint=joint))
         except SixpixelsError as error:
             self.unavailable.append(Unavailable(label, str(error)))
-        stage(len(self.pairs.rows) - told)
+        stage(len(self.pairs) - told)
 
 
 def run_transfer(
@@ -213,14 +176,17 @@ def run_transfer(
     manifest, finder = record.manifest, LandmarkFinder(record.pairs.root)
     by_gradients = jointly(record.attacks, further, judge)
     views = (view_of(manifest.input, manifest.alignment), judge.view)
-    crops, own = (crop_pairs(record.pairs, view.width, view.height, view.template, finder) for view in views)
+    crops, own = (
+        crop_pairs(record.pairs, view.width, view.height, view.template, finder, spill=record.folder) for view in views
+    )
     pairs = carried_pairs(crops, own, views, finder)
     clean, baseline = _baseline(pairs, judge)
 
     @cache
     def eligible(known: Profile) -> Bools:
         source = local_judge(manifest, known, execution, record.seed)
-        return decided_rightly(source, pairs.clean, pairs.references, pairs.genuine)[0] & clean.right
+        every = np.arange(len(pairs))
+        return all_decided_rightly(source, pairs.seen_by_source, pairs.genuine, every)[0] & clean.right
 
     tests = _Tests(pairs, clean, judge, progress)
     for attack, known in make_plan(record.attacks, record.profiles, record.knowledge, None).crafts:
@@ -240,7 +206,7 @@ def run_transfer(
         target_identity=judge.identity,
         profile=judge.profile,
         geometry=_geometry(pairs),
-        left_out=len(record.pairs.pairs) - len(pairs.rows),
+        left_out=len(record.pairs.pairs) - len(pairs),
         baseline=tuple(baseline),
         results=tuple(tests.results),
         unavailable=tuple(tests.unavailable),
@@ -266,12 +232,13 @@ def check_transferred(transfer: Transfer) -> None:
 
 
 def _baseline(pairs: Carried, judge: Judge) -> tuple[_Clean, list[Baseline]]:
-    right, failed = decided_rightly(judge, pairs.own, pairs.own_references, pairs.genuine)
-    sent = np.flatnonzero(right)
-    carried = pairs.carry(pairs.clean[sent], sent)
-    still, gone = decided_rightly(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
-    flips, lost = np.zeros((2, len(right)), np.bool_)
-    flips[sent], lost[sent] = ~still & ~gone, gone
+    right, failed = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, np.arange(len(pairs)))
+
+    def resampled(places: NDArray[np.intp]) -> tuple[Crops, Crops]:
+        return pairs.carry(pairs.clean(places), places), pairs.own_references(places)
+
+    still, lost = all_decided_rightly(judge, resampled, pairs.genuine, np.flatnonzero(right))
+    flips = right & ~still & ~lost
     baseline = [
         Baseline(
             goal,
@@ -287,80 +254,39 @@ def _baseline(pairs: Carried, judge: Judge) -> tuple[_Clean, list[Baseline]]:
     return _Clean(right, flips), baseline
 
 
-def _probes(
-    record: Record,
-    attack: Attack,
-    known: Profile,
-    crops: CropSet,
-    pairs: Carried,
-    _: Callable[[int], object],
-) -> tuple[Crops, Bools]:
-    """Read the run's 8-bit probes of `pairs` (n, H, W, 3), and whether they succeeded on the source (n,)."""
+def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pairs: Carried) -> Iterator[Some]:
+    """Read the run's 8-bit probes."""
     manifest = record.manifest
     model, folder = attacked_model(manifest, attack), record.folder / "probes"
     series = Series(attack, known, model, crops, manifest.decision, record.seed, folder)
-    # Keep only the 8-bit probes. Float probes are four times as large and are not needed.
-    chunks = [(chunk.crafted.probes8, chunk.crafted.success8) for chunk in read_crafted(series)]
-    if sum(len(success8) for _, success8 in chunks) != len(crops.pairs):
-        raise InputError(
-            f"{folder}: probes of this attack are missing or damaged (or the attack was not run, or its code has "
-            "changed since); give the audit's command again"
+    gone = InputError(
+        f"{folder}: probes of this attack are missing or damaged (or the attack was not run, or its code has "
+        "changed since); give the audit's command again"
+    )
+    # Before the first probe is sent, because a remote target's calls are limited.
+    if not all(path.is_file() for _, path in series.chunks()):
+        raise gone
+    done = 0
+    for chunk in read_crafted(series):
+        here = np.isin(chunk.rows, pairs.rows)
+        yield (
+            np.searchsorted(pairs.rows, chunk.rows[here]),
+            chunk.crafted.probes8[here],
+            chunk.crafted.success8[here],
         )
-    probes8, success8 = (np.concatenate(part) for part in zip(*chunks, strict=True))
-    return probes8[pairs.rows], success8[pairs.rows]
-
-
-def _scenario(
-    name: tuple[str, str],
-    pairs: Carried,
-    crafted: tuple[Crops, Bools],
-    eligible: Bools,
-    clean: _Clean,
-    judge: Judge,
-    *,
-    joint: bool = False,
-) -> list[TransferResult]:
-    """Test one set of probes, and summarize it for each goal that has pairs."""
-    probes8, success8 = crafted
-    sent = np.flatnonzero(eligible & success8)
-    carried, unattacked = pairs.carry(probes8[sent], sent), pairs.carry(pairs.clean[sent], sent)
-    still, gone = decided_rightly(judge, carried, pairs.own_references[sent], pairs.genuine[sent])
-    success = ~still & ~gone
-    before = l2_norm(to_unit(probes8[sent]) - to_unit(pairs.clean[sent]))
-    delta = to_unit(carried) - to_unit(unattacked)
-    after, largest = l2_norm(delta), np.abs(delta).max(axis=(1, 2, 3))
-
-    def result(goal: Goal, of: Bools) -> TransferResult:
-        here, total = of[sent], int((of & eligible).sum())
-        count, hits = int(here.sum()), int((success & here).sum())
-
-        def median(values: NDArray[np.floating]) -> float | None:
-            return float(np.median(values[here])) if count else None
-
-        return TransferResult(
-            *name,
-            goal,
-            eligible=total,
-            crafted=count,
-            failed=int((gone & here).sum()),
-            asr=Rate(hits, total),
-            of_crafted=Rate(hits, count),
-            beyond_resampling=int((success & here & ~clean.flips[sent]).sum()),
-            l2_source=median(before),
-            l2=median(after),
-            linf=median(largest),
-            joint=joint,
-        )
-
-    goals = zip(GOALS, (pairs.genuine, ~pairs.genuine), strict=True)
-    return [result(goal, of) for goal, of in goals if of.any()]
+        done += len(chunk.rows)
+    if done != len(crops.pairs):
+        raise gone
 
 
 def _geometry(pairs: Carried) -> Geometry:
-    scales = [np.sqrt(np.linalg.det(matrix[:2, :2])) for matrix in pairs.matrices]
-    shares = [covered(pairs.clean[i], matrix, pairs.own[i]).mean() for i, matrix in enumerate(pairs.matrices)]
-    source, target = (images.shape[2:0:-1] for images in (pairs.clean, pairs.own))
-    return Geometry(source, target, float(np.median(scales)), float(min(shares)))
+    scales, shares = [], []
+    for place, matrix in enumerate(pairs.matrices):
+        at = np.array([place])
+        scales.append(np.sqrt(np.linalg.det(matrix[:2, :2])))
+        shares.append(covered(pairs.clean(at)[0], matrix, pairs.own(at)[0]).mean())
+    source, target = (crops.images.shape[2:0:-1] for crops in (pairs.source, pairs.target))
+    return Geometry((source[0], source[1]), (target[0], target[1]), float(np.median(scales)), float(min(shares)))
 
 
 def replay_run(
