@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -28,6 +29,9 @@ from toolkit.verifiers.variants import centers, tensorflow_attack_scores, tensor
 from toolkit.verifiers.votes import compared, voted_scale
 
 _BATCH = 32
+# Batches have these sizes only. TensorFlow prepares each convolution anew for each size, which takes as long as a few
+# more images, and forgets it where there are many sizes. An attack's batches shrink with every pair that falls.
+_SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, _BATCH)
 # Networks that somebody uses, by all that they depend on, and the one that was asked for last. A sweep audits one
 # verifier many times, and to load and trace its network takes seconds.
 _IN_USE: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
@@ -36,6 +40,11 @@ _LATEST: list[Any] = []
 _TRACING = RLock()
 # Why a file has no normal form, by its hash, for the files whose networks were loaded here as they are.
 _NO_NORMAL_FORM: dict[str, str] = {}
+
+
+def _padded(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """Repeat the last row until there are `size` rows."""
+    return array if len(array) == size else np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -360,6 +369,10 @@ class TensorFlowVerifier:
         """Return attack scores (N,), and their gradients (N, H, W, 3) with respect to the crops."""
         return self._gradients(self._score_gradient, crops)
 
+    def _size(self, count: int) -> int:
+        """The size of the batch that `count` crops are computed in."""
+        return count if self.draws > 1 or self._votes is not None else _SIZES[bisect_left(_SIZES, count)]
+
     def _gradients(
         self, compiled: Callable[..., Any], crops: NDArray[np.float32], *others: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -373,8 +386,11 @@ class TensorFlowVerifier:
             go_on()
             batch = crops[i : i + size]
             entropy = np.stack([self._entropy(batch, draw) for draw in range(self.draws)], axis=1)
+            count = len(batch)
+            given: list[NDArray[Any]] = [batch, *(other[i : i + size] for other in others), entropy]
+            *arrays, entropies = [_padded(array, self._size(count)) for array in given]
             with self._running():
-                value, gradient = compiled(batch, *(other[i : i + size] for other in others), entropy.ravel())
-            values.append(value.numpy().astype(np.float64))
-            gradients.append(gradient.numpy())
+                value, gradient = compiled(*arrays, entropies.ravel())
+            values.append(value.numpy()[:count].astype(np.float64))
+            gradients.append(gradient.numpy()[:count])
         return _joined(values), _joined(gradients)
