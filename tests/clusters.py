@@ -71,6 +71,10 @@ class Cluster:
         if self._scheduler is not None:
             _kill(self._scheduler)
 
+    def kill_a_worker(self) -> None:
+        """Kill one of them."""
+        _kill(self._workers.pop())
+
     def kill_workers(self) -> None:
         """Kill all of them."""
         for worker in self._workers:

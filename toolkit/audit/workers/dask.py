@@ -148,6 +148,8 @@ class DaskPool:
     def _give(self, packed: bytes) -> tuple[Any, Any]:
         """Give a job to the cluster. Returns the client and its future."""
         # Dask gives the job of a lost worker to another one by itself. A job that fails would fail again.
+        if self._client.status == "closed":
+            self._connect_again(self._client)
         client = self._client
         return client, client.submit(carry_out, packed, __version__, pure=False)
 
@@ -178,7 +180,7 @@ def _workers_of(client: Any) -> int:
     """How many workers the scheduler has; 0 without a scheduler."""
     try:
         return len(client.nthreads())
-    except (OSError, ValueError, TypeError, AttributeError):  # what a client that lost its scheduler raises
+    except (OSError, RuntimeError, AttributeError):  # what a client that lost its scheduler raises
         return 0
 
 
