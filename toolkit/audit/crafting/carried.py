@@ -43,6 +43,11 @@ class Carried:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def places(self) -> Places:
+        """All n places."""
+        return np.arange(len(self.rows))
+
     def clean(self, places: Places) -> Crops:
         """The source's crops (k, H, W, 3) of probes."""
         return self.source.images[self.source.index[self.rows[places], 0]]

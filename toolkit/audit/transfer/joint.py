@@ -87,7 +87,7 @@ class Joint:
         self.right = np.ones(len(rows), np.bool_)
         for manifest, pairs in zip(further, self._sources.carried[1:], strict=True):
             judge = local_judge(manifest, find_profile("none"), execution, record.seed)
-            fine, _ = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, np.arange(len(pairs)))
+            fine, _ = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, pairs.places)
             self.right &= np.isin(rows, pairs.rows[fine])
 
     def craft(self, attack: Attack, wanted: Bools) -> Iterator[tuple[NDArray[np.intp], Crops, Bools]]:

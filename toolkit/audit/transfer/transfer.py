@@ -185,8 +185,7 @@ def run_transfer(
     @cache
     def eligible(known: Profile) -> Bools:
         source = local_judge(manifest, known, execution, record.seed)
-        every = np.arange(len(pairs))
-        return all_decided_rightly(source, pairs.seen_by_source, pairs.genuine, every)[0] & clean.right
+        return all_decided_rightly(source, pairs.seen_by_source, pairs.genuine, pairs.places)[0] & clean.right
 
     tests = _Tests(pairs, clean, judge, progress)
     for attack, known in make_plan(record.attacks, record.profiles, record.knowledge, None).crafts:
@@ -232,7 +231,7 @@ def check_transferred(transfer: Transfer) -> None:
 
 
 def _baseline(pairs: Carried, judge: Judge) -> tuple[_Clean, list[Baseline]]:
-    right, failed = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, np.arange(len(pairs)))
+    right, failed = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, pairs.places)
 
     def resampled(places: NDArray[np.intp]) -> tuple[Crops, Crops]:
         return pairs.carry(pairs.clean(places), places), pairs.own_references(places)
