@@ -120,7 +120,7 @@ def test_a_scheduler_that_is_killed_and_started_again_gets_the_rest_of_the_jobs(
         def restart() -> None:
             cluster.kill_scheduler()
             cluster.kill_workers()
-            cluster.start(workers=4)
+            cluster.start(workers=2)
 
         other = in_the_middle(tmp_path / "run", restart)
         found = files(asked, tmp_path, cluster.as_workers)
