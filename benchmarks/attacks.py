@@ -7,8 +7,8 @@ minutes.
 
 `--model quarter` is Inception-ResNet-v1 at quarter width with random weights, `--model facenet-mini` the shipped one.
 Seconds are CPU seconds per pair; what a first call compiles is left out, the same way for all: a few steps come first,
-and runs of up to half a minute count by the shorter of two. `ours` stops at floats
-as the other libraries do; `ours8` goes on to 8-bit probes, as an audit does. Needs the dev extra.
+and runs of up to half a minute count by the shorter of two. `ours` stops at floats as the other libraries do; `ours8`
+goes on to 8-bit probes, as an audit does. Needs the dev extra.
 """
 
 from __future__ import annotations

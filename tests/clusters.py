@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.certificates import Certificates
 from toolkit.audit.workers import Workers
+from toolkit.audit.workers.dask import _security
 
 _SECONDS_TO_START = 60
 
@@ -52,17 +54,14 @@ class Cluster:
 
     def add_workers(self, count: int, name: str = "worker", path: Path | None = None) -> Self:
         """Start workers, whose modules come from the folder `path` first, and wait for them."""
-        from distributed import Client, Security
+        from distributed import Client
 
         for number in range(count):
             arguments = (self.address, "--name", f"{name}-{number}", "--nthreads", "1", "--no-nanny")
             self._workers.append(self._run("worker", *arguments, path=path))
-        files = self.certificates
-        security = Security(
-            require_encryption=True,
-            tls_ca_file=str(files.ca), tls_client_cert=str(files.certificate), tls_client_key=str(files.key),
-        )  # fmt: skip
-        with Client(self.address, security=security, timeout=_SECONDS_TO_START, set_as_default=False) as client:
+        with Client(
+            self.address, security=_security(self.as_workers), timeout=_SECONDS_TO_START, set_as_default=False
+        ) as client:
             client.wait_for_workers(len(self._workers), timeout=_SECONDS_TO_START)
         return self
 
@@ -99,9 +98,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until(there: object, seconds: float = 60) -> None:
+def wait_until(there: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until a function returns true."""
-    assert callable(there)
     until = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < until, "it did not happen in time"

@@ -62,13 +62,11 @@ class Carried:
 
     def seen_by_source(self, places: Places) -> tuple[Crops, Crops]:
         """The source's crops of probes and references."""
-        rows = self.source.index[self.rows[places]]
-        return self.source.images[rows[:, 0]], self.source.images[rows[:, 1]]
+        return self.clean(places), self.source.images[self.source.index[self.rows[places], 1]]
 
     def seen_by_target(self, places: Places) -> tuple[Crops, Crops]:
         """The target's crops of probes and references."""
-        rows = self.target.index[self.target_rows[places]]
-        return self.target.images[rows[:, 0]], self.target.images[rows[:, 1]]
+        return self.own(places), self.own_references(places)
 
     def carry(self, crops: Crops, places: Places) -> Crops:
         """Resample source crops (k, H, W, 3) to the target's crop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,14 @@ class Series:
         return artifact_name(content)
 
 
-def read_crafted(series: Series) -> Iterator[Chunk]:
-    """Read the finished chunks of a series. Missing and damaged chunks are skipped."""
-    for rows, path in series.chunks():
+def read_crafted(series: Series, chunks: Iterable[tuple[NDArray[np.intp], Path]] | None = None) -> Iterator[Chunk]:
+    """Read the finished chunks of a series. Missing and damaged chunks are skipped.
+
+    Args:
+        series: the series.
+        chunks: its chunks, if they are at hand: their names are hashes of all crops.
+    """
+    for rows, path in series.chunks() if chunks is None else chunks:
         crafted = decode_probes(read_artifact(path), series.clean(rows))
         if crafted is not None:
             yield Chunk(rows, crafted)

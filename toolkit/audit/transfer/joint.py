@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, is_trained
-from toolkit.audit.crafting.carried import Crops
 from toolkit.audit.crafting.craft import Series
 from toolkit.audit.crafting.ensemble import DECISION
 from toolkit.audit.crafting.jobs import finish_all
 from toolkit.audit.crafting.sources import Sources, SourcesPool, source_steps, sources_identity, sources_profile
 from toolkit.audit.results.record import Record
 from toolkit.audit.transfer.judge import Judge, all_decided_rightly, local_judge
+from toolkit.audit.transfer.tested import Some
 from toolkit.errors import UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools
@@ -90,7 +90,7 @@ class Joint:
             fine, _ = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, pairs.places)
             self.right &= np.isin(rows, pairs.rows[fine])
 
-    def craft(self, attack: Attack, wanted: Bools) -> Iterator[tuple[NDArray[np.intp], Crops, Bools]]:
+    def craft(self, attack: Attack, wanted: Bools) -> Iterator[Some]:
         """Craft 8-bit probes of the pairs `wanted` (n,), a few at a time.
 
         Args:

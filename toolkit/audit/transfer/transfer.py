@@ -9,10 +9,9 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack
-from toolkit.audit.crafting.carried import Carried, carried_pairs
+from toolkit.audit.crafting.carried import Carried, Crops, Places, carried_pairs
 from toolkit.audit.crafting.craft import Series, attacked_model, read_crafted
 from toolkit.audit.plan import GOALS, Goal, Unavailable, make_plan
 from toolkit.audit.results.record import Record, read_record
@@ -33,8 +32,6 @@ from toolkit.verifiers.crops import view_of
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
-
-Crops = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -233,7 +230,7 @@ def check_transferred(transfer: Transfer) -> None:
 def _baseline(pairs: Carried, judge: Judge) -> tuple[_Clean, list[Baseline]]:
     right, failed = all_decided_rightly(judge, pairs.seen_by_target, pairs.genuine, pairs.places)
 
-    def resampled(places: NDArray[np.intp]) -> tuple[Crops, Crops]:
+    def resampled(places: Places) -> tuple[Crops, Crops]:
         return pairs.carry(pairs.clean(places), places), pairs.own_references(places)
 
     still, lost = all_decided_rightly(judge, resampled, pairs.genuine, np.flatnonzero(right))
@@ -263,10 +260,11 @@ def _probes(record: Record, attack: Attack, known: Profile, crops: CropSet, pair
         "changed since); give the audit's command again"
     )
     # Before the first probe is sent, because a remote target's calls are limited.
-    if not all(path.is_file() for _, path in series.chunks()):
+    chunks = list(series.chunks())
+    if not all(path.is_file() for _, path in chunks):
         raise gone
     done = 0
-    for chunk in read_crafted(series):
+    for chunk in read_crafted(series, chunks):
         here = np.isin(chunk.rows, pairs.rows)
         yield (
             np.searchsorted(pairs.rows, chunk.rows[here]),
