@@ -130,7 +130,13 @@ def tensorflow_normals(entropy: Any, stream: int, count: Any) -> Any:
 
 
 def onnx_normals(graph: Any, stream: int, count: str, deviation: float) -> str:
-    """Add `normals` of the graph's entropy, times a standard deviation, to an ONNX graph. See `onnx_uniforms`."""
+    """Add `normals` of the graph's entropy, times a standard deviation, to an ONNX graph.
+
+    See `onnx_uniforms` for the arguments.
+
+    Returns:
+        The name of the random numbers (N * count,), image by image.
+    """
     zero, one = (graph.constant(np.array([i], np.int64)) for i in (0, 1))
 
     def number(value: int) -> str:
@@ -155,12 +161,16 @@ def onnx_normals(graph: Any, stream: int, count: str, deviation: float) -> str:
     words = graph.add("Div", [graph.add("Add", [count, number(3)]), number(4)])
     index = graph.add("Range", [number(1), graph.add("Add", [words, number(1)]), number(1)])
     hashed = squares(graph.add("Mul", [index, key]), key)
-    each = graph.add("Unsqueeze", [graph.add("Cast", [hashed], to=_UINT64), graph.constant(np.array([2], np.int64))])
-    # The cast to 16 bits drops those above them.
-    parts = graph.add("Cast", [graph.add("Cast", [shifted(each, 48 - _PARTS, "RIGHT")], to=_UINT16)], to=_INT32)
-    flat = graph.add("Reshape", [parts, graph.constant(np.array([0, -1], np.int64))])
-    exact = graph.add("Slice", [flat, zero, graph.add("Unsqueeze", [count, zero]), one])
-    return str(graph.add("Gather", [graph.constant(np.float32(deviation) * _normal_values()), exact], axis=0))
+    hashed = graph.add("Cast", [hashed], to=_UINT64)
+    last = graph.constant(np.array([2], np.int64))
+    # The cast to 16 bits drops those above them. ONNX Runtime takes three times as long to shift by a tensor of four,
+    # and four times as long to look up with Gather.
+    quarters = [graph.add("Cast", [shifted(hashed, by, "RIGHT")], to=_UINT16) for by in 48 - _PARTS]
+    parts = graph.add("Concat", [graph.add("Unsqueeze", [quarter, last]) for quarter in quarters], axis=2)
+    each = graph.add("Reshape", [graph.add("Cast", [parts], to=_INT32), graph.constant(np.array([0, -1], np.int64))])
+    exact = graph.add("Slice", [each, zero, graph.add("Unsqueeze", [count, zero]), one])
+    flat = graph.add("Reshape", [exact, graph.constant(np.array([-1], np.int64))])
+    return str(graph.add("GatherElements", [graph.constant(np.float32(deviation) * _normal_values()), flat], axis=0))
 
 
 def _squares(x: Any, key: Any, high: Callable[[Any], Any]) -> Any:

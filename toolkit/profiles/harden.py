@@ -15,6 +15,7 @@ from toolkit.profiles.detector import ATTACK_SCORE
 from toolkit.profiles.folding import fold_variants
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.profiles.sizes import check_sizes
+from toolkit.profiles.upsampling import meet_averages, sink_upsampling
 from toolkit.tables import edit_toml
 from toolkit.verifiers.edge import KIND_OF, unit_affine
 from toolkit.verifiers.hardened import DetectorOutput
@@ -180,6 +181,7 @@ def harden(model: bytes, manifest: Manifest, profile: Profile) -> bytes:
     graph.node.extend([*builder.nodes[:before], *verifier, *builder.nodes[before:]])
     graph.initializer.extend(builder.initializers)
     graph.input.extend(builder.inputs)
+    meet_averages(graph, defended_input)
     proto.ir_version = max(proto.ir_version, OLDEST_FORMAT)
     # Whoever calls the file finds the shapes that the original has. Constants may be among the inputs, too.
     before_it = {value.name: value for value in (*original.graph.input, *original.graph.output)}
@@ -326,7 +328,7 @@ def _defended(spec: Input, kind: int, profile: Profile, output: str, opset: int)
     if affine:
         value = builder.add("Sub", [value, builder.constant(offset)])
         value = builder.add("Div", [value, builder.constant(scale)])
-    _sink_upsampling(builder.nodes)
+    sink_upsampling(builder.nodes)
     value = _as_type(builder, value, kind)
     if spec.layout == "NHWC":
         builder.add("Transpose", [value], output, perm=[0, 2, 3, 1])
@@ -341,18 +343,6 @@ def _as_type(builder: GraphBuilder, value: str, kind: int) -> str:
         levels = [builder.constant(np.array(level, np.float32)) for level in (0, 255)]
         value = builder.add("Clip", [builder.add("Round", [value]), *levels])
     return value if kind == _FLOAT else builder.add("Cast", [value], to=kind)
-
-
-def _sink_upsampling(nodes: list[onnx.NodeProto]) -> None:
-    """Let arithmetic with constants come before an upsampling that repeats pixels: it has fewer of them to do."""
-    for i in range(len(nodes) - 1):
-        first, second = nodes[i : i + 2]
-        repeats = any(a.name == "mode" and a.s == b"nearest" for a in first.attribute)
-        if repeats and second.op_type in {"Sub", "Div"} and second.input[0] == first.output[0]:
-            before, middle, after = first.input[0], first.output[0], second.output[0]
-            second.input[0], second.output[0] = before, middle
-            first.input[0], first.output[0] = middle, after
-            nodes[i], nodes[i + 1] = second, first
 
 
 def _reverse_channels(builder: GraphBuilder, value: str) -> str:
