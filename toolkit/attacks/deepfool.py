@@ -18,12 +18,15 @@ from toolkit.pixels import Images
 # Computes the smallest perturbations (M, H, W, 3) that set linearized margins (M,) with gradients (M, H, W, 3) to zero.
 Closest = Callable[[NDArray[np.float64], Images], Images]
 
+# A call of a model costs as much as a few images, so that fewer are checked together with the others' gradients.
+_SEVERAL = 3
+
 
 def craft_deepfool(model: Gradients, task: Task, steps: int, overshoot: float, closest: Closest) -> Crafted:
     """Step to the linearized boundary repeatedly. Both norms share this function.
 
-    Solved pairs and pairs without a gradient leave the batch. If a step probably solves a pair, the result is checked
-    without computing a gradient, which would probably not be needed.
+    Solved pairs and pairs without a gradient leave the batch. If a step probably solves the whole batch or several
+    pairs, their results are checked without computing gradients, which would probably not be needed.
 
     Args:
         model: the attacked model.
@@ -39,7 +42,7 @@ def craft_deepfool(model: Gradients, task: Task, steps: int, overshoot: float, c
     # One more evaluation than steps, because the result of the last step is evaluated as well.
     for _ in range(steps + 1):
         judged = open_[likely[open_]]
-        if len(judged):
+        if 0 < min(len(open_), _SEVERAL) <= len(judged):
             success[judged] = reached(task, judged, ascent_margins(model, task, judged, probes[judged]))
             evaluations[judged] += 1
             open_ = open_[~success[open_]]
@@ -55,7 +58,9 @@ def craft_deepfool(model: Gradients, task: Task, steps: int, overshoot: float, c
         likely[open_] = np.isinf(task.alarm) & (np.square(margin / last[open_]) < overshoot)
         last[open_] = margin
         total[open_] += closest(margin, gradient)
-        probes[open_] = np.clip(task.probes[open_] + np.float32(1 + overshoot) * total[open_], 0, 1)
+        stretched = np.float32(1 + overshoot) * total[open_]
+        stretched += task.probes[open_]
+        probes[open_] = np.clip(stretched, 0, 1, out=stretched)
     return finish(model, task, probes, success, evaluations)
 
 

@@ -19,13 +19,14 @@ class Fmn:
     """Takes gradient steps in a ball around the probe that shrinks after success and grows after failure.
 
     Until the first success, the ball reaches at least to the linearized boundary. Afterwards, each step changes the
-    radius by the share `gamma`. `step` and `gamma` decrease along half a cosine.
+    radius by the share `gamma`, which decreases along half a cosine. So does the length of the steps, which in L1
+    decreases by the same share each time.
 
     Attributes:
         name: the name of the attack.
         norm: the norm of the ball, which is made as small as possible.
         steps: the number of steps.
-        step: the L2 length of the first step, in any norm; it decreases to a hundredth.
+        step: the L2 length of the first step, in any norm; it decreases to a hundredth, in L1 to a sixtieth.
         gamma: the first relative change of the radius; it decreases to a fiftieth.
     """
 
@@ -53,11 +54,18 @@ class Fmn:
             outward = np.where(np.isfinite(at.nearest), grown, before)
             inward = np.minimum(radius[at.rows] * (1 - gamma), at.nearest)
             radius[at.rows] = np.where(at.there, inward, outward)
-            length = np.float32(cosine(self.step, self.step / 100, at.share))
-            moved = at.delta + length * ascending("l2", at.gradient)
+            moved = at.delta + np.float32(self._length(at.share)) * ascending("l2", at.gradient)
             return shrink(self.norm, moved, radius[at.rows])
 
         return nearest_success(model, task, self.steps, move, self.norm)
+
+    def _length(self, share: float) -> float:
+        """The length of a step, for a share of the steps that are done.
+
+        The ball of L1 keeps few values of a step, and how few differs between networks: steps of 3 found the smallest
+        norms on one network, and steps of 1 on another. A length that decreases evenly comes past both.
+        """
+        return self.step / 60**share if self.norm == "l1" else cosine(self.step, self.step / 100, share)
 
 
 ATTACK = Fmn()
