@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.audit.clean.bench import Bench, Verifiers
-from toolkit.audit.clean.run import BATCH, CleanRun, Embedded, run_clean
+from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.artifacts import artifact_name, decode_embedded, encode_embedded
 from toolkit.audit.crafting.code import profile_code
 from toolkit.audit.crafting.jobs import InProcess, Parcel, Pool, Step, finish_all, packed_profile, unpacked_profile
@@ -21,6 +21,7 @@ from toolkit.pixels import to_unit
 from toolkit.profiles.harden import hardened_manifest
 from toolkit.profiles.profile import Profile
 from toolkit.progress import Progress
+from toolkit.verifiers.crops import BATCH, Embedded
 from toolkit.verifiers.manifest import Manifest
 
 

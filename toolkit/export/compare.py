@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +13,18 @@ from toolkit.errors import InsufficientError
 from toolkit.export.quantize import Precision, QuantizedFile, write_quantized
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
+from toolkit.faces.rows import Rows, gather_rows
 from toolkit.pixels import Bools, to_unit
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import fmr_fnmr
-from toolkit.verifiers.crops import crop_for
+from toolkit.verifiers.crops import BATCH, crop_for, embed_crops, temporary_folder
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
-from toolkit.verifiers.parity import Parity, compare
+from toolkit.verifiers.parity import Parity, compare, pair_distances
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
-from toolkit.verifiers.scores import distances
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,12 @@ def run_quantization(
     execution: Execution,
     seed: int,
     repeats: int = 20,
+    progress: Progress = SILENT,
 ) -> QuantizationReport:
     """Write the quantized variant, and compare it with the original.
 
     See `quantize_verifier` for the arguments. `crops` are the aligned pairs, `pairs_source` describes where they come
-    from, and `repeats` is how often the latency is measured.
+    from, and `repeats` is how often the latency is measured. `progress` shows the embedding of the crops.
 
     Raises:
         InputError: the verifier cannot be quantized or run, or the output cannot be written.
@@ -115,17 +119,15 @@ def run_quantization(
     written = write_quantized(manifest, to, output, split.calibration, pairs_source)
     variant = RuntimeVerifier(read_manifest(written.path), execution=execution, seed=seed)
     used, flat = np.unique(crops.index[split.report], return_inverse=True)
-    images, index = to_unit(crops.images[used]), flat.reshape(-1, 2)
+    index = flat.reshape(-1, 2)
     genuine = np.array([pair.genuine for pair in crops.pairs])[split.report]
-    (before, scores), (after, scores_after) = (verifier.embed_and_score(images) for verifier in (original, variant))
+    (before, scores), (after, scores_after) = (_embedded(v, crops, used, progress) for v in (original, variant))
     alarm = manifest.alarm
     changed = int(((scores > alarm) != (scores_after > alarm)).sum())
     parity = compare(after, before, index, manifest.decision, variant.provider)
-    length, length_after = (np.maximum(np.linalg.norm(side, axis=1), 1e-12) for side in (before, after))
-    cosine = np.sum(before * after, axis=1) / (length * length_after)
-    relative = np.linalg.norm(after - before, axis=1) / length
+    cosine, relative = _differences(before, after)
     graphs = [read_model(m) for m in (manifest, variant.manifest)]
-    feed = original.tensor(np.repeat(images[:1], original.fixed_batch or 1, axis=0))
+    feed = original.tensor(np.repeat(to_unit(crops.images[used[:1]]), original.fixed_batch or 1, axis=0))
     times = latencies(graphs, [feed], variant.provider, execution.threads, repeats)[:, 0]
     first, ratio, third = (float(q) for q in np.percentile(times[1] / times[0], [25, 50, 75]))
     return QuantizationReport(
@@ -142,10 +144,36 @@ def run_quantization(
         before=_clean_errors(before, index, genuine, manifest),
         after=_clean_errors(after, index, genuine, manifest),
         score_difference=float(np.abs(scores_after - scores).max()) if manifest.detector else None,
-        alarms=Rate(changed, len(images)) if np.isfinite(alarm) else None,
+        alarms=Rate(changed, len(used)) if np.isfinite(alarm) else None,
         latency_ratio=ratio,
         latency_quartiles=(first, third),
     )
+
+
+def _embedded(
+    verifier: RuntimeVerifier, crops: CropSet, rows: NDArray[np.intp], progress: Progress
+) -> tuple[NDArray[np.float32] | Rows, NDArray[np.float32]]:
+    """The embeddings, on disk, and the attack scores of some crops."""
+    scores, done = [], progress.stage(verifier.manifest.name, len(rows))
+
+    def embeddings() -> Iterator[NDArray[np.float32]]:
+        for part, of_part in embed_crops(verifier, crops.images, done, rows=rows):
+            scores.append(of_part)
+            yield part
+
+    return gather_rows(embeddings(), temporary_folder()), np.concatenate(scores)
+
+
+def _differences(before: NDArray[np.float32] | Rows, after: NDArray[np.float32] | Rows) -> tuple[Floats, Floats]:
+    """The cosine of each crop's two embeddings, and the length of their difference as a share of the first's."""
+    cosine, relative = np.empty((2, len(before)), np.float32)
+    for start in range(0, len(before), BATCH):
+        part = slice(start, start + BATCH)
+        one, other = before[part], after[part]
+        length, length_after = (np.maximum(np.linalg.norm(side, axis=1), 1e-12) for side in (one, other))
+        cosine[part] = np.sum(one * other, axis=1) / (length * length_after)
+        relative[part] = np.linalg.norm(other - one, axis=1) / length
+    return cosine, relative
 
 
 def split_pairs(crops: CropSet, count: int, seed: int) -> Split:
@@ -182,9 +210,9 @@ def split_pairs(crops: CropSet, count: int, seed: int) -> Split:
 
 
 def _clean_errors(
-    embeddings: NDArray[np.float32], index: NDArray[np.intp], genuine: Bools, manifest: Manifest
+    embeddings: NDArray[np.float32] | Rows, index: NDArray[np.intp], genuine: Bools, manifest: Manifest
 ) -> CleanErrors:
-    d = distances(manifest.decision.metric, embeddings[index[:, 0]], embeddings[index[:, 1]])
+    d = pair_distances(manifest.decision.metric, embeddings, index)
     fmr, fnmr = fmr_fnmr(d, genuine, manifest.decision.threshold)
     return CleanErrors(fnmr, fmr)
 
@@ -210,7 +238,7 @@ def quantize_verifier(
         calibration: the number of crops for the calibration of int8. The people in them are left out of the comparison.
         seed: the seed for the choice of calibration crops.
         execution: how ONNX Runtime runs both verifiers.
-        progress: shows how many faces are aligned.
+        progress: shows how many faces are aligned and embedded.
 
     Raises:
         SixpixelsError: the model cannot be quantized, or the pairs cannot be used or are too few.
@@ -218,4 +246,5 @@ def quantize_verifier(
     manifest, chosen = find_manifest(model), find_pairs(pairs)
     crops = crop_for(manifest, chosen, progress)
     ran = execution or Execution()
-    return run_quantization(manifest, precision, Path(output), crops, chosen.source, calibration, ran, seed)
+    source = chosen.source
+    return run_quantization(manifest, precision, Path(output), crops, source, calibration, ran, seed, progress=progress)

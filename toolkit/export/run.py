@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from toolkit.errors import UnavailableError
 from toolkit.export.onnx_export import ExportResult, export_onnx
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
-from toolkit.pixels import to_unit
+from toolkit.faces.rows import Rows, gather_rows
 from toolkit.progress import SILENT, Progress
-from toolkit.verifiers.crops import crop_for
+from toolkit.verifiers.crops import Scoring, crop_for, embed_crops, temporary_folder
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
 from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
@@ -51,12 +52,13 @@ def run_export(manifest: Manifest, output: Path, crops: CropSet | None, opset: i
 
     result = export_onnx(manifest, output, opset)
     exported = read_manifest(output)
+    images: NDArray[np.uint8] | Rows
     if crops is not None:
-        images, index = to_unit(crops.images[:]), crops.index
+        images, index = crops.images, crops.index
     else:
         shape = (_NOISE_CROPS, manifest.input.height, manifest.input.width, 3)
-        images, index = np.random.default_rng(0).random(shape, np.float32), np.empty((0, 2), np.intp)
-    original = TensorFlowVerifier(manifest).embed(images)
+        images, index = np.random.default_rng(0).integers(0, 256, shape, np.uint8), np.empty((0, 2), np.intp)
+    original = _embeddings(TensorFlowVerifier(manifest), images)
     parities = []
     for provider in onnxruntime.get_available_providers():
         try:
@@ -64,8 +66,13 @@ def run_export(manifest: Manifest, output: Path, crops: CropSet | None, opset: i
             verifier = RuntimeVerifier(exported, execution=execution)
         except UnavailableError:
             continue  # listed by ONNX Runtime, but not working on this machine
-        parities.append(compare(verifier.embed(images), original, index, manifest.decision, verifier.provider))
+        deployed = _embeddings(verifier, images)
+        parities.append(compare(deployed, original, index, manifest.decision, verifier.provider))
     return ExportReport(result, tuple(parities), crops is not None)
+
+
+def _embeddings(verifier: Scoring, images: NDArray[np.uint8] | Rows) -> NDArray[np.float32] | Rows:
+    return gather_rows((embeddings for embeddings, _ in embed_crops(verifier, images)), temporary_folder())
 
 
 def export_verifier(

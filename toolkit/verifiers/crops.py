@@ -1,15 +1,32 @@
-"""Crops in the size and alignment that a verifier takes."""
+"""Crops in the size and alignment that a verifier takes, and their embeddings."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.faces.carry import View
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import PairSet
+from toolkit.faces.rows import Rows
+from toolkit.pixels import to_unit
 from toolkit.progress import SILENT, Progress
 from toolkit.verifiers.manifest import Alignment, Manifest
+
+# Crops per call.
+BATCH = 256
+# The embeddings (N, D) and the attack scores (N,) of a batch.
+Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def temporary_folder() -> Path:
+    """The folder for temporary files, for the crops and embeddings of a command that has no folder of its own."""
+    return Path(tempfile.gettempdir())
 
 
 def crop_for(manifest: Manifest, pairs: PairSet, progress: Progress = SILENT, spill: Path | None = None) -> CropSet:
@@ -19,16 +36,49 @@ def crop_for(manifest: Manifest, pairs: PairSet, progress: Progress = SILENT, sp
         manifest: the verifier's manifest.
         pairs: the pairs.
         progress: shows how many images are done.
-        spill: a folder for a temporary file of the crops; None keeps the crops in memory.
+        spill: a folder for a temporary file of the crops. Default: `temporary_folder()`.
 
     Raises:
         InputError: an image cannot be read, or the manifest has no template and an image does not have the crop's
-            size.
+            size; or the folder cannot be written.
         InsufficientError: no pair is left.
     """
     spec = manifest.input
     template = manifest.alignment.template if manifest.alignment else None
-    return crop_pairs(pairs, spec.width, spec.height, template, progress=progress.counter("aligning"), spill=spill)
+    counter = progress.counter("aligning")
+    return crop_pairs(pairs, spec.width, spec.height, template, progress=counter, spill=spill or temporary_folder())
+
+
+class Scoring(Protocol):
+    """A verifier, here or elsewhere, with or without a detector."""
+
+    def embed_and_score(self, crops: NDArray[np.float32], /) -> Embedded:
+        """Return embeddings (N, D) and attack scores (N,) of crops (N, H, W, 3), RGB in [0, 1]."""
+        ...
+
+
+def embed_crops(
+    verifier: Scoring,
+    images: NDArray[np.uint8] | Rows,
+    progress: Callable[[int], object] | None = None,
+    batch: int = BATCH,
+    rows: NDArray[np.intp] | None = None,
+) -> Iterator[Embedded]:
+    """Yield the embeddings and attack scores of many crops, a batch at a time.
+
+    Args:
+        verifier: the verifier.
+        images: (M, H, W, 3) uint8 crops.
+        progress: called with the number of crops just embedded.
+        batch: crops per call.
+        rows: the crops to embed, in this order. Default: all.
+    """
+    places = np.arange(len(images)) if rows is None else rows
+    for start in range(0, len(places), batch):
+        found = verifier.embed_and_score(to_unit(images[places[start : start + batch]]))
+        yield found
+        if progress is not None:
+            progress(len(found[1]))
 
 
 class Sized(Protocol):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx import GraphProto, TensorProto
 
 from toolkit.errors import InputError
-from toolkit.verifiers.manifest import Decision
+from toolkit.faces.rows import Rows
+from toolkit.verifiers.manifest import Decision, Metric
 from toolkit.verifiers.onnx_file import inputs_of, parse_onnx
 from toolkit.verifiers.scores import distances, is_same
 
@@ -19,6 +20,8 @@ from toolkit.verifiers.scores import distances, is_same
 # differ by at most a tenth of it. In float16, a value has a relative error of 1/2048, and some of them add up.
 # Where a model takes bytes, a value between two levels may be rounded to either: some of a crop's 10^4 to 10^5.
 _ROUNDING = {TensorProto.FLOAT: 1e-5, TensorProto.FLOAT16: 20 / 2048, TensorProto.UINT8: 1e-3}
+# Embeddings that are compared at once.
+_AT_ONCE = 1024
 
 
 def rounding_of(model: bytes, where: Path) -> float:
@@ -75,13 +78,13 @@ class Parity:
 
 
 def compare(
-    deployed: NDArray[np.float32],
-    original: NDArray[np.float32],
+    deployed: NDArray[np.float32] | Rows,
+    original: NDArray[np.float32] | Rows,
     index: NDArray[np.intp],
     decision: Decision,
     provider: str,
 ) -> Parity:
-    """Compare embeddings of the same crops, and the decisions on pairs of them.
+    """Compare embeddings of the same crops, and the decisions on pairs of them, a part at a time.
 
     Args:
         deployed: (M, D), the embeddings from ONNX Runtime.
@@ -90,16 +93,35 @@ def compare(
         decision: the metric and threshold.
         provider: the execution provider of `deployed`.
     """
-    sides = [distances(decision.metric, side[index[:, 0]], side[index[:, 1]]) for side in (deployed, original)]
+    sides = [pair_distances(decision.metric, side, index) for side in (deployed, original)]
     differences = np.abs(sides[0] - sides[1])
+    largest = 0.0
+    for start in range(0, len(deployed), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        largest = max(largest, float(np.abs(deployed[part] - original[part]).max()))
     return Parity(
         provider=provider,
         crops=len(deployed),
         pairs=len(index),
-        largest_embedding_difference=float(np.abs(deployed - original).max(initial=0)),
+        largest_embedding_difference=largest,
         largest_distance_difference=float(differences.max()) if len(index) else None,
         flips=int((is_same(decision, sides[0]) != is_same(decision, sides[1])).sum()),
     )
+
+
+def pair_distances(
+    metric: Metric, embeddings: NDArray[np.float32] | Rows, index: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """The distances (n,) of pairs, a part at a time.
+
+    Args:
+        metric: the metric.
+        embeddings: (M, D), the embeddings of all crops.
+        index: (n, 2), the indices of the two crops of each pair.
+    """
+    parts = [index[start : start + _AT_ONCE] for start in range(0, len(index), _AT_ONCE)]
+    found = [distances(metric, embeddings[part[:, 0]], embeddings[part[:, 1]]) for part in parts]
+    return np.concatenate([np.empty(0), *found])
 
 
 def check_flips(parities: Sequence[Parity], max_flips: int) -> None:

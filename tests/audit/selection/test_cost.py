@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.models import write_linear
+from tests.progress import Silent
 from toolkit.audit.selection.cost import BATCHES, measure_costs
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import Pair
@@ -26,11 +27,10 @@ def test_a_filter_that_hides_the_difference_costs_false_matches(tmp_path: Path) 
     images = np.stack([one, one + 1, other, other + 1])
     pairs = (Pair("0", "1", True), Pair("2", "3", True), Pair("0", "2", False), Pair("1", "3", False))
     crops = CropSet(images, ("0", "1", "2", "3"), pairs, np.array([[0, 1], [2, 3], [0, 2], [1, 3]]), ())
-    profiles = [find_profile("none"), find_profile("mean3")]
-    done: list[int] = []
-    costs = measure_costs(manifest, crops, "made up", profiles, Execution("cpu", threads=1), 3, done.append)
+    profiles, shown = [find_profile("none"), find_profile("mean3")], Silent()
+    costs = measure_costs(manifest, crops, "made up", profiles, Execution("cpu", threads=1), 3, shown)
     bare, filtered = costs.profiles
-    assert sum(done) == 2
+    assert shown.done == 2 * len(images)
     assert (bare.fnmr.value, bare.fmr.value) == (0, 0)
     assert (filtered.fnmr.value, filtered.fmr.value) == (0, 1)
     assert bare.recalibrated is None, "a verifier without a false match gives nothing to calibrate to"

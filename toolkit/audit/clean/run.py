@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from toolkit.audit.clean.bench import Deployed
 from toolkit.audit.clean.group import Embeddings, reference_distances
 from toolkit.faces.crops import CropSet
 from toolkit.faces.rows import gather_rows
-from toolkit.pixels import Bools, Float, to_unit
+from toolkit.pixels import Bools, Float
 from toolkit.statistics.intervals import Rate
+from toolkit.verifiers.crops import BATCH, Embedded, embed_crops
 from toolkit.verifiers.manifest import Decision
 
 
@@ -46,12 +47,6 @@ class CleanRun:
         return Rate(int((self.scores > self.alarm).sum()), len(self.scores)) if np.isfinite(self.alarm) else None
 
 
-# Crops per call.
-BATCH = 256
-# The embeddings (N, D) and the attack scores (N,) of a batch.
-Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-
 def run_clean(
     verifier: Deployed,
     crops: CropSet,
@@ -59,6 +54,7 @@ def run_clean(
     batch: int = BATCH,
     spill: Path | None = None,
     embedded: Iterable[Embedded] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> CleanRun:
     """Embed every distinct crop once, and decide every pair.
 
@@ -69,15 +65,15 @@ def run_clean(
         batch: crops per call.
         spill: folder on whose disk the embeddings are kept; None keeps them in memory.
         embedded: the embeddings and scores of all distinct crops, in parts. Default: the verifier computes them.
+        progress: called with the number of crops that the verifier has just embedded.
     """
     scores: list[NDArray[np.float32]] = []
 
-    def parts() -> Iterator[Embedded]:
-        for start in range(0, len(crops.images), batch):
-            yield verifier.embed_and_score(to_unit(crops.images[start : start + batch]))
+    if embedded is None:
+        embedded = embed_crops(verifier, crops.images, progress, batch)
 
     def embeddings_alone() -> Iterator[NDArray[np.float32]]:
-        for embeddings, of_part in parts() if embedded is None else embedded:
+        for embeddings, of_part in embedded:
             scores.append(of_part)
             yield embeddings
 

@@ -23,7 +23,7 @@ from toolkit.progress import SILENT, Progress
 from toolkit.statistics.bounded import DRAWS, Bound, Members, bound_at, bounded_threshold, rounded_down
 from toolkit.statistics.calibration import ThresholdRule
 from toolkit.statistics.intervals import Rate
-from toolkit.verifiers.crops import crop_for
+from toolkit.verifiers.crops import crop_for, temporary_folder
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import read_model
 
@@ -244,7 +244,8 @@ def calibrate_profile(
         raise UsageError(f"{profile}: has no [detector]; add one to calibrate")
     verifier = deploy(read_model(manifest), manifest, chosen, seed=seed)
     crops = crop_for(manifest, find_pairs(pairs), progress)
-    scores = run_clean(verifier, crops, manifest.decision).scores
+    done = progress.stage("clean crops", len(crops.images))
+    scores = run_clean(verifier, crops, manifest.decision, spill=temporary_folder(), progress=done).scores
     members = crop_members(crops)
     result = calibrate_detector(scores, false_alarm, confidence, members, point_estimate=point_estimate, seed=seed)
     how = "point estimate, not conservative" if point_estimate else f"at a confidence of {100 * confidence:g} %"

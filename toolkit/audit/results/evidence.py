@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack
-from toolkit.audit.clean.run import run_clean
-from toolkit.audit.crafting.craft import Chunk, Series, attacked_model, read_crafted
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.crafting.craft import Series, attacked_model, read_crafted
+from toolkit.audit.crafting.jobs import InProcess
+from toolkit.audit.embedding import run_clean_by
 from toolkit.audit.replaying.replay import l2_norm
 from toolkit.audit.request import Request
 from toolkit.audit.results.outcomes import Run
 from toolkit.audit.results.record import read_record
 from toolkit.errors import InputError
 from toolkit.pixels import to_unit
-from toolkit.profiles.harden import deploy
 from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
 from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.entropy import seeded_entropy
-from toolkit.verifiers.runtime import Execution, read_model
+from toolkit.verifiers.runtime import Execution
 
 Image = NDArray[np.float32]
 
@@ -54,26 +54,27 @@ class Evidence:
     norms: dict[tuple[str, str], NDArray[np.float64]]
 
 
-def gather(request: Request, folder: Path) -> Evidence:
-    """Read the evidence from the folder of a run.
+def gather(request: Request, folder: Path, progress: Progress = SILENT) -> Evidence:
+    """Read the evidence from the folder of a run, chunk by chunk. The clean crops' embeddings are there too.
 
     Args:
         request: the request of the run.
         folder: the folder of the run.
+        progress: shows the clean crops.
     """
-    crops, model = request.crops, read_model(request.manifest)
+    crops, bench = request.crops, Bench(request.manifest, request.execution, request.seed)
     genuine = np.array([pair.genuine for pair in crops.pairs])
-    probes = to_unit(crops.images[crops.index[:, 0]])
     norms: dict[tuple[str, str], NDArray[np.float64]] = {}
     dodged: dict[str, NDArray[np.bool_]] = {}
     for profile in request.profiles:
-        verifier = deploy(model, request.manifest, profile, request.execution, request.seed)
-        eligible = run_clean(verifier, crops, request.manifest.decision).eligible
+        places = folder, folder / "probes"
+        eligible = run_clean_by(InProcess(bench), bench, profile, crops, *places, progress).eligible
         for attack in request.attacks:
-            success, norm = np.zeros(len(probes), np.bool_), np.zeros(len(probes))
-            for chunk in _chunks(request, attack, profile, folder):
+            success, norm = np.zeros(len(genuine), np.bool_), np.zeros(len(genuine))
+            series = _series(request, attack, profile, folder)
+            for chunk in read_crafted(series):
                 success[chunk.rows] = chunk.crafted.success
-                norm[chunk.rows] = l2_norm(chunk.crafted.probes - probes[chunk.rows])
+                norm[chunk.rows] = l2_norm(chunk.crafted.probes - to_unit(series.clean(chunk.rows)))
             success &= eligible
             norms[attack.name, profile.name] = norm[success]
             if profile.empty:
@@ -81,10 +82,11 @@ def gather(request: Request, folder: Path) -> Evidence:
     shown = int(np.argmax(np.sum(list(dodged.values()), axis=0))) if dodged else 0
     bare = next((p for p in request.profiles if p.empty), None)
     attacked = {} if bare is None else _attacked(request, bare, shown, folder)
-    example = Example(to_unit(crops.images[crops.index[shown, 1]]), probes[shown], attacked)
+    probe, reference = to_unit(crops.images[crops.index[shown]])
+    example = Example(reference, probe, attacked)
     corrected = {}
     if "gaussian" in attacked:
-        corrected = {"probe": probes[shown], "attacked": attacked["gaussian"]}
+        corrected = {"probe": probe, "attacked": attacked["gaussian"]}
         for profile in request.profiles:
             if not profile.empty:
                 gaussian = attacked["gaussian"][None]
@@ -92,19 +94,20 @@ def gather(request: Request, folder: Path) -> Evidence:
     return Evidence(example, corrected, norms)
 
 
-def _chunks(request: Request, attack: Attack, profile: Profile, folder: Path) -> Iterator[Chunk]:
+def _series(request: Request, attack: Attack, profile: Profile, folder: Path) -> Series:
     model, decision = attacked_model(request.manifest, attack), request.manifest.decision
-    return read_crafted(Series(attack, profile, model, request.crops, decision, request.seed, folder / "probes"))
+    return Series(attack, profile, model, request.crops, decision, request.seed, folder / "probes")
 
 
 def _attacked(request: Request, profile: Profile, shown: int, folder: Path) -> dict[str, Image]:
     """The float probe of the pair `shown` after each attack that succeeded on it."""
     found = {}
     for attack in request.attacks:
-        for chunk in _chunks(request, attack, profile, folder):
-            at = np.flatnonzero(chunk.rows == shown)
-            if len(at) and chunk.crafted.success[at[0]]:
-                found[attack.name] = chunk.crafted.probes[at[0]]
+        series = _series(request, attack, profile, folder)
+        for chunk in read_crafted(series, ((rows, path) for rows, path in series.chunks() if shown in rows)):
+            at = np.flatnonzero(chunk.rows == shown)[0]
+            if chunk.crafted.success[at]:
+                found[attack.name] = chunk.crafted.probes[at]
     return found
 
 
@@ -117,7 +120,7 @@ def evidence_of(run: Run, progress: Progress = SILENT) -> Evidence:
     request = run.request or _request_again(run.folder, progress)
     if not any((run.folder / "probes").glob("*.probes")):
         raise InputError(f"{run.folder / 'probes'}: has no probes to show; give the audit's command again")
-    return gather(request, run.folder)
+    return gather(request, run.folder, progress)
 
 
 def _request_again(folder: Path, progress: Progress) -> Request:

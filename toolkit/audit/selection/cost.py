@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from toolkit.profiles.profile import Profile, find_profile, shipped_profiles
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import OperatingPoint, eer, fmr_fnmr, fnmr_at_fmr
-from toolkit.verifiers.crops import crop_for
+from toolkit.verifiers.crops import crop_for, temporary_folder
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
@@ -103,7 +103,7 @@ def measure_costs(
     profiles: Sequence[Profile],
     execution: Execution,
     repeats: int,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> Costs:
     """Measure the costs of profiles.
 
@@ -114,7 +114,7 @@ def measure_costs(
         profiles: the profiles. The first must be the empty one, because the others are compared with it.
         execution: how ONNX Runtime runs the models.
         repeats: timed calls per batch size. The profiles take turns, so that a busy moment affects all of them.
-        progress: called with the number of profiles just finished.
+        progress: shows the embedding of the crops behind every profile.
 
     Raises:
         InsufficientError: there are no genuine or no impostor pairs.
@@ -127,8 +127,8 @@ def measure_costs(
     graphs = [harden(model, manifest, profile) for profile in profiles]
     runs = []
     for profile in profiles:
-        runs.append(run_clean(deploy(model, manifest, profile, execution), crops, manifest.decision))
-        progress(1)
+        verifier, done = deploy(model, manifest, profile, execution), progress.stage(profile.name, len(crops.images))
+        runs.append(run_clean(verifier, crops, manifest.decision, spill=temporary_folder(), progress=done))
     verifier = RuntimeVerifier(manifest, model, execution)
     provider = verifier.provider
     timings = _timings(graphs, _feeds(verifier, crops), provider, execution.threads, repeats)
@@ -198,7 +198,7 @@ def measure_profiles(
         pairs: from `load_pairs`, or a path to pairs. Default: the generated faces that ship with the toolkit.
         repeats: timed calls for each profile and batch size.
         execution: how ONNX Runtime runs the models.
-        progress: shows the alignment of the faces, and every profile.
+        progress: shows the alignment of the faces, and their embedding behind every profile.
 
     Raises:
         SixpixelsError: the model, a profile or the pairs cannot be used.
@@ -207,5 +207,4 @@ def measure_profiles(
     chosen = [find_profile(name) for name in dict.fromkeys(["none", *names])]
     manifest, of_pairs = find_manifest(model), find_pairs(pairs)
     crops = crop_for(manifest, of_pairs, progress)
-    done = progress.stage("profiles", len(chosen))
-    return measure_costs(manifest, crops, of_pairs.source, chosen, execution or Execution(), repeats, done)
+    return measure_costs(manifest, crops, of_pairs.source, chosen, execution or Execution(), repeats, progress)
