@@ -20,8 +20,15 @@ def apply(rows: Floats, columns: Floats, images: Floats) -> Floats:
         (N, H', W', 3).
     """
     n, h, w, c = images.shape
-    tall = np.matmul(rows, images.reshape(n, h, w * c)).reshape(n, -1, w, c)
-    return np.matmul(columns[:, None], tall)
+    tall, wide = rows.shape[1], columns.shape[1]
+    result = np.empty((n, tall, wide, c), np.float32)
+    # One image stays in the processor's cache, and large products are faster than one for each row.
+    for image, vertical, horizontal, into in zip(
+        images, np.broadcast_to(rows, (n, tall, h)), np.broadcast_to(columns, (n, wide, w)), result, strict=True
+    ):
+        turned = (vertical @ image.reshape(h, w * c)).reshape(tall, w, c).swapaxes(0, 1).reshape(w, tall * c)
+        into[...] = (horizontal @ turned).reshape(wide, tall, c).swapaxes(0, 1)
+    return result
 
 
 def linear_resize(size: int, to: int) -> Floats:
