@@ -63,10 +63,11 @@ _PERSON = -1
 
 @dataclass(frozen=True)
 class Row:
-    """A verifier with a profile, at its own threshold."""
+    """A verifier with a profile, at its own threshold, and the draws that attackers of a vote average over."""
 
     manifest: Manifest
     profile: Profile
+    draws: int
 
     @property
     def threshold(self) -> float:
@@ -96,7 +97,7 @@ class Row:
     @cached_property
     def bench(self) -> Bench:
         """Its verifiers."""
-        return Bench(self.manifest, Execution("cpu"), 0)
+        return Bench(self.manifest, Execution("cpu"), 0, self.draws)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def fell(
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
         names = [crops.pairs[i].id for i in chunk]
-        content = [row.key, row.threshold, shift, repr(attack), names]
+        content = [row.key, row.threshold, shift, repr(attack), names, row.draws]
         path = work / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.json"
         if not path.exists():
             bench, references = aimed.bench, enrolled[crops.index[chunk, 1]]
@@ -299,6 +300,7 @@ def main() -> None:
     parser.add_argument("--budgets", default="2.15,8", help="RMS in 1/255")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--restarts", type=int, default=1)
+    parser.add_argument("--draws", type=int, default=8, help="draws that gradients of a vote are averaged over")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--html", type=Path, help="also write the table as a page")
     args = parser.parse_args()
@@ -319,13 +321,13 @@ def main() -> None:
         verifier, profile, *folds = name.split(":")
         chosen_on = folds[0].replace("+", ",") if folds else args.calibration
         elsewhere += f"; of {verifier}, {profile}: folds {chosen_on}" if folds else ""
-        found.append(measured(Row(find_manifest(verifier), find_profile(profile)), chosen_on, args))
+        found.append(measured(Row(find_manifest(verifier), find_profile(profile), args.draws), chosen_on, args))
         print(f"| {' | '.join(found[-1].cells)} |", flush=True)
     rows = [[*one.cells, "yes" if one.is_on_front(found) else ""] for one in found]
     title = (
         f"{args.limit} pairs of folds {args.folds}; thresholds at FMR {100 * args.fmr:g} % of {args.calibration_limit} "
-        f"pairs of folds {args.calibration}{elsewhere}; APGD, {args.steps} steps, {args.restarts} start(s); "
-        "95 % Wilson intervals"
+        f"pairs of folds {args.calibration}{elsewhere}; APGD, {args.steps} steps, {args.restarts} start(s), "
+        f"{args.draws} draws; 95 % Wilson intervals"
     )
     print(f"\n{title}\n\n| {' | '.join(head)} |\n" + "| --- " * len(head) + "|")
     for cells in rows:

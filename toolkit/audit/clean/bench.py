@@ -86,6 +86,7 @@ class Bench:
 
     Attributes:
         manifest, execution, seed: those of the audit.
+        voting_draws: gradients of a vote are averaged over so many draws.
         model_sha256: SHA-256 of the model's file.
         deployed: function from a profile to the verifier that decides whether an attack succeeds.
         attacked: function from a profile to the verifier that an attacker without gradients queries. For a random
@@ -93,13 +94,13 @@ class Bench:
         gradients: function from a profile to the original model behind the differentiable form of the profile.
     """
 
-    def __init__(self, manifest: Manifest, execution: Execution, seed: int) -> None:
+    def __init__(self, manifest: Manifest, execution: Execution, seed: int, voting_draws: int = _VOTING_DRAWS) -> None:
         """Read the model file. Verifiers are built when they are first used.
 
         Raises:
             InputError: the model cannot be read, or is steeper than its manifest promises.
         """
-        self.manifest, self.seed = manifest, seed
+        self.manifest, self.seed, self.voting_draws = manifest, seed, voting_draws
         model = open_model(manifest)
         try_model(model.content, manifest)
         check_lipschitz(model.content, manifest)
@@ -161,7 +162,7 @@ class Bench:
     def _gradients(self, profile: Profile) -> TensorFlowVerifier:
         from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
-        manifest, draws = hardened_manifest(self.manifest, profile), gradient_draws(profile)
+        manifest, draws = hardened_manifest(self.manifest, profile), gradient_draws(profile, self.voting_draws)
         squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
         how = (self._network, draws, self.seed + 1, squeezers)
         if profile.vote is None:
@@ -188,11 +189,11 @@ def _once(make: Callable[[Profile], V]) -> Callable[[Profile], V]:
     return found
 
 
-def gradient_draws(profile: Profile) -> int:
-    """The number of draws to average gradients over.
+def gradient_draws(profile: Profile, of_vote: int = _VOTING_DRAWS) -> int:
+    """The number of draws to average gradients over; for a vote at most `of_vote`.
 
     An ensemble already averages over its own draws. A vote has more draws than a gradient can be computed for.
     """
     if profile.vote is not None:
-        return min(_VOTING_DRAWS, profile.draws)
+        return min(of_vote, profile.draws)
     return max(1, _DRAWS // profile.draws) if profile.random else 1
