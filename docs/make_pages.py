@@ -44,8 +44,9 @@ class Place:
             who is in the project's folder.
         last: how many lines of each output are kept; 0 for all.
         torch: whether it needs PyTorch.
-        part: for a part of one output, the beginnings of its first line and of the first line after it. The page names
-            the command itself. An empty beginning means the first or the last line of the output.
+        part: for a part of the last output, the beginnings of its first line and of the first line after it, or nothing
+            for the end of the output. The page names the commands itself.
+        fenced: whether the output is plain text, and not the page's own language.
     """
 
     page: str
@@ -53,6 +54,7 @@ class Place:
     last: int = 0
     torch: bool = False
     part: tuple[str, str] | None = None
+    fenced: bool = True
 
 
 def _benchmark(*commands: str, last: int = 0, torch: bool = False) -> Place:
@@ -122,6 +124,30 @@ PLACES = {
         (f"sixpixels audit --suite paper {_TESTED} --profiles none,mean3,n2c --run runs/paper",),
         part=("╭", ""),
     ),
+    "unknowing": Place(
+        "docs/method.md",
+        (f"benchmarks/unknowing.py {_FACES} --folds 7,8 --limit 30",),
+        part=("dodging", ""),
+        fenced=False,
+    ),
+    "calibrated": Place(
+        "docs/harden.md",
+        (
+            "sixpixels harden facenet-mini --profile balanced -o hardened.onnx",
+            f"sixpixels calibrate hardened.onnx --fmr 1e-2 {_TESTED}",
+        ),
+        part=("verifier", ""),
+    ),
+    "quantized": Place(
+        "docs/harden.md",
+        (f"sixpixels quantize facenet-mini --to int8 -o int8.onnx {_TESTED} --limit 600 --max-flips 30",),
+        part=("written", ""),
+    ),
+    "guesses": Place(
+        "docs/manifests.md",
+        (f"benchmarks/guess.py --pairs ../shared/lfw --dlib {_DLIB}",),
+        part=("facenet-mini", ""),
+    ),
 }
 
 
@@ -164,8 +190,9 @@ def output_of(command: str, python: str, beside: Path, columns: str) -> list[str
 def block_of(place: Place, python: str, beside: Path) -> str:
     """Run the commands of a place, and return what stands there."""
     if place.part is not None:
-        (command,) = place.commands
-        return "\n".join(["```text", *part_of(output_of(command, python, beside, _NARROW), *place.part), "```"])
+        *_, lines = [output_of(command, python, beside, _NARROW) for command in place.commands]
+        part = part_of(lines, *place.part)
+        return "\n".join(["```text", *part, "```"] if place.fenced else part)
     blocks = []
     for command in place.commands:
         lines = output_of(command, python, beside, _WIDE)
