@@ -4,8 +4,8 @@ python docs/make_pages.py --shared ../shared --work build/pages
 
 The folder `shared` has `lfw` and `verifiers/dlib_resnet.onnx`. A page has places between `<!-- printed: NAME -->` and
 `<!-- end -->`; words around them stay. Each output goes into the folder `work` first, so that a run which was stopped
-continues, and a place keeps what it has until its commands have run. All of it takes about three hours on two cores,
-which should have nothing else to do. `--only` runs some of the places. Those that need PyTorch are left out unless
+continues, and a place keeps what it has until its commands have run. All of it takes hours on two cores, which should
+have nothing else to do. `--only` runs some of the places. Those that need PyTorch are left out unless
 `--torch` names a Python that has it. Needs the dev extra.
 """
 
@@ -36,10 +36,10 @@ _CODE = ("toolkit", "models", "profiles", "benchmarks", "cli.py", "constraints.t
 
 @dataclass(frozen=True)
 class Place:
-    """What stands in one place of a page.
+    """What stands in one place of each of some pages.
 
     Attributes:
-        page: the page, from the project's folder.
+        pages: the pages, from the project's folder.
         commands: `sixpixels` or a program of this project, with its arguments. Data are in ../shared, as for a reader
             who is in the project's folder.
         last: how many lines of each output are kept; 0 for all.
@@ -49,7 +49,7 @@ class Place:
         fenced: whether the output is plain text, and not the page's own language.
     """
 
-    page: str
+    pages: tuple[str, ...]
     commands: tuple[str, ...]
     last: int = 0
     torch: bool = False
@@ -58,12 +58,13 @@ class Place:
 
 
 def _benchmark(*commands: str, last: int = 0, torch: bool = False) -> Place:
-    return Place("docs/benchmarks.md", commands, last, torch)
+    return Place(("docs/benchmarks.md",), commands, last, torch)
 
 
 _DLIB = "../shared/verifiers/dlib_resnet.onnx"
 _FACES = "facenet-mini --pairs ../shared/lfw"
 _NEAR = "benchmarks/optimality.py {} --pairs ../shared/lfw --limit 12 --norms {}"
+_CERTIFIED = "benchmarks/certified.py {} --pairs ../shared/lfw --limit 200 --calls {} --work build/certified"
 _TESTED = "--pairs ../shared/lfw --folds 7,8"
 PLACES = {
     "engine": _benchmark("benchmarks/engine.py --faces ../shared/lfw --pairs 1000 --repeats 1"),
@@ -100,38 +101,38 @@ PLACES = {
     ),
     "remote": _benchmark("benchmarks/remote.py --rounds 3 --pairs 8 --ways grpc-1 grpc-4"),
     "report": Place(
-        "README.md",
+        ("README.md",),
         (f"sixpixels audit {_TESTED} --limit 20 --run runs/lfw",),
         part=("╭", "attack success: impersonation"),
     ),
     "worn": Place(
-        "docs/audit.md",
+        ("docs/audit.md",),
         (f"sixpixels audit {_TESTED} --limit 60 --profiles none,mean3 --attacks universal,glasses",),
         part=("attack success: dodging", "n: eligible"),
     ),
     "certified": Place(
-        "docs/audit.md",
+        ("docs/audit.md",),
         (f"sixpixels audit facenet-mini {_TESTED} --limit 20 --attacks deepfool --profiles none --certify 0.1,0.25",),
         part=("certified, %", "optimality:"),
     ),
     "sweep": Place(
-        "docs/audit.md",
+        ("docs/audit.md",),
         (f"sixpixels sweep facenet-mini {_TESTED} --limit 100 --attacks deepfool --profiles none,mean3",),
         part=("target", ""),
     ),
     "paper": Place(
-        "docs/audit.md",
+        ("docs/audit.md",),
         (f"sixpixels audit --suite paper {_TESTED} --profiles none,mean3,n2c --run runs/paper",),
         part=("╭", ""),
     ),
     "unknowing": Place(
-        "docs/method.md",
+        ("docs/method.md",),
         (f"benchmarks/unknowing.py {_FACES} --folds 7,8 --limit 30",),
         part=("dodging", ""),
         fenced=False,
     ),
     "calibrated": Place(
-        "docs/harden.md",
+        ("docs/harden.md",),
         (
             "sixpixels harden facenet-mini --profile balanced -o hardened.onnx",
             f"sixpixels calibrate hardened.onnx --fmr 1e-2 {_TESTED}",
@@ -139,12 +140,30 @@ PLACES = {
         part=("verifier", ""),
     ),
     "quantized": Place(
-        "docs/harden.md",
+        ("docs/harden.md",),
         (f"sixpixels quantize facenet-mini --to int8 -o int8.onnx {_TESTED} --limit 600 --max-flips 30",),
         part=("written", ""),
     ),
+    "smoothed": Place(
+        ("docs/smoothing.md",),
+        (_CERTIFIED.format("facenet-mini", 8),),
+        part=("| | FNMR %", "smoothed:"),
+        fenced=False,
+    ),
+    "voting": Place(
+        ("docs/smoothing.md",),
+        (_CERTIFIED.format("facenet-noise --profile vote45", 4),),
+        part=("| | FNMR %", "vote45:"),
+        fenced=False,
+    ),
+    "holding": Place(
+        ("README.md", "docs/smoothing.md"),
+        ("benchmarks/holding.py --pairs ../shared/lfw --work build/holding",),
+        part=("| verifier, profile", ""),
+        fenced=False,
+    ),
     "guesses": Place(
-        "docs/manifests.md",
+        ("docs/manifests.md",),
         (f"benchmarks/guess.py --pairs ../shared/lfw --dlib {_DLIB}",),
         part=("facenet-mini", ""),
     ),
@@ -234,8 +253,8 @@ def assemble(work: Path, names: Iterable[str], root: Path = ROOT) -> None:
     """Put all outputs that the folder `work` has into the pages."""
     for name in names:
         if (work / f"{name}.txt").exists():
-            path = root / PLACES[name].page
-            write_bytes(path, replaced(path.read_text(), name, (work / f"{name}.txt").read_text()).encode())
+            for path in (root / page for page in PLACES[name].pages):
+                write_bytes(path, replaced(path.read_text(), name, (work / f"{name}.txt").read_text()).encode())
 
 
 def main() -> None:

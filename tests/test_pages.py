@@ -35,7 +35,7 @@ def test_every_place_of_a_page_has_its_commands(pages: ModuleType) -> None:
         for name, content in re.findall(r"<!-- printed: (\S+) -->\n(.*?)\n<!-- end -->", page, re.DOTALL):
             found.append((name, str(path.relative_to(ROOT))))
             assert pages.replaced(page, name, content) == page
-    assert sorted(found) == sorted((name, place.page) for name, place in pages.PLACES.items())
+    assert sorted(found) == sorted((name, page) for name, place in pages.PLACES.items() for page in place.pages)
     with pytest.raises(ValueError, match="one place for nothing"):
         pages.replaced("", "nothing", "")
 
@@ -52,10 +52,11 @@ def test_programs_know_the_options_of_their_commands(pages: ModuleType) -> None:
 def test_a_page_names_the_command_of_a_part_that_it_shows(pages: ModuleType) -> None:
     for name, place in pages.PLACES.items():
         if place.part is not None:
-            page = re.sub(r"\s+", " ", (ROOT / place.page).read_text())
-            for command in place.commands:
-                words = command if command.startswith("sixpixels") else f"python {command}"
-                assert words in page, f"{place.page} shows {name} without its command"
+            for path in place.pages:
+                page = re.sub(r"\s+", " ", (ROOT / path).read_text())
+                for command in place.commands:
+                    words = command if command.startswith("sixpixels") else f"python {command}"
+                    assert words in page, f"{path} shows {name} without its command"
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def program(tmp_path: Path) -> Path:
 def test_a_benchmark_stands_in_its_place_with_command_and_machine(
     pages: ModuleType, program: Path, tmp_path: Path
 ) -> None:
-    whole, short = (pages.Place("page.md", (f"{program} ../shared",), last=last) for last in (0, 1))
+    whole, short = (pages.Place(("page.md",), (f"{program} ../shared",), last=last) for last in (0, 1))
     block = pages.block_of(whole, sys.executable, tmp_path)
     lines = block.splitlines()
     assert lines[:2] == ["```text", f"$ python {program} ../shared"]
@@ -91,13 +92,13 @@ def test_a_part_of_a_report_is_what_lies_between_two_lines(pages: ModuleType, pr
     for first, after in (("x", "c"), ("b", "x"), ("c", "b")):
         with pytest.raises(ValueError, match="no line begins with"):
             pages.part_of(lines, first, after)
-    place = pages.Place("page.md", (f"{program} 1", str(program)), part=("first", ""))
+    place = pages.Place(("page.md",), (f"{program} 1", str(program)), part=("first", ""))
     assert pages.block_of(place, sys.executable, tmp_path) == "```text\nfirst\nlast []\n```"
-    place = pages.Place("page.md", (str(program),), part=("first", "last"), fenced=False)
+    place = pages.Place(("page.md",), (str(program),), part=("first", "last"), fenced=False)
     assert pages.block_of(place, sys.executable, tmp_path) == "first"
 
 
 def test_a_command_that_fails_ends_the_printing(pages: ModuleType, program: Path, tmp_path: Path) -> None:
     program.write_text("raise SystemExit(3)")
     with pytest.raises(SystemExit, match="status 3"):
-        pages.block_of(pages.Place("page.md", (str(program),)), sys.executable, tmp_path)
+        pages.block_of(pages.Place(("page.md",), (str(program),)), sys.executable, tmp_path)
