@@ -15,7 +15,8 @@ from toolkit.verifiers.onnx_file import readers
 
 # Arithmetic with a constant for each channel, or for all pixels.
 _PIXELWISE = {"Sub", "Div"}
-_UNMOVED = [0, 1, 2, 3]
+# What changes no pixel, and the order of axes that it must lead back to.
+_MOVES, _UNMOVED = {"Identity", "Transpose"}, [0, 1, 2, 3]
 
 
 def sink_upsampling(nodes: list[onnx.NodeProto]) -> None:
@@ -48,12 +49,12 @@ def meet_averages(graph: onnx.GraphProto, defended: str) -> None:
     """
     nodes = list(graph.node)
     made = {name: node for node in nodes for name in node.output}
-    path = [made[defended]]
-    while not _repeats(path[0]):
-        if path[0].op_type not in {"Identity", "Transpose"} or path[0].input[0] not in made:
+    upsampling = made[defended]
+    while not _repeats(upsampling):
+        if upsampling.op_type not in _MOVES or upsampling.input[0] not in made:
             return
-        path.insert(0, made[path[0].input[0]])
-    upsampling, outputs = path[0], {value.name for value in graph.output}
+        upsampling = made[upsampling.input[0]]
+    outputs = {value.name for value in graph.output}
     order, passed = _UNMOVED, [upsampling.output[0]]
     while True:
         reading = readers(nodes, passed[-1])
@@ -62,7 +63,7 @@ def meet_averages(graph: onnx.GraphProto, defended: str) -> None:
         (node,) = reading
         if node.op_type == "AveragePool":
             break
-        if node.op_type not in {"Identity", "Transpose"}:
+        if node.op_type not in _MOVES:
             return
         if node.op_type == "Transpose":
             order = [order[axis] for axis in _attributes(node)["perm"]]
