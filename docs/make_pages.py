@@ -82,7 +82,7 @@ PLACES = {
         "benchmarks/hardened_cost.py facenet-mini --profiles mean3 --batch 32 --threads 1",
         "benchmarks/hardened_cost.py facenet-noise --profiles vote45 --threads 1",
     ),
-    "operators": _benchmark("benchmarks/operators.py", last=2),
+    "operators": _benchmark("benchmarks/operators.py", last=1),
     "attacks": _benchmark("benchmarks/attacks.py --pairs ../shared/lfw"),
     "optimality": _benchmark(*(_NEAR.format(model, "l2,linf") for model in ("facenet-mini", _DLIB)), torch=True),
     "sparse": _benchmark(
@@ -179,8 +179,9 @@ def machine() -> str:
         model = found[1].strip() if found else model
     changed = ", changed" if _git("status", "--porcelain", "--", *_CODE) else ""
     revision = _git("rev-parse", "--short", "HEAD") + changed
+    used = f"{cores()} core" + "s" * (cores() > 1)
     day = f"{datetime.now().astimezone():%Y-%m-%d}"
-    return f"{cores()} cores of {model}, Python {platform.python_version()}, {day}, revision {revision}"
+    return f"{used} of {model}, Python {platform.python_version()}, {day}, revision {revision}"
 
 
 def _git(*words: str) -> str:

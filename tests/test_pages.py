@@ -76,7 +76,7 @@ def test_a_benchmark_stands_in_its_place_with_command_and_machine(
     assert "first" in lines
     assert "last ['../shared']" in lines
     assert not [line for line in lines if "WARNING" in line]
-    assert re.fullmatch(r"\d+ cores of .*, Python [\d.]+, \d{4}-\d\d-\d\d, revision .*", lines[-2])
+    assert re.fullmatch(r"\d+ cores? of .*, Python [\d.]+, \d{4}-\d\d-\d\d, revision .*", lines[-2])
     assert "first" not in pages.block_of(short, sys.executable, tmp_path)
     (tmp_path / "page.md").write_text("before\n<!-- printed: engine -->\nold\n<!-- end -->\nafter\n")
     (tmp_path / "engine.txt").write_text(block)
