@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.models import MANIFEST
+from tests.models import MANIFEST, write_linear
 from toolkit.errors import InputError
 from toolkit.files import bundled
 from toolkit.profiles.profile import find_profile
@@ -258,6 +258,25 @@ def test_distances_are_those_of_the_gradients_and_means_over_the_draws(tmp_path:
         verifier = TensorFlowVerifier(manifest, noise.tensorflow, draws=draws)
         expected, _ = verifier.distances_and_gradients(crops, references)
         np.testing.assert_allclose(verifier.distances(crops, references), expected, rtol=1e-4)
+
+
+def test_a_compiled_verifier_can_be_a_part_of_another_function(tmp_path: Path) -> None:
+    """Libraries that the benchmarks compare with compile the verifier into functions of their own."""
+    kernel = np.random.default_rng(0).normal(size=(8 * 8 * 3, 2)).astype(np.float32)
+    verifier = TensorFlowVerifier(read_manifest(write_linear(tmp_path, weights=kernel, side=8)))
+    crops = np.random.default_rng(1).random((3, 8, 8, 3), np.float32)
+
+    @tf.function
+    def summed(x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(verifier._embed(x, tf.zeros((tf.shape(x)[0],), tf.int64))[0])
+
+    x = tf.constant(crops)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = summed(x)
+    assert float(total) == pytest.approx(verifier.embed(crops).sum(), rel=1e-5)
+    expected = np.broadcast_to(kernel.sum(axis=1).reshape(8, 8, 3), crops.shape)
+    np.testing.assert_allclose(tape.gradient(total, x), expected, rtol=1e-5)
 
 
 def test_gradients_of_the_shipped_file_are_those_of_its_checkpoint(facenet_mini: TensorFlowVerifier) -> None:

@@ -189,7 +189,7 @@ def _traced_once(function: Any) -> Callable[..., Any]:
         if not traced:
             with _TRACING:
                 traced[:] = [function.get_concrete_function()]
-        return traced[0](*map(import_tensorflow().constant, arguments))
+        return traced[0](*map(import_tensorflow().convert_to_tensor, arguments))
 
     return run
 
