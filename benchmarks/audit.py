@@ -18,7 +18,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,8 @@ def main() -> None:
 
         counted = Counted()
         counted.watch()
-        cli.app(runs[1], standalone_mode=False)
+        with redirect_stdout(StringIO()):
+            cli.app(runs[1], standalone_mode=False)
     rows, floor, in_audit = [], 0.0, dict(counted.seconds)
     for (number, method), images in counted.images.most_common():
         verifier = counted.verifiers[number]

@@ -27,7 +27,7 @@ from toolkit.threads import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 # Benchmarks print wider tables than reports.
-_WIDE, _NARROW = "100", "80"
+_WIDE, _NARROW = "120", "80"
 # Lines of TensorFlow are no result.
 _NOISE = re.compile(r"^(WARNING|[IEW]0000|\d{4}-\d\d-\d\d .*: [IWE] )")
 # What the numbers depend on.
