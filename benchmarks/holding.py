@@ -54,8 +54,8 @@ from toolkit.verifiers.variants import draw_distances
 RADII = (0.1, 0.25, 0.5, 1.0)
 ROWS = (
     "facenet-mini:none,facenet-mini:mean3,facenet-mini:n2c,facenet-mini:unet-robust,facenet-mini:randomized,"
-    "facenet-mini:detector,facenet-robust:none,facenet-mini:smoothed,facenet-noise:none,facenet-noise:vote25,facenet-noise:vote45,"
-    "facenet-lipschitz:none:6"
+    "facenet-mini:detector,facenet-robust:none,facenet-mini:smoothed,facenet-noise:none,facenet-noise:vote25,"
+    "facenet-noise:vote45,facenet-lipschitz:none:6"
 )
 _BATCH, _CHUNK, _TURNS = 32, 20, 7
 _PERSON = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import cli
@@ -55,3 +57,14 @@ def refused(done: subprocess.CompletedProcess[str], message: str, status: int = 
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("sixpixels: ")
     assert "Traceback" not in done.stderr
+
+
+def script(name: str) -> Any:
+    """A script of docs/, loaded anew as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    # Its dataclasses look for their module there.
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import re
 import shlex
@@ -15,6 +14,7 @@ import pytest
 import typer
 
 import cli
+from tests.commands import script
 from toolkit.audit.options import read_config
 from toolkit.errors import InputError
 from toolkit.files import bundled
@@ -63,16 +63,6 @@ output = "attack_score"
 threshold = 1.0
 false_alarm = 0.05
 """
-
-
-def script(name: str) -> Any:
-    """A script of docs/, as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_reference_is_what_the_schemas_say_now() -> None:

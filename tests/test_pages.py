@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
+from tests.commands import script
+
 ROOT = Path(__file__).resolve().parents[1]
-NAME = "make_pages"
 
 
 @pytest.fixture
-def pages() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location(NAME, ROOT / "docs" / f"{NAME}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # A dataclass looks for its module there.
-    sys.modules[NAME] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[NAME]
+def pages() -> Any:
+    return script("make_pages")
 
 
-def test_every_place_of_a_page_has_its_commands(pages: ModuleType) -> None:
+def test_every_place_of_a_page_has_its_commands(pages: Any) -> None:
     found = []
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         page = path.read_text()
@@ -40,7 +31,7 @@ def test_every_place_of_a_page_has_its_commands(pages: ModuleType) -> None:
         pages.replaced("", "nothing", "")
 
 
-def test_programs_know_the_options_of_their_commands(pages: ModuleType) -> None:
+def test_programs_know_the_options_of_their_commands(pages: Any) -> None:
     for command in (command for place in pages.PLACES.values() for command in place.commands):
         program, *words = command.split()
         # The first two pass all options on to the command line, which other tests of the pages read.
@@ -49,7 +40,7 @@ def test_programs_know_the_options_of_their_commands(pages: ModuleType) -> None:
             assert not [w for w in words if w.startswith("--") and f'"{w}"' not in source], command
 
 
-def test_a_page_names_the_command_of_a_part_that_it_shows(pages: ModuleType) -> None:
+def test_a_page_names_the_command_of_a_part_that_it_shows(pages: Any) -> None:
     for name, place in pages.PLACES.items():
         if place.part is not None:
             for path in place.pages:
@@ -66,9 +57,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_benchmark_stands_in_its_place_with_command_and_machine(
-    pages: ModuleType, program: Path, tmp_path: Path
-) -> None:
+def test_a_benchmark_stands_in_its_place_with_command_and_machine(pages: Any, program: Path, tmp_path: Path) -> None:
     whole, short = (pages.Place(("page.md",), (f"{program} ../shared",), last=last) for last in (0, 1))
     block = pages.block_of(whole, sys.executable, tmp_path)
     lines = block.splitlines()
@@ -85,7 +74,7 @@ def test_a_benchmark_stands_in_its_place_with_command_and_machine(
     assert (tmp_path / "page.md").read_text() == f"before\n<!-- printed: engine -->\n{block}\n<!-- end -->\nafter\n"
 
 
-def test_a_part_of_a_report_is_what_lies_between_two_lines(pages: ModuleType, program: Path, tmp_path: Path) -> None:
+def test_a_part_of_a_report_is_what_lies_between_two_lines(pages: Any, program: Path, tmp_path: Path) -> None:
     lines = ["head", "b begins", "inside", "", "c ends", "more"]
     assert pages.part_of(lines, "b", "c") == ["b begins", "inside"]
     assert pages.part_of(lines, "b", "") == lines[1:]
@@ -98,7 +87,7 @@ def test_a_part_of_a_report_is_what_lies_between_two_lines(pages: ModuleType, pr
     assert pages.block_of(place, sys.executable, tmp_path) == "first"
 
 
-def test_a_command_that_fails_ends_the_printing(pages: ModuleType, program: Path, tmp_path: Path) -> None:
+def test_a_command_that_fails_ends_the_printing(pages: Any, program: Path, tmp_path: Path) -> None:
     program.write_text("raise SystemExit(3)")
     with pytest.raises(SystemExit, match="status 3"):
         pages.block_of(pages.Place(("page.md",), (str(program),)), sys.executable, tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from toolkit.errors import InsufficientError
 from toolkit.export.quantize import Precision, QuantizedFile, write_quantized
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
-from toolkit.faces.rows import Rows, gather_rows
+from toolkit.faces.rows import Rows
 from toolkit.pixels import Bools, to_unit
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import fmr_fnmr
-from toolkit.verifiers.crops import BATCH, crop_for, embed_crops, temporary_folder
+from toolkit.verifiers.crops import BATCH, crop_for, embed_crops, gather_embedded, temporary_folder
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
 from toolkit.verifiers.parity import Parity, compare, pair_distances
@@ -154,14 +153,8 @@ def _embedded(
     verifier: RuntimeVerifier, crops: CropSet, rows: NDArray[np.intp], progress: Progress
 ) -> tuple[NDArray[np.float32] | Rows, NDArray[np.float32]]:
     """The embeddings, on disk, and the attack scores of some crops."""
-    scores, done = [], progress.stage(verifier.manifest.name, len(rows))
-
-    def embeddings() -> Iterator[NDArray[np.float32]]:
-        for part, of_part in embed_crops(verifier, crops.images, done, rows=rows):
-            scores.append(of_part)
-            yield part
-
-    return gather_rows(embeddings(), temporary_folder()), np.concatenate(scores)
+    done = progress.stage(verifier.manifest.name, len(rows))
+    return gather_embedded(embed_crops(verifier, crops.images, done, rows=rows), temporary_folder())
 
 
 def _differences(before: NDArray[np.float32] | Rows, after: NDArray[np.float32] | Rows) -> tuple[Floats, Floats]:

@@ -13,9 +13,9 @@ from toolkit.errors import UnavailableError
 from toolkit.export.onnx_export import ExportResult, export_onnx
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
-from toolkit.faces.rows import Rows, gather_rows
+from toolkit.faces.rows import Rows
 from toolkit.progress import SILENT, Progress
-from toolkit.verifiers.crops import Scoring, crop_for, embed_crops, temporary_folder
+from toolkit.verifiers.crops import Scoring, crop_for, embed_crops, gather_embedded, temporary_folder
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
 from toolkit.verifiers.parity import Parity, compare
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier
@@ -72,7 +72,7 @@ def run_export(manifest: Manifest, output: Path, crops: CropSet | None, opset: i
 
 
 def _embeddings(verifier: Scoring, images: NDArray[np.uint8] | Rows) -> NDArray[np.float32] | Rows:
-    return gather_rows((embeddings for embeddings, _ in embed_crops(verifier, images)), temporary_folder())
+    return gather_embedded(embed_crops(verifier, images), temporary_folder())[0]
 
 
 def export_verifier(

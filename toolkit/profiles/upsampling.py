@@ -7,11 +7,10 @@ crop, and a verifier that begins with averages of the same blocks does not need 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import onnx
 
-from toolkit.verifiers.onnx_file import readers
+from toolkit.verifiers.onnx_file import attributes_of, readers
 
 # Arithmetic with a constant for each channel, or for all pixels.
 _PIXELWISE = {"Sub", "Div"}
@@ -27,7 +26,7 @@ def sink_upsampling(nodes: list[onnx.NodeProto]) -> None:
     """
     for i in range(len(nodes) - 1):
         first, second = nodes[i : i + 2]
-        by_channel = second.op_type == "Gather" and _attributes(second).get("axis") == 1
+        by_channel = second.op_type == "Gather" and attributes_of(second).get("axis") == 1
         if not _repeats(first) or not (second.op_type in _PIXELWISE or by_channel):
             continue
         if second.input[0] == first.output[0] and len(readers(nodes, first.output[0])) == 1:
@@ -66,7 +65,7 @@ def meet_averages(graph: onnx.GraphProto, defended: str) -> None:
         if node.op_type not in _MOVES:
             return
         if node.op_type == "Transpose":
-            order = [order[axis] for axis in _attributes(node)["perm"]]
+            order = [order[axis] for axis in attributes_of(node)["perm"]]
         passed.append(node.output[0])
     factors = _constant(graph, upsampling.input[2])
     if order != _UNMOVED or factors is None or not _undoes(node, factors):
@@ -80,13 +79,9 @@ def meet_averages(graph: onnx.GraphProto, defended: str) -> None:
     graph.value_info.extend(kept)
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _repeats(node: onnx.NodeProto) -> bool:
     """Whether a node repeats each pixel a whole number of times. Only defenses are asked, whose factors are whole."""
-    return node.op_type == "Resize" and _attributes(node).get("mode") == b"nearest"
+    return node.op_type == "Resize" and attributes_of(node).get("mode") == b"nearest"
 
 
 def _constant(graph: onnx.GraphProto, name: str) -> Sequence[float] | None:
@@ -98,7 +93,7 @@ def _constant(graph: onnx.GraphProto, name: str) -> Sequence[float] | None:
 
 def _undoes(pooling: onnx.NodeProto, factors: Sequence[float]) -> bool:
     """Whether an average of NCHW images is over just the blocks that an upsampling by these factors made."""
-    found = _attributes(pooling)
+    found = attributes_of(pooling)
     sides = found["kernel_shape"]
     return (
         list(factors) == [1, 1, *sides]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit.faces.carry import View
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import PairSet
-from toolkit.faces.rows import Rows
+from toolkit.faces.rows import Rows, gather_rows
 from toolkit.pixels import to_unit
 from toolkit.progress import SILENT, Progress
 from toolkit.verifiers.manifest import Alignment, Manifest
@@ -79,6 +79,31 @@ def embed_crops(
         yield found
         if progress is not None:
             progress(len(found[1]))
+
+
+def gather_embedded(
+    parts: Iterable[Embedded], spill: Path | None
+) -> tuple[NDArray[np.float32] | Rows, NDArray[np.float32]]:
+    """Put the parts of `embed_crops` together: embeddings in memory or in a temporary file, and scores in memory.
+
+    Args:
+        parts: the parts.
+        spill: see `gather_rows`.
+
+    Returns:
+        Embeddings (M, D) and attack scores (M,).
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    scores: list[NDArray[np.float32]] = []
+
+    def embeddings() -> Iterator[NDArray[np.float32]]:
+        for part, of_part in parts:
+            scores.append(of_part)
+            yield part
+
+    return gather_rows(embeddings(), spill), np.concatenate(scores)
 
 
 class Sized(Protocol):

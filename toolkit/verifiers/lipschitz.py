@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx.helper import get_attribute_value
 
 from toolkit.errors import InputError, refusing
 from toolkit.verifiers.manifest import Manifest, Metric
-from toolkit.verifiers.onnx_file import STANDARD, inputs_of, parse_onnx
+from toolkit.verifiers.onnx_file import STANDARD, attributes_of, inputs_of, parse_onnx
 
 # For the rounding of singular values in double precision.
 _MARGIN = 1 + 1e-9
@@ -182,7 +181,7 @@ def _bound(
     rule = _RULES.get(node.op_type)
     if rule is None:
         raise InputError(f"{where}: has no Lipschitz bound, because none is known for {node.op_type} {node.name!r}")
-    attributes = {a.name: get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     try:
         first = bool(node.input) and node.input[0] == data
         weights = [constants[x] for x in others]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -207,6 +208,11 @@ def names_read(node: onnx.NodeProto) -> set[str]:
         inside = {value.name for value in body.output}.union(*(names_read(inner) for inner in body.node))
         found |= inside - _defined(body)
     return found
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """Return the values of a node's attributes by name."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def readers(nodes: list[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:

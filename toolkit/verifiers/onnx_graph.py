@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.helper import get_attribute_value
 
 from toolkit.errors import InputError, refusing
 from toolkit.quiet import import_tensorflow
 from toolkit.verifiers.onnx_arrays import arrays
-from toolkit.verifiers.onnx_file import STANDARD, inputs_of, opset_of, parse_onnx, read_onnx
+from toolkit.verifiers.onnx_file import STANDARD, attributes_of, inputs_of, opset_of, parse_onnx, read_onnx
 from toolkit.verifiers.onnx_layers import layers
 from toolkit.verifiers.onnx_values import MISSING, Operator, Value, widened
 
@@ -84,7 +83,7 @@ def translate(proto: onnx.ModelProto, path: Path, output: str | None = None) -> 
         values: dict[str, Value] = {**constants, inputs[0]: Value(entry), "": MISSING}
         for node in nodes:
             with refusing(f"{path}: node {node.name!r} ({node.op_type}) cannot be run"):
-                attributes = {a.name: get_attribute_value(a) for a in node.attribute}
+                attributes = attributes_of(node)
                 if node.op_type in _TOLD:
                     attributes |= {"opset": opset, "outputs": len(node.output)}
                 found = _run(known[node.op_type], [values[name] for name in node.input], attributes)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.audit.clean.result import CleanResult, clean_result, pair_members, people_of
-from toolkit.audit.clean.run import CleanRun, run_clean
+from toolkit.audit.clean.run import run_shown
 from toolkit.audit.clean.suspicions import clean_suspicions
 from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.faces.crops import CropSet
@@ -19,7 +19,7 @@ from toolkit.profiles.profile import Profile, find_profile
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.calibration import Calibration, calibrate
 from toolkit.statistics.verification import CrossValidation, best_threshold, cross_validated_accuracy
-from toolkit.verifiers.crops import crop_for, temporary_folder
+from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import Manifest, find_manifest, write_threshold
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 
@@ -122,7 +122,7 @@ def calibrate_verifier(
     verifier = deploy(read_model(manifest), manifest, deployed)
     chosen = find_pairs(pairs)
     crops = crop_for(manifest, chosen, progress)
-    distances = _embedded(verifier, crops, progress).distances
+    distances = run_shown(verifier, crops, progress).distances
     genuine, members = np.array([pair.genuine for pair in crops.pairs]), pair_members(crops)
     result = calibrate(distances, genuine, fmr, confidence, members, point_estimate=point_estimate, seed=seed)
     threshold, largest = result.chosen.threshold, manifest.decision.maximum
@@ -147,11 +147,6 @@ def _check_writable(manifest: Manifest, profile: Profile) -> None:
         raise UsageError(f"{manifest.path}: is a part of the toolkit; copy the verifier and its manifest first")
 
 
-def _embedded(verifier: RuntimeVerifier, crops: CropSet, progress: Progress) -> CleanRun:
-    done = progress.stage("clean crops", len(crops.images))
-    return run_clean(verifier, crops, verifier.manifest.decision, spill=temporary_folder(), progress=done)
-
-
 def evaluate(
     verifier: RuntimeVerifier, crops: CropSet, pairs_source: str, seed: int, progress: Progress = SILENT
 ) -> Evaluation:
@@ -165,7 +160,7 @@ def evaluate(
     genuine = np.array([pair.genuine for pair in crops.pairs])
     if genuine.all() or not genuine.any():
         raise InsufficientError(f"{pairs_source}: has only genuine or only impostor pairs; give pairs of both kinds")
-    run = _embedded(verifier, crops, progress)
+    run = run_shown(verifier, crops, progress)
     known_folds = [pair.fold for pair in crops.pairs]
     use_folds = None not in known_folds and len(set(known_folds)) > 1
     n_folds = len(set(known_folds)) if use_folds else min(10, int(min(genuine.sum(), (~genuine).sum())))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.attacks.base import flipped, measurer
 from toolkit.audit.clean.bench import Deployed
 from toolkit.audit.clean.group import Embeddings, reference_distances
 from toolkit.faces.crops import CropSet
-from toolkit.faces.rows import gather_rows
 from toolkit.pixels import Bools, Float
+from toolkit.progress import Progress
 from toolkit.statistics.intervals import Rate
-from toolkit.verifiers.crops import BATCH, Embedded, embed_crops
+from toolkit.verifiers.crops import BATCH, Embedded, embed_crops, gather_embedded, temporary_folder
 from toolkit.verifiers.manifest import Decision
 
 
@@ -67,17 +66,9 @@ def run_clean(
         embedded: the embeddings and scores of all distinct crops, in parts. Default: the verifier computes them.
         progress: called with the number of crops that the verifier has just embedded.
     """
-    scores: list[NDArray[np.float32]] = []
-
     if embedded is None:
         embedded = embed_crops(verifier, crops.images, progress, batch)
-
-    def embeddings_alone() -> Iterator[NDArray[np.float32]]:
-        for embeddings, of_part in embedded:
-            scores.append(of_part)
-            yield embeddings
-
-    embeddings = gather_rows(embeddings_alone(), spill)
+    embeddings, score = gather_embedded(embedded, spill)
     d = np.concatenate(
         [
             reference_distances(crops, rows, embeddings, embeddings[crops.index[rows, 0]], measurer(verifier, decision))
@@ -86,6 +77,19 @@ def run_clean(
     )
     genuine = np.array([pair.genuine for pair in crops.pairs])
     correct = ~flipped(d, genuine, decision) & ~np.isnan(d)
-    alarm, score = verifier.manifest.alarm, np.concatenate(scores)
+    alarm = verifier.manifest.alarm
     unnoticed = score[crops.index[:, 0]] <= alarm
     return CleanRun(embeddings, d, correct, score.astype(np.float64), alarm, correct & unnoticed)
+
+
+def run_shown(verifier: Deployed, crops: CropSet, progress: Progress, name: str = "clean crops") -> CleanRun:
+    """Do what `run_clean` does, in a command that has no folder: embeddings are in a temporary file.
+
+    Args:
+        verifier: the deployed verifier.
+        crops: the pairs.
+        progress: shows how many crops are embedded.
+        name: of the stage.
+    """
+    done = progress.stage(name, len(crops.images))
+    return run_clean(verifier, crops, verifier.manifest.decision, spill=temporary_folder(), progress=done)

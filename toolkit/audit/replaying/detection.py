@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.audit.clean.result import crop_members
-from toolkit.audit.clean.run import CleanRun, run_clean
+from toolkit.audit.clean.run import CleanRun, run_shown
 from toolkit.audit.plan import GOALS, Goal, Knowledge, Scenario
 from toolkit.audit.replaying.replay import Replay
 from toolkit.errors import InputError, InsufficientError, UsageError
@@ -23,7 +23,7 @@ from toolkit.progress import SILENT, Progress
 from toolkit.statistics.bounded import DRAWS, Bound, Members, bound_at, bounded_threshold, rounded_down
 from toolkit.statistics.calibration import ThresholdRule
 from toolkit.statistics.intervals import Rate
-from toolkit.verifiers.crops import crop_for, temporary_folder
+from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import read_model
 
@@ -244,8 +244,7 @@ def calibrate_profile(
         raise UsageError(f"{profile}: has no [detector]; add one to calibrate")
     verifier = deploy(read_model(manifest), manifest, chosen, seed=seed)
     crops = crop_for(manifest, find_pairs(pairs), progress)
-    done = progress.stage("clean crops", len(crops.images))
-    scores = run_clean(verifier, crops, manifest.decision, spill=temporary_folder(), progress=done).scores
+    scores = run_shown(verifier, crops, progress).scores
     members = crop_members(crops)
     result = calibrate_detector(scores, false_alarm, confidence, members, point_estimate=point_estimate, seed=seed)
     how = "point estimate, not conservative" if point_estimate else f"at a confidence of {100 * confidence:g} %"

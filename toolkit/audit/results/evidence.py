@@ -67,8 +67,7 @@ def gather(request: Request, folder: Path, progress: Progress = SILENT) -> Evide
     norms: dict[tuple[str, str], NDArray[np.float64]] = {}
     dodged: dict[str, NDArray[np.bool_]] = {}
     for profile in request.profiles:
-        places = folder, folder / "probes"
-        eligible = run_clean_by(InProcess(bench), bench, profile, crops, *places, progress).eligible
+        eligible = run_clean_by(InProcess(bench), bench, profile, crops, folder, folder / "probes", progress).eligible
         for attack in request.attacks:
             success, norm = np.zeros(len(genuine), np.bool_), np.zeros(len(genuine))
             series = _series(request, attack, profile, folder)

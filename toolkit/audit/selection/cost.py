@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.audit.clean.run import run_clean
+from toolkit.audit.clean.run import run_shown
 from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
@@ -24,7 +24,7 @@ from toolkit.profiles.profile import Profile, find_profile, shipped_profiles
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
 from toolkit.statistics.verification import OperatingPoint, eer, fmr_fnmr, fnmr_at_fmr
-from toolkit.verifiers.crops import crop_for, temporary_folder
+from toolkit.verifiers.crops import crop_for
 from toolkit.verifiers.latency import latencies
 from toolkit.verifiers.manifest import Manifest, find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
@@ -125,10 +125,7 @@ def measure_costs(
         raise InsufficientError(f"{pairs_source}: has only genuine or only impostor pairs; give pairs of both kinds")
     model = read_model(manifest)
     graphs = [harden(model, manifest, profile) for profile in profiles]
-    runs = []
-    for profile in profiles:
-        verifier, done = deploy(model, manifest, profile, execution), progress.stage(profile.name, len(crops.images))
-        runs.append(run_clean(verifier, crops, manifest.decision, spill=temporary_folder(), progress=done))
+    runs = [run_shown(deploy(model, manifest, p, execution), crops, progress, p.name) for p in profiles]
     verifier = RuntimeVerifier(manifest, model, execution)
     provider = verifier.provider
     timings = _timings(graphs, _feeds(verifier, crops), provider, execution.threads, repeats)
