@@ -50,7 +50,7 @@ def plain_audit(verifier: str, pairs: Path, folds: str, limit: int, steps: int) 
     import onnxruntime
     import tensorflow as tf
 
-    from toolkit.verifiers.tensorflow import differentiable
+    from toolkit.verifiers.differentiable import differentiable
 
     manifest = find_manifest(verifier)
     spec, limit_of = manifest.input, manifest.decision.threshold

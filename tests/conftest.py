@@ -62,7 +62,7 @@ def facenet_network() -> Callable[[Any], Any]:
 
     As long as a test process holds it, audits in that process use it too, instead of loading their own.
     """
-    from toolkit.verifiers.tensorflow import differentiable
+    from toolkit.verifiers.differentiable import differentiable
 
     return differentiable(find_manifest("facenet-mini"))
 

@@ -20,17 +20,12 @@ from toolkit.profiles.detector import Detector
 from toolkit.profiles.harden import deploy, harden, hardened_manifest
 from toolkit.profiles.profile import Profile, find_profile
 from toolkit.quiet import import_tensorflow
-from toolkit.verifiers import tensorflow
+from toolkit.verifiers import differentiable as networks
+from toolkit.verifiers.differentiable import differentiable, gradients_from, model_for_gradients, network_of
 from toolkit.verifiers.entropy import seeded_entropy
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier, read_model
-from toolkit.verifiers.tensorflow import (
-    TensorFlowVerifier,
-    differentiable,
-    gradients_from,
-    model_for_gradients,
-    network_of,
-)
+from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8) // np.array(
     [1, 2, 4], np.uint8
@@ -174,7 +169,7 @@ def test_gradients_of_a_file_without_normal_form_say_so(tmp_path: Path, monkeypa
     model = onnx.load(manifest.model)
     model.doc_string = "another"
     onnx.save(model, manifest.model)
-    monkeypatch.setattr(tensorflow, "normalized", refused)
+    monkeypatch.setattr(networks, "normalized", refused)
     differentiable(manifest)
     said = "the ONNX file itself as it is, because it has no normal form: verifier.onnx: cannot be normalized"
     assert gradients_from(manifest) == said

@@ -15,8 +15,9 @@ from toolkit.errors import UnavailableError
 from toolkit.profiles.profile import find_profile
 from toolkit.quiet import import_tensorflow
 from toolkit.threads import Threads, go_on
+from toolkit.verifiers.differentiable import model_for_gradients, network_of
 from toolkit.verifiers.manifest import find_manifest
-from toolkit.verifiers.tensorflow import TensorFlowVerifier, model_for_gradients, network_of
+from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 
 @pytest.mark.parametrize("count", [1, 3])

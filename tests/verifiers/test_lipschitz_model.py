@@ -20,11 +20,12 @@ from toolkit.audit.crafting.attack import attack_verifier
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.pixels import Images, to_unit
+from toolkit.verifiers.differentiable import differentiable
 from toolkit.verifiers.lipschitz import _ROUNDING, certified_radii, lipschitz_layers
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import Execution, RuntimeVerifier, read_model
 from toolkit.verifiers.scores import distances, is_same
-from toolkit.verifiers.tensorflow import differentiable, tensorflow_model_input
+from toolkit.verifiers.tensorflow import tensorflow_model_input
 
 NAME = "facenet-lipschitz"
 MANIFEST = find_manifest(NAME)

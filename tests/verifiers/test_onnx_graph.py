@@ -16,9 +16,10 @@ from tests.models import MANIFEST, write_linear
 from toolkit.errors import InputError
 from toolkit.files import bundled
 from toolkit.profiles.profile import find_profile
+from toolkit.verifiers.differentiable import differentiable
 from toolkit.verifiers.manifest import Manifest, find_manifest, read_manifest
 from toolkit.verifiers.onnx_graph import load_onnx
-from toolkit.verifiers.tensorflow import TensorFlowVerifier, differentiable
+from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 RNG = np.random.default_rng(0)
 

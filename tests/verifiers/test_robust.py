@@ -15,9 +15,10 @@ from toolkit.audit.suites import balls
 from toolkit.faces.crops import CropSet, crop_pairs
 from toolkit.faces.pairs import load_pairs
 from toolkit.pixels import to_unit
+from toolkit.verifiers.differentiable import differentiable
 from toolkit.verifiers.manifest import find_manifest
 from toolkit.verifiers.runtime import RuntimeVerifier
-from toolkit.verifiers.tensorflow import TensorFlowVerifier, differentiable
+from toolkit.verifiers.tensorflow import TensorFlowVerifier
 
 pytestmark = pytest.mark.shared
 MANIFEST = find_manifest("facenet-robust")

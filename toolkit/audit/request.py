@@ -212,11 +212,11 @@ def _why_no_gradients(manifest: Manifest) -> str | None:
         )
     if manifest.checkpoint is not None and manifest.checkpoint.path.exists():
         return None
-    from toolkit.verifiers.tensorflow import differentiable
+    from toolkit.verifiers.differentiable import try_gradients
 
     # Some operators are refused only when a gradient is computed, as the trial does.
     try:
-        differentiable(manifest)
+        try_gradients(manifest)
     except InputError as error:
         return f"the original model has no checkpoint here, and gradients of the ONNX file cannot be computed: {error}"
     return None

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from toolkit.attacks.settings import weakened
-from toolkit.audit.checks import check_gradients
+from toolkit.audit.checks import GradientChecks
 from toolkit.audit.clean.bench import Bench, Verifiers, gradient_draws
 from toolkit.audit.clean.group import aim
 from toolkit.audit.clean.result import CleanResult, clean_result, people_of
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.collect import PARTIAL, Collector, InterruptedAuditError
 from toolkit.audit.crafting.craft import Series, attack_parameters, attacked_model
-from toolkit.audit.crafting.jobs import Pool, finish
-from toolkit.audit.crafting.series import CraftStep, series_steps
+from toolkit.audit.crafting.jobs import Pool, Step, begin, finish
+from toolkit.audit.crafting.series import series_steps
 from toolkit.audit.crafting.sources import sources_identity
 from toolkit.audit.embedding import run_clean_by
 from toolkit.audit.options import AuditOptions
+from toolkit.audit.parity import Compared, parity_step
 from toolkit.audit.plan import GOALS, Goal, Plan, Unavailable
 from toolkit.audit.replaying.bounds import check_bounds
 from toolkit.audit.replaying.certificates import PairCertificates, certification_results
@@ -52,25 +54,16 @@ from toolkit.audit.service import ServiceBench, ServicePool, opened
 from toolkit.audit.suites import NATURAL, weaker_than_strong
 from toolkit.audit.workers import ALONE, Workers, chosen_workers, open_pool
 from toolkit.documents import to_json
+from toolkit.errors import InputError
 from toolkit.faces.corruptions import CORRUPTIONS
-from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet
 from toolkit.files import remove_stale_parts, sha256_of, write_bytes
-from toolkit.pixels import Bools, to_unit
+from toolkit.pixels import Bools
 from toolkit.profiles.harden import hardened_manifest
 from toolkit.profiles.profile import Profile
 from toolkit.progress import SILENT, Progress
-from toolkit.quiet import import_tensorflow
-from toolkit.verifiers.manifest import Manifest, with_threshold
+from toolkit.verifiers.manifest import with_threshold
 from toolkit.verifiers.onnx_file import verifier_sha256
-from toolkit.verifiers.parity import Parity, compare
-from toolkit.verifiers.runtime import RuntimeVerifier
-
-if TYPE_CHECKING:
-    from toolkit.verifiers.tensorflow import TensorFlowVerifier
-
-# `sixpixels export` checks parity on many more pairs.
-_PARITY_PAIRS = 100
 
 
 def audit_verifier(options: AuditOptions, progress: Progress = SILENT) -> Run:
@@ -128,13 +121,24 @@ def _audit(request: Request, pairs: PairSet, options: AuditOptions, folder: Path
 
 @dataclass(frozen=True)
 class _Setting:
-    """Everything that is known before the attacks: plan, decisions on the clean pairs, and parity."""
+    """Everything that is known before the attacks: plan, decisions on the clean pairs, and how to wait for parity."""
 
     plan: Plan
     clean: dict[Profile, CleanRun]
     genuine: Bools
-    parity: Parity | None
+    parity: Callable[[], Compared | InputError] | None
     provider: str
+
+    def compared(self) -> Compared | None:
+        """Wait for parity; None without gradients.
+
+        Raises:
+            InputError: the original cannot be loaded.
+        """
+        found = None if self.parity is None else self.parity()
+        if isinstance(found, InputError):
+            raise found
+        return found
 
 
 @dataclass(frozen=True)
@@ -177,23 +181,22 @@ def run_audit(
         setting = _set_up(request, folder, bench, pool, progress)
         plan, clean = setting.plan, setting.clean
         collector = Collector(plan, bench, request.crops, clean)
+        gradients = GradientChecks(request, plan, bench, collector, probes) if isinstance(bench, Bench) else None
+        early = gradients.early() if gradients else ()
         with collector.telling(folder):
-            _craft_and_replay(request, probes, bench, pool, collector, plan, progress)
+            _craft_and_replay(request, probes, bench, pool, collector, setting, early, progress)
             of_profiles = {profile: clean[profile] for profile in request.profiles}
             certificates = certify_all(bench, request.smoothings, request.crops, of_profiles, probes, progress, pool)
             natural = _natural(request, probes, bench, clean, progress, pool)
-    outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
-    with collector.telling(folder):
-        if isinstance(bench, ServiceBench):
-            bench.confirm()
-            # What stands for a profile that an attacker knows is not deployed.
-            clean = of_profiles
-        write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
-        checks: list[Check] = []
-        if isinstance(bench, Bench):
-            checks += check_gradients(request, plan, outcomes, bench, collector, progress)
-        checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
-        checks += check_certificates(outcomes, certificates, setting.genuine)
+            outcomes, unavailable = collector.outcomes(), (*plan.unavailable, *collector.unavailable())
+            if isinstance(bench, ServiceBench):
+                bench.confirm()
+                # What stands for a profile that an attacker knows is not deployed.
+                clean = of_profiles
+            write_outcomes(folder, request.crops.pairs, faces_of(request.crops), outcomes, clean, certificates)
+            checks = gradients.run(outcomes, pool, progress) if gradients else []
+            checks += [*check_outcomes(outcomes, clean), *check_masking(outcomes, clean), *check_bounds(collector.kept)]
+            checks += check_certificates(outcomes, certificates, setting.genuine)
     use = service.use(request) if service else None
     return _assess(request, folder.name, setting, _Found(outcomes, unavailable, certificates, natural, checks, use))
 
@@ -205,20 +208,23 @@ def _set_up(request: Request, folder: Path, bench: ServiceBench | Bench, pool: P
     plan = plan_of(request)
     deployed = list(dict.fromkeys([*request.profiles, *(known for _, known in plan.crafts)]))
     folder.mkdir(parents=True, exist_ok=True)
+    gradient = next((attack for attack, _ in plan.crafts if attack.needs == "gradient"), None)
+    parity = None
+    if isinstance(bench, Bench) and gradient is not None:
+        # Its result is needed after everything else, and who loads the gradients need not wait for the clean crops.
+        begun = begin(parity_step(bench, bare, gradient, crops, folder / "probes"), pool)
+        parity = cache(begun)
     if isinstance(bench, Bench):
         places = folder, folder / "probes"
         clean = {profile: run_clean_by(pool, bench, profile, crops, *places, progress) for profile in deployed}
     else:  # a service is the same verifier for every profile
         clean = dict.fromkeys(deployed, run_clean(verifier, crops, manifest.decision, spill=folder))
-    parity = None
-    if isinstance(bench, Bench) and any(attack.needs == "gradient" for attack, _ in plan.crafts):
-        parity = _parity(bench.deployed(bare), bench.gradients(bare), crops, manifest)
     genuine = np.array([pair.genuine for pair in crops.pairs])
     return _Setting(plan, clean, genuine, parity, verifier.provider)
 
 
 def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Assessment:
-    crops, genuine, clean = request.crops, setting.genuine, setting.clean
+    crops, genuine, clean, compared = request.crops, setting.genuine, setting.clean, setting.compared()
     clean_results = _clean_results(request, clean, genuine)
     results = [
         result
@@ -251,8 +257,8 @@ def _assess(request: Request, run: str, setting: _Setting, found: _Found) -> Ass
         genuine=int(genuine.sum()),
         impostor=int((~genuine).sum()),
         left_out=left_out,
-        target=_target(request, setting.provider, uses_gradients=setting.parity is not None),
-        parity=setting.parity,
+        target=_target(request, setting.provider, compared),
+        parity=compared.parity if compared else None,
         profiles=tuple((p.name, p.sha256) for p in request.profiles),
         attacks=tuple((a.name, tuple(attack_parameters(a).items())) for a in request.attacks),
         declared=tuple(DeclaredAttack(a.name, a.needs, a.traits, weakened(a)) for a in request.attacks),
@@ -301,13 +307,23 @@ def _natural(
 
 
 def _craft_and_replay(
-    request: Request, probes: Path, bench: Verifiers, pool: Pool, collector: Collector, plan: Plan, progress: Progress
+    request: Request,
+    probes: Path,
+    bench: Verifiers,
+    pool: Pool,
+    collector: Collector,
+    setting: _Setting,
+    early: Iterable[Step[None, Any]],
+    progress: Progress,
 ) -> None:
-    """Craft each distinct set of probes once, in the plan's order, and pass every chunk to the collector."""
+    """Craft each distinct set of probes once, in the plan's order, and pass every chunk to the collector.
+
+    When all chunks are begun, who has nothing else to do takes the steps `early`.
+    """
     manifest, crops = request.manifest, request.crops
 
-    def steps() -> Iterator[CraftStep]:
-        for attack, known in plan.crafts:
+    def steps() -> Iterator[Step[Any, Any]]:
+        for attack, known in setting.plan.crafts:
             clean = collector.clean[known]
             aimed = aim(crops, clean.embeddings, manifest.decision.metric)
             transferred = attack.needs == "gradient" and request.sources
@@ -317,9 +333,15 @@ def _craft_and_replay(
                 if collector.failed(attack, known):
                     break
                 yield step
+        yield from early
 
     stages: dict[str, Callable[[int], None]] = {}
-    for (series, rows), crafted in finish(steps(), pool):
+    for about, crafted in finish(steps(), pool):
+        if about is None:
+            continue
+        series, rows = about
+        # Whoever cannot have gradients hears so now, and not when all else is done.
+        setting.compared()
         name = series.name
         if name not in stages:
             stages[name] = progress.stage(name, len(crops.pairs))
@@ -327,25 +349,10 @@ def _craft_and_replay(
         stages[name](len(rows))
 
 
-def _parity(verifier: RuntimeVerifier, original: TensorFlowVerifier, crops: CropSet, manifest: Manifest) -> Parity:
-    """Compare ONNX Runtime with TensorFlow on at most `_PARITY_PAIRS` clean pairs."""
-    pairs = crops.index[:_PARITY_PAIRS]
-    used, index = np.unique(pairs, return_inverse=True)
-    images = to_unit(crops.images[used])
-    return compare(
-        verifier.embed(images), original.embed(images), index.reshape(pairs.shape), manifest.decision, verifier.provider
-    )
-
-
-def _gradients_from(request: Request) -> str:
-    from toolkit.verifiers.tensorflow import gradients_from
-
-    return ", ".join(manifest.name for manifest in request.sources) or gradients_from(request.manifest)
-
-
-def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
+def _target(request: Request, provider: str, compared: Compared | None) -> Target:
     manifest = request.manifest
     checkpoint = manifest.checkpoint
+    sources = ", ".join(source.name for source in request.sources)
     return Target(
         name=manifest.name,
         model=manifest.model.name,
@@ -358,7 +365,7 @@ def _target(request: Request, provider: str, *, uses_gradients: bool) -> Target:
         maximum=manifest.decision.maximum,
         height=manifest.input.height,
         width=manifest.input.width,
-        gradients_from=_gradients_from(request) if uses_gradients or request.sources else None,
+        gradients_from=sources or (compared.gradients_from if compared else None),
         onnxruntime=onnxruntime.__version__,
-        tensorflow=import_tensorflow().__version__ if uses_gradients else None,
+        tensorflow=compared.tensorflow if compared else None,
     )

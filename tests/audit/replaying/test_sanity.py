@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from tests.models import Linear
-from toolkit.attacks.base import Crafted, Needs, Task, Traits
+from toolkit.attacks.base import CLEARLY, Crafted, Needs, Task, Traits
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
@@ -26,9 +26,11 @@ from toolkit.attacks.universal import Universal
 from toolkit.audit.clean.run import CleanRun, run_clean
 from toolkit.audit.crafting.craft import pair_generator
 from toolkit.audit.plan import Knowledge, Scenario
+from toolkit.audit.replaying import gradients
+from toolkit.audit.replaying.gradients import _gain
 from toolkit.audit.replaying.replay import Replay
 from toolkit.audit.replaying.reruns import attack_checks
-from toolkit.audit.replaying.sanity import Check, Outcome, Sample, Subject, _gain, check_outcomes, check_profile
+from toolkit.audit.replaying.sanity import Check, Outcome, Sample, Subject, check_outcomes
 from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
 from toolkit.documents import to_json
@@ -144,7 +146,7 @@ def crops() -> CropSet:
 
 
 @pytest.fixture(scope="module")
-def white_box(facenet_network: Callable[[Any], Any], facenet_mini: TensorFlowVerifier) -> Callable[[str], Subject]:
+def white_box(facenet_network: Callable[[Any], Any], facenet_mini: TensorFlowVerifier) -> Callable[[str], Seen]:
     @cache
     def make(name: str) -> Any:
         profile = find_profile(name)
@@ -157,11 +159,51 @@ def white_box(facenet_network: Callable[[Any], Any], facenet_mini: TensorFlowVer
     return make
 
 
-def subject_of(profile: Profile, model: Any, crops: CropSet) -> Subject:
-    return Subject(profile, model, run_clean(model.runtime, crops, MANIFEST.decision))
+@dataclass(frozen=True)
+class Seen:
+    """A profile to check, and the model that an attacker who knows it sees."""
+
+    profile: Profile
+    model: Any
+    clean: CleanRun
+    samples: tuple[Sample, ...] = ()
+    rounding: float = CLEARLY
+    of_bytes: bool = False
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.profile, self.clean, self.samples, self.rounding, self.of_bytes)
 
 
-def looked_at(subject: Subject, crops: CropSet, *attacks: Any) -> dict[str, Check]:
+def answered(asking: Any, model: Any, seed: int) -> list[Check]:
+    """The checks of a generator whose jobs run on a model."""
+    bench: Any = SimpleNamespace(white_box=lambda _: model, side=lambda *_: model, seed=seed)
+    answers = None
+    while True:
+        try:
+            jobs = asking.send(answers)
+        except StopIteration as stop:
+            found: list[Check] = stop.value
+            return found
+        answers = [job.decode(job.run(bench)) for job in jobs]
+
+
+def check_profile(seen: Seen, crops: CropSet, decision: Decision, seed: int) -> list[Check]:
+    return answered(gradients.check_profile(seen.subject, crops, decision, seed), seen.model, seed)
+
+
+def check_attacks(
+    seen: Seen, outcomes: Sequence[Outcome], crops: CropSet, decision: Decision, seed: int
+) -> list[Check]:
+    asking = attack_checks(seen.subject, outcomes, crops, decision, seed)
+    return [check for one in asking for check in answered(one, seen.model, seed)]
+
+
+def subject_of(profile: Profile, model: Any, crops: CropSet) -> Seen:
+    return Seen(profile, model, run_clean(model.runtime, crops, MANIFEST.decision))
+
+
+def looked_at(subject: Seen, crops: CropSet, *attacks: Any) -> dict[str, Check]:
     """The checks of a profile and of attacks that were really run on it."""
     from toolkit.audit.crafting.craft import Chunk, make_task
     from toolkit.audit.replaying.replay import replay_chunk
@@ -280,12 +322,6 @@ def gray(levels: list[int], genuine: bool = True) -> CropSet:
     return CropSet(images, tuple(map(str, range(2 * n))), pairs, np.stack([np.arange(n), n + np.arange(n)], axis=1), ())
 
 
-def check_attacks(
-    subject: Subject, outcomes: Sequence[Outcome], crops: CropSet, decision: Decision, seed: int
-) -> list[Check]:
-    return [check for run in attack_checks(subject, outcomes, crops, decision, seed) for check in run()]
-
-
 def clean_of(crops: CropSet, eligible: np.ndarray | None = None, alarm: float = np.inf) -> CleanRun:
     """The embedding of the crop in place i is i; every pair is eligible, or some are."""
     n, m = len(crops.pairs), len(crops.images)
@@ -294,8 +330,8 @@ def clean_of(crops: CropSet, eligible: np.ndarray | None = None, alarm: float = 
     return CleanRun(places, np.zeros(n), eligible, np.zeros(m), alarm, eligible)
 
 
-def subject_with(clean: CleanRun) -> Subject:
-    return Subject(NONE, SimpleNamespace(), clean)  # type: ignore[arg-type]
+def subject_with(clean: CleanRun) -> Seen:
+    return Seen(NONE, SimpleNamespace(), clean)  # type: ignore[arg-type]
 
 
 def rerun(attack: Scripted, crafted: int, levels: int) -> dict[str, Check]:
@@ -465,12 +501,12 @@ class Still(Turned):
     factor = 0.0
 
 
-def seen_by(original: type[Turned], crops: CropSet) -> Subject:
+def seen_by(original: type[Turned], crops: CropSet) -> Seen:
     weights = np.full((48, 1), 1 / 48)
     runtime = Linear(weights, BRIGHTNESS)
     clean = clean_of(crops)
     clean = replace(clean, embeddings=runtime.embed(to_unit(crops.images)))
-    return Subject(NONE, WhiteBox(runtime, original(weights, BRIGHTNESS)), clean)  # type: ignore[arg-type]
+    return Seen(NONE, WhiteBox(runtime, original(weights, BRIGHTNESS)), clean)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("genuine", [True, False])
@@ -613,12 +649,12 @@ def test_a_difference_on_crafted_probes_alone_is_noticed() -> None:
     nothing = replace(subject.clean, eligible=np.zeros(10, np.bool_))
     crafted = np.full((2, 4, 4, 3), 120.4 / 255, np.float32)
     for samples, passes in (((), True), ((Sample(np.array([3, 7]), crafted),), False)):
-        (check,) = check_profile(Subject(NONE, model, nothing, samples), crops, BRIGHTNESS, 0)
+        (check,) = check_profile(Seen(NONE, model, nothing, samples), crops, BRIGHTNESS, 0)
         assert check.passed is passes
     assert "on 0 of 10 clean probes" in check.detail
     assert "on 2 of 2 crafted probes" in check.detail
     # A model of bytes would round them, so that it is compared on what it would see.
-    (check,) = check_profile(Subject(NONE, model, nothing, samples, of_bytes=True), crops, BRIGHTNESS, 0)
+    (check,) = check_profile(Seen(NONE, model, nothing, samples, of_bytes=True), crops, BRIGHTNESS, 0)
     assert check.passed
     assert "on 0 of 2 crafted probes" in check.detail
 
@@ -634,7 +670,7 @@ def test_a_difference_on_clean_probes_alone_is_noticed() -> None:
     model = WhiteBox(subject.model.runtime, SimpleNamespace(embed=on_levels))  # type: ignore[arg-type]
     nothing = replace(subject.clean, eligible=np.zeros(10, np.bool_))
     samples = (Sample(np.array([3, 7]), np.full((2, 4, 4, 3), 120.4 / 255, np.float32)),)
-    (check,) = check_profile(Subject(NONE, model, nothing, samples), crops, BRIGHTNESS, 0)
+    (check,) = check_profile(Seen(NONE, model, nothing, samples), crops, BRIGHTNESS, 0)
     assert not check.passed
     assert "on 10 of 10 clean probes" in check.detail
     assert "on 0 of 2 crafted probes" in check.detail
@@ -646,7 +682,7 @@ def test_each_model_compares_as_it_does_itself() -> None:
     runtime = subject.model.runtime
     farther = SimpleNamespace(embed=runtime.embed, compare=lambda e, r: runtime.compare(e, r) + 0.05)  # type: ignore[attr-defined]
     nothing = replace(subject.clean, eligible=np.zeros(10, np.bool_))
-    (check,) = check_profile(Subject(NONE, WhiteBox(farther, runtime), nothing), crops, BRIGHTNESS, 0)  # type: ignore[arg-type]
+    (check,) = check_profile(Seen(NONE, WhiteBox(farther, runtime), nothing), crops, BRIGHTNESS, 0)  # type: ignore[arg-type]
     assert not check.passed
 
 
@@ -655,14 +691,14 @@ def test_rounding_of_one_probe_in_ten_may_cross_a_step() -> None:
     for crossed, passes in ((1, True), (2, False)):
         subject = seen_by(Turned, crops)
 
-        def stepped(images: np.ndarray, crossed: int = crossed, subject: Subject = subject) -> np.ndarray:
+        def stepped(images: np.ndarray, crossed: int = crossed, subject: Seen = subject) -> np.ndarray:
             embeddings = subject.model.runtime.embed(images)
             embeddings[:crossed] += np.float32(3e-5)
             return embeddings
 
         model = WhiteBox(subject.model.runtime, SimpleNamespace(embed=stepped))  # type: ignore[arg-type]
         clean = replace(subject.clean, eligible=np.zeros(10, np.bool_))
-        (check,) = check_profile(Subject(NONE, model, clean), crops, BRIGHTNESS, 0)
+        (check,) = check_profile(Seen(NONE, model, clean), crops, BRIGHTNESS, 0)
         assert check.passed is passes
 
 
@@ -676,7 +712,7 @@ def test_attack_scores_are_compared_where_there_is_a_detector() -> None:
 
     clean = replace(subject.clean, eligible=np.zeros(10, np.bool_), alarm=0.05)
     for by, passes in ((0.01, True), (0.02, False)):
-        (check,) = check_profile(Subject(NONE, WhiteBox(scored(0.01), scored(by)), clean), crops, BRIGHTNESS, 0)
+        (check,) = check_profile(Seen(NONE, WhiteBox(scored(0.01), scored(by)), clean), crops, BRIGHTNESS, 0)
         assert check.passed is passes
 
 
@@ -784,7 +820,7 @@ def test_rounding_is_that_of_the_numbers_that_a_network_computes_with(
     beside = SimpleNamespace(embed=lambda images: subject.model.runtime.embed(images) + np.float32(5e-4))
     model = WhiteBox(subject.model.runtime, beside)  # type: ignore[arg-type]
     clean = replace(subject.clean, eligible=np.zeros(10, np.bool_))
-    (check,) = check_profile(Subject(NONE, model, clean, rounding=rounding), crops, BRIGHTNESS, 0)
+    (check,) = check_profile(Seen(NONE, model, clean, rounding=rounding), crops, BRIGHTNESS, 0)
     assert check.passed is passes
 
 

@@ -29,9 +29,9 @@ def test_margins_are_those_of_each_pair_in_the_order_of_its_gradients() -> None:
             np.testing.assert_array_equal(mine, theirs)
     np.testing.assert_array_equal(watched.embed(probes), linear.embed(probes))
     # The first pair starts at the threshold and goes 0.05 beyond; the last one is 0.2 short of it, and moves away.
-    np.testing.assert_allclose([watched.highest(0, 1), watched.highest(0)], [0.0, 0.05], atol=1e-6)
+    np.testing.assert_allclose([watched.margins[0][0], max(watched.margins[0])], [0.0, 0.05], atol=1e-6)
     np.testing.assert_allclose(
-        [watched.highest(1), watched.highest(2, 1), watched.highest(2)], [0.3, -0.2, -0.2], atol=1e-6
+        [max(watched.margins[1]), watched.margins[2][0], max(watched.margins[2])], [0.3, -0.2, -0.2], atol=1e-6
     )
 
 
@@ -39,7 +39,7 @@ def test_a_pair_without_gradients_came_nowhere() -> None:
     probes = np.zeros((1, 4, 4, 3), np.float32)
     task = Task(probes, np.zeros((1, 1), np.float32), np.array([True]), DECISION, (np.random.default_rng(0),))
     linear: Any = Linear(np.full((48, 1), 1 / 48), DECISION)
-    assert Watched(linear, task).highest(0) == -np.inf
+    assert Watched(linear, task).margins == ((),)
 
 
 def test_a_reference_that_is_no_pair_s_own_goes_to_the_nearest_probe() -> None:
@@ -49,5 +49,5 @@ def test_a_reference_that_is_no_pair_s_own_goes_to_the_nearest_probe() -> None:
     linear: Any = Linear(np.full((48, 1), 1 / 48), DECISION)
     watched = Watched(linear, task)
     watched.distances_and_gradients(probes[1:], np.array([[0.5]], np.float32))
-    assert watched.highest(0) == -np.inf
-    np.testing.assert_allclose(watched.highest(1), 0.2, atol=1e-6)
+    assert watched.margins[0] == ()
+    np.testing.assert_allclose(watched.margins[1], [0.2], atol=1e-6)

@@ -432,7 +432,7 @@ def test_one_verifier_is_named(linear: tuple[Path, Assessment]) -> None:
 def test_a_run_whose_probes_are_gone_says_so(linear: tuple[Path, Assessment], tmp_path: Path) -> None:
     folder, _ = linear
     shutil.copytree(folder / "run", tmp_path / "run")
-    one = min((tmp_path / "run" / "probes").iterdir())
+    one = min((tmp_path / "run" / "probes").glob("*.probes"))
     one.write_bytes(one.read_bytes()[:-20])
     record = read_record(tmp_path / "run")
     result = transferred(record, local_judge(record.manifest, find_profile("none"), CPU, record.seed))

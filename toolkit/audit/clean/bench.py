@@ -173,7 +173,7 @@ class Bench:
     @cached_property
     def _network(self) -> Callable[[Any], Any]:
         """The network in TensorFlow, which all profiles share: loading it takes seconds."""
-        from toolkit.verifiers.tensorflow import differentiable
+        from toolkit.verifiers.differentiable import differentiable
 
         return differentiable(self.manifest)
 

@@ -15,18 +15,29 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Crafted
 from toolkit.attacks.norms import per_image
+from toolkit.documents import from_plain, to_json
+from toolkit.errors import InputError
 from toolkit.pixels import Bools, Images, to_unit
+from toolkit.plain import parse_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+F = TypeVar("F")
 
 _PROBES, _PROBES8 = b"sixpixels probes 2\n", b"sixpixels 8-bit probes 2\n"
 _LEARNED, _VOTES = b"sixpixels learned 1\n", b"sixpixels votes 1\n"
 _DECISIONS, _EMBEDDED = b"sixpixels decisions 1\n", b"sixpixels embeddings 1\n"
+_FOUND = b"sixpixels found 1\n"
+# The longest text of a result.
+_LONGEST = 1 << 24
 _HASH = 32
 _STEPS = 8191
 
@@ -133,6 +144,40 @@ def decode_embedded(content: bytes, count: int, width: int) -> tuple[NDArray[np.
     return np.ascontiguousarray(columns[:, :-1]), columns[:, -1].copy()
 
 
+def encode_found(found: DataclassInstance) -> bytes:
+    """Encode a result of plain values as an artifact.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    try:
+        return _seal(_FOUND, to_json(found).encode())
+    except ValueError as error:
+        raise InputError(f"{type(found).__name__.lower()}: {error}") from error
+
+
+def decode_found(content: bytes, kind: type[F]) -> F | None:
+    """Decode an artifact of `encode_found`; None if it is damaged or of another kind."""
+    raw = _unseal(_FOUND, content, _LONGEST, exactly=False)
+    if raw is None:
+        return None
+    try:
+        found: F = from_plain(kind, parse_json(raw, kind.__name__))
+    except (ValueError, InputError):
+        return None
+    return found
+
+
+def hash_of(arrays: Mapping[str, NDArray[Any] | None]) -> str:
+    """SHA-256 of arrays with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        if array is not None:
+            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def artifact_name(content: Mapping[str, object]) -> str:
     """Name an artifact by a hash of everything that it depends on."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
@@ -153,7 +198,7 @@ def _seal(kind: bytes, raw: bytes) -> bytes:
     return kind + hashlib.sha256(packed).digest() + packed
 
 
-def _unseal(kind: bytes, content: bytes, size: int) -> bytes | None:
+def _unseal(kind: bytes, content: bytes, size: int, *, exactly: bool = True) -> bytes | None:
     packed = content[len(kind) + _HASH :]
     if content[: len(kind) + _HASH] != kind + hashlib.sha256(packed).digest():
         return None
@@ -162,4 +207,4 @@ def _unseal(kind: bytes, content: bytes, size: int) -> bytes | None:
         raw = stream.decompress(packed, size + 1)
     except zlib.error:
         return None
-    return raw if len(raw) == size and stream.eof else None
+    return raw if stream.eof and (len(raw) == size if exactly else len(raw) <= size) else None

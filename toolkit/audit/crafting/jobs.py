@@ -124,7 +124,7 @@ def finish(steps: Iterable[Step[A, T]], pool: Pool) -> Iterator[tuple[A, T | Inp
     """
     ahead: deque[tuple[A, Callable[[], T | InputError]]] = deque()
     for step in steps:
-        begun = _begin(step, pool)
+        begun = begin(step, pool)
         ahead.append((step.about, begun))
         while len(ahead) > pool.width:
             about, settle = ahead.popleft()
@@ -146,7 +146,8 @@ def finish_all(steps: Iterable[Step[A, T]], pool: Pool) -> Iterator[tuple[A, T]]
         yield about, found
 
 
-def _begin(step: Step[A, T], pool: Pool) -> Callable[[], T | InputError]:
+def begin(step: Step[A, T], pool: Pool) -> Callable[[], T | InputError]:
+    """Begin one step. Returns a function that finishes it; see `finish`."""
     found = step.decode(read_artifact(step.path))
     if found is not None:
         return lambda: found

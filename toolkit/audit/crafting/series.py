@@ -75,8 +75,8 @@ class CraftJob:
         return Parcel("craft", header, {name: array for name, array in arrays.items() if array is not None})
 
 
-def craft_job(parcel: Parcel, seed: int) -> CraftJob:
-    """Read the job in a parcel.
+def craft_job(parcel: Parcel, seed: int, drawn: str | None = None) -> CraftJob:
+    """Read the job in a parcel. It has the random numbers of the attack `drawn`, by default its own.
 
     Raises:
         InputError: the attack or the profile differs from that of the audit.
@@ -93,7 +93,7 @@ def craft_job(parcel: Parcel, seed: int) -> CraftJob:
         arrays["references"],
         arrays["dodging"],
         Decision(**header["decision"]),
-        tuple(pair_generator(seed, attack.name, one) for one in ids),
+        tuple(pair_generator(seed, drawn or attack.name, one) for one in ids),
         None if start is None else to_unit(start),
         np.inf if header["alarm"] is None else header["alarm"],
         arrays.get("landmarks"),

@@ -59,6 +59,7 @@ class Watched:
         apart = [float(np.abs(self._task.probes[row] - image).sum()) for row in mine]
         return int(mine[np.argmin(apart)])
 
-    def highest(self, row: int, gradients: int | None = None) -> float:
-        """The highest margin of a pair within its first `gradients`, or within all; minus infinity without any."""
-        return max(self._margins[row][:gradients], default=-np.inf)
+    @property
+    def margins(self) -> tuple[tuple[float, ...], ...]:
+        """The margins of each pair."""
+        return tuple(map(tuple, self._margins))

@@ -34,7 +34,7 @@ class ProcessPool:
         self._threads = ThreadPoolExecutor(count)
         self._own = threading.local()
         self._lock, self._processes, self._closed = threading.Lock(), set[subprocess.Popen[bytes]](), False
-        self.width = 2 * count
+        self.width = 4 * count
 
     def __enter__(self) -> Self:
         return self

@@ -12,8 +12,11 @@ from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.jobs import Job, Parcel, unpack_job
 from toolkit.audit.crafting.series import craft_job
 from toolkit.audit.embedding import embed_job
+from toolkit.audit.parity import parity_job
 from toolkit.audit.replaying.certify import certify_job
+from toolkit.audit.replaying.gradients import gradient_job
 from toolkit.audit.replaying.natural import natural_job
+from toolkit.audit.replaying.reruns import rerun_job
 from toolkit.errors import InputError, UnavailableError
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.onnx_file import model_sha256
@@ -22,9 +25,12 @@ from toolkit.verifiers.runtime import Execution
 # Each kind of job, and how it is read from its parcel and the seed of the audit.
 _KINDS: dict[str, Callable[[Parcel, int], Job]] = {
     "embed": embed_job,
+    "parity": parity_job,
     "craft": craft_job,
     "certify": certify_job,
     "natural": natural_job,
+    "gradients": gradient_job,
+    "rerun": rerun_job,
 }
 
 
