@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from toolkit.errors import UnavailableError
 from toolkit.profiles.profile import find_profile
@@ -43,6 +44,19 @@ def test_several_threads_work_at_once_and_one_only_when_it_is_asked() -> None:
         assert not done
         ticket()
     assert done == [threading.main_thread()]
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_products_of_matrices_take_one_thread_while_threads_work(count: int) -> None:
+    """Otherwise a product of two threads would wait for four, and its last digits depend on the machine's cores."""
+    with threadpool_limits(2, "blas"):
+        with Threads(count) as threads:
+            assert threads.submit(blas_threads)() == {1}
+        assert blas_threads() == {2}
 
 
 def test_an_interrupt_stops_what_is_under_way_and_what_waits() -> None:

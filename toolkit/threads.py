@@ -1,6 +1,9 @@
 """Threads that do pieces of work at once, and that can be stopped.
 
 No thread can be stopped from outside: it must ask whether it should go on. Verifiers ask before each batch.
+
+Meanwhile, NumPy's products of matrices take one thread. Several would wait for each other, and a product's last digits
+depend on their number, which is that of a machine's cores.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from threading import Event
 from types import TracebackType
@@ -30,13 +34,14 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         """Prepare `count` threads. A single one is the caller's own, which works when a result is asked for."""
-        self._stop = Event()
-        self.ahead = 0 if count == 1 else 2 * count
+        self._stop, self._open = Event(), ExitStack()
+        self.ahead = 0 if count == 1 else 3 * count
         self._executor = (
             None if count == 1 else ThreadPoolExecutor(count, initializer=_STOP.set, initargs=(self._stop,))
         )
 
     def __enter__(self) -> Self:
+        self._open.enter_context(one_thread_a_product())
         return self
 
     def __exit__(
@@ -45,6 +50,7 @@ class Threads:
         self._stop.set()
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
+        self._open.close()
 
     def submit(self, work: Callable[[], T]) -> Callable[[], T]:
         """Start a piece of work.
@@ -53,6 +59,13 @@ class Threads:
             A function that waits for the work, and returns its result or raises its error.
         """
         return work if self._executor is None else self._executor.submit(work).result
+
+
+def one_thread_a_product() -> AbstractContextManager[object]:
+    """Within this context, NumPy multiplies matrices on one thread."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
 
 
 def cores() -> int:

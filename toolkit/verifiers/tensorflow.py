@@ -87,6 +87,8 @@ class TensorFlowVerifier:
         seed: int = 0,
         squeezers: Sequence[Callable[[Any], Any]] = (),
         voters: Callable[[Any, Any], Any] | None = None,
+        *,
+        random: bool = True,
     ) -> None:
         """Load the network.
 
@@ -102,13 +104,14 @@ class TensorFlowVerifier:
             voters: the defense with all draws of a vote, in the order of an ensemble. `defense` then makes one draw,
                 so that attacks follow the mean of the distances of `draws` draws, as large a part of the vote as they
                 can afford. `embed` and `compare` do what the deployed file does.
+            random: whether the defense uses the entropies; they are computed only then.
 
         Raises:
             UnavailableError: TensorFlow is not installed.
             InputError: the network cannot be loaded.
         """
         self.manifest, self.draws, self.seed = manifest, draws, seed
-        self._defended = defense is not None
+        self._random = random and defense is not None
         network = network or differentiable(manifest)
         self._compile(network, defense, squeezers)
         self._votes = None if voters is None else self._voting(network, voters, squeezers)
@@ -218,8 +221,8 @@ class TensorFlowVerifier:
         return self.manifest.output.size * (1 if vote is None or self._votes is None else vote.draws)
 
     def _entropy(self, crops: NDArray[np.float32], draw: int = 0) -> NDArray[np.int64]:
-        """Return entropies (N,) for the defense. Without a defense, skip the hashing, which is slow."""
-        return seeded_entropy(crops, self.seed, draw) if self._defended else np.zeros(len(crops), np.int64)
+        """Return entropies (N,) for a random defense. For others, skip the hashing, which is slow."""
+        return seeded_entropy(crops, self.seed, draw) if self._random else np.zeros(len(crops), np.int64)
 
     def _running(self) -> AbstractContextManager[None]:
         """Everything that TensorFlow raises while it traces or runs the network becomes an `InputError`."""

@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.audit.workers.runs import files
 from tests.commands import refused, sixpixels
@@ -19,13 +20,13 @@ from tests.progress import Silent
 from toolkit.attacks.base import Crafted
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.pgd import Pgd
-from toolkit.audit.clean.bench import Bench
+from toolkit.audit.clean.bench import Bench, Verifiers
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.collect import InterruptedAuditError
 from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, encode_learned, encode_probes
 from toolkit.audit.crafting.code import attack_code, code_modules
 from toolkit.audit.crafting.craft import Series
-from toolkit.audit.crafting.jobs import Job, pack_job
+from toolkit.audit.crafting.jobs import Job, Parcel, pack_job
 from toolkit.audit.crafting.series import CraftJob, series_steps
 from toolkit.audit.replaying.certify import CertifyJob
 from toolkit.audit.replaying.natural import NaturalJob
@@ -34,7 +35,7 @@ from toolkit.audit.request import Request
 from toolkit.audit.run import run_audit
 from toolkit.audit.workers import ALONE, Workers, open_pool
 from toolkit.audit.workers.processes import ProcessPool
-from toolkit.audit.workers.workbench import Workbench
+from toolkit.audit.workers.workbench import _KINDS, Workbench
 from toolkit.documents import to_json
 from toolkit.errors import UnavailableError, UsageError
 from toolkit.faces.corruptions import CORRUPTIONS
@@ -96,6 +97,27 @@ def test_a_packed_job_is_the_same_job(asked: Request, jobs: tuple[Bench, list[Cr
     for made in (job, *others):
         same = Workbench().run(pack_job(made, bench)) == made.run(bench)
         assert same, f"another artifact: {made.name}"
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Tells how many threads a product of matrices takes."""
+
+    name: str = "counting"
+
+    def run(self, bench: Verifiers) -> bytes:
+        return repr({one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}).encode()
+
+    def parcel(self) -> Parcel:
+        return Parcel("counting", {}, {})
+
+
+def test_a_worker_multiplies_matrices_on_one_thread(
+    jobs: tuple[Bench, list[CraftJob]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_KINDS, "counting", lambda parcel, seed: Counting())
+    with threadpool_limits(2, "blas"):
+        assert Workbench().run(pack_job(Counting(), jobs[0])) == b"{1}"
 
 
 def test_a_job_on_a_group_compares_with_everybody_in_it(asked: Request) -> None:

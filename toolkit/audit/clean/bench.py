@@ -166,7 +166,7 @@ class Bench:
         squeezers = [squeezer.tensorflow for squeezer in profile.squeezers]
         how = (self._network, draws, self.seed + 1, squeezers)
         if profile.vote is None:
-            return TensorFlowVerifier(self.manifest, profile.tensorflow, *how)
+            return TensorFlowVerifier(self.manifest, profile.tensorflow, *how, random=profile.random)
         one = replace(profile, draws=1, vote=None)
         return TensorFlowVerifier(manifest, one.tensorflow, *how, profile.tensorflow)
 

@@ -18,6 +18,7 @@ from toolkit.audit.replaying.gradients import gradient_job
 from toolkit.audit.replaying.natural import natural_job
 from toolkit.audit.replaying.reruns import rerun_job
 from toolkit.errors import InputError, UnavailableError
+from toolkit.threads import one_thread_a_product
 from toolkit.verifiers.manifest import read_manifest
 from toolkit.verifiers.onnx_file import model_sha256
 from toolkit.verifiers.runtime import Execution
@@ -55,7 +56,8 @@ class Workbench:
         except InputError as error:
             # It must end the audit: the same job can be done on a worker that has what the audit has.
             raise UnavailableError(str(error)) from error
-        return job.run(bench)
+        with one_thread_a_product():
+            return job.run(bench)
 
     def _bench(self, header: dict[str, Any]) -> Bench:
         key = json.dumps([header["model"], header["execution"], header["seed"]])
