@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from training_faces import TEMPLATE_150
 
-from toolkit.audit.clean.evaluate import evaluate
+from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
+from toolkit.audit.evaluate import evaluate
 from toolkit.export.onnx_export import export_onnx
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import load_pairs
@@ -23,7 +24,7 @@ from toolkit.networks.weights import save_weights
 from toolkit.report.terminal import percent
 from toolkit.statistics.verification import best_threshold
 from toolkit.verifiers.manifest import read_manifest
-from toolkit.verifiers.runtime import RuntimeVerifier
+from toolkit.verifiers.runtime import Execution, RuntimeVerifier
 
 if TYPE_CHECKING:
     import keras
@@ -179,8 +180,8 @@ def describe_verifier(
     threshold = round(best_threshold(clean.distances, genuine), 4)
     path.write_text(manifest(threshold, f'sha256 = "{digest}"\n'))
     export(onnx)  # once more, with the final manifest inside
-    verifier = RuntimeVerifier(read_manifest(path))
-    results = [evaluate(verifier, c, pairs.source, 0) for c, pairs in zip(crops, sets, strict=True)]
+    bench = Bench(read_manifest(path), Execution(), 0)
+    results = [evaluate(bench, c, pairs.source) for c, pairs in zip(crops, sets, strict=True)]
     done = {"faces": state["faces"], "minutes": state["minutes"], "steps": state["step"]}
     rows = _table(results, [chosen_on.name, "LFW sets 7-8 (never trained on)"])
     filled = card.format(**fields, **done, rows=rows)

@@ -20,8 +20,8 @@ FLOORS = (
 # The rooms of `audit` lie in the order of the data.
 ROOMS = (
     "options", "schema", "plan", "suites", "clean", "crafting", "embedding", "parity", "replaying", "workers",
-    "request", "results", "collect", "checks", "service", "run", "estimate", "service_estimate", "selection",
-    "transfer",
+    "evaluate", "request", "results", "collect", "checks", "service", "run", "estimate", "service_estimate",
+    "selection", "transfer",
 )  # fmt: skip
 # Each format from outside is parsed in one place, which knows its limits and turns its errors into ours. Beside it are
 # listed the modules that read only what this toolkit itself has just written, and those that write.

@@ -1,11 +1,12 @@
-from .audit.clean.evaluate import calibrate_verifier as calibrate_verifier
-from .audit.clean.evaluate import evaluate_verifier as evaluate_verifier
 from .audit.crafting.attack import AttackResult as AttackResult
 from .audit.crafting.attack import attack_verifier as attack_verifier
 from .audit.crafting.attack import embed_crops as embed_crops
 from .audit.estimate import plan_audit as plan_audit
+from .audit.evaluate import Spread as Spread
+from .audit.evaluate import calibrate_profile as calibrate_profile
+from .audit.evaluate import calibrate_verifier as calibrate_verifier
+from .audit.evaluate import evaluate_verifier as evaluate_verifier
 from .audit.options import AuditOptions as AuditOptions
-from .audit.replaying.detection import calibrate_profile as calibrate_profile
 from .audit.results.outcomes import Run as Run
 from .audit.results.outcomes import read_run as read_run
 from .audit.run import audit_verifier as audit_verifier
@@ -14,6 +15,7 @@ from .audit.selection.recommend import select_profile as select_profile
 from .audit.selection.select import Limits as Limits
 from .audit.transfer.reconstruct import reconstruct_faces as reconstruct_faces
 from .audit.transfer.transfer import replay_run as replay_run
+from .audit.workers import Workers as Workers
 from .doctor import diagnose as diagnose
 from .documents import to_json as to_json
 from .errors import SixpixelsError as SixpixelsError

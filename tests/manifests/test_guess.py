@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cli import app
 from tests import exports
 from tests.models import MANIFEST
-from toolkit.audit.clean.evaluate import evaluate_verifier
+from toolkit.audit.evaluate import evaluate_verifier
 from toolkit.errors import InputError, InsufficientError, UsageError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, embedded_pairs, load_pairs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tests.models import write_people
 from tests.progress import Silent
-from toolkit.audit.clean.evaluate import calibrate_verifier, evaluate_verifier
+from toolkit.audit.evaluate import calibrate_verifier, evaluate_verifier
 from toolkit.faces.pairs import load_pairs
 from toolkit.faces.rows import Rows, gather_rows
 from toolkit.pixels import to_unit

@@ -132,7 +132,7 @@ class AuditOptions:
     )
     workers: str = option(
         "1",
-        "Number of processes that craft probes, or a Dask cluster: tls://host:port or dask://host:port. A hostile "
+        "Number of processes that do the work, or a Dask cluster: tls://host:port or dask://host:port. A hostile "
         "scheduler runs code on this computer.",
     )
     dask_ca: Path | None = option(None, "PEM file of the authority that signed the cluster's certificates, for tls://.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,11 +22,14 @@ from toolkit.commands.options import (
     Threads,
     chosen_pairs,
     execution,
+    takes_spread,
 )
 from toolkit.commands.show import console, print_document, progress
 
 
+@takes_spread
 def evaluate(
+    spread: Any,
     model: Model = "facenet-mini",
     pairs: Pairs = None,
     folds: Folds = None,
@@ -45,20 +48,22 @@ def evaluate(
       sixpixels evaluate
       sixpixels evaluate verifier.onnx --pairs LFW --folds 7,8
     """
-    from toolkit.audit.clean.evaluate import evaluate_verifier
+    from toolkit.audit.evaluate import evaluate_verifier
     from toolkit.report.evaluation import print_evaluation
 
     asked = execution(provider, require_provider, threads)
     with progress(quiet=quiet or as_json) as shown:
         chosen = chosen_pairs(pairs, folds, limit, seed)
-        evaluation = evaluate_verifier(model, chosen, seed=seed, execution=asked, progress=shown)
+        evaluation = evaluate_verifier(model, chosen, seed=seed, execution=asked, spread=spread, progress=shown)
     if as_json:
         print_document(evaluation)
     else:
         print_evaluation(evaluation, console())
 
 
+@takes_spread
 def calibrate(
+    spread: Any,
     model: Model = "facenet-mini",
     fmr: Annotated[float, typer.Option(help="The false match rate to hold, for example 1e-3.")] = 1e-2,
     profile: Annotated[
@@ -87,7 +92,7 @@ def calibrate(
       sixpixels calibrate hardened.onnx --fmr 1e-2 --pairs PAIRS
       sixpixels calibrate hardened.onnx --fmr 1e-3 --confidence 0.99 --pairs PAIRS --write
     """
-    from toolkit.audit.clean.evaluate import calibrate_verifier
+    from toolkit.audit.evaluate import calibrate_verifier
     from toolkit.profiles.profile import find_profile
     from toolkit.report.evaluation import print_calibration
     from toolkit.verifiers.manifest import find_manifest
@@ -104,6 +109,7 @@ def calibrate(
             point_estimate=point_estimate,
             write=write,
             seed=seed,
+            spread=spread,
             progress=shown,
         )
     if as_json:

@@ -73,7 +73,7 @@ def check(
 
       sixpixels manifest check verifier.toml --pairs LFW
     """
-    from toolkit.audit.clean.evaluate import evaluate_verifier
+    from toolkit.audit.evaluate import evaluate_verifier
     from toolkit.commands.options import execution
     from toolkit.report.manifest import print_check
     from toolkit.verifiers.manifest import find_manifest

@@ -67,10 +67,34 @@ Formats = Annotated[
 Deployed = Annotated[
     str | None, typer.Option(help="The deployed profiles, separated by commas. Default: those that the policy names.")
 ]
+_Work = Annotated[
+    Path | None,
+    typer.Option("--work", help="Keep the embeddings in this folder. The same command then continues where it was."),
+]
 Config = Annotated[
     Path | None,
     typer.Option(envvar="SIXPIXELS_CONFIG", help="Read options from this audit.toml; see `config`."),
 ]
+
+
+def takes_spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --workers, the options of a Dask cluster, and --work to a command. It gets them as one `Spread`, `spread`."""
+    options = [o for o in declared_options() if o.name == "workers" or o.name.startswith("dask_")]
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "spread"]
+    work = inspect.Parameter("work", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=_Work)
+
+    @functools.wraps(command)
+    def run(*, work: Path | None, **values: Any) -> None:
+        from toolkit.audit.evaluate import Spread
+        from toolkit.audit.options import AuditOptions
+        from toolkit.audit.workers import chosen_workers
+
+        given = {o.name: values.pop(o.name) for o in options}
+        asked = AuditOptions(**{name: value for name, value in given.items() if value is not None})
+        command(spread=Spread(chosen_workers(asked), work), **values)
+
+    run.__signature__ = inspect.Signature([*own, *map(_parameter, options), work])  # type: ignore[attr-defined]
+    return run
 
 
 def takes_audit_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from toolkit.commands.options import (
     chosen_pairs,
     execution,
     names,
+    takes_spread,
 )
 from toolkit.commands.show import console, print_document, print_json, progress, say, say_file
 
@@ -103,7 +104,9 @@ def profiles_schema() -> None:
 
 
 @app.command("bench")
+@takes_spread
 def profiles_bench(
+    spread: Any,
     model: Model = "facenet-mini",
     profiles: Annotated[
         str | None, typer.Option(help="Names or .toml files, separated by commas. Default: all shipped profiles.")
@@ -134,7 +137,7 @@ def profiles_bench(
     asked = execution(provider, require_provider, threads)
     with progress(quiet=quiet or as_json) as shown:
         chosen = chosen_pairs(pairs, folds, limit, seed)
-        costs = measure_profiles(model, wanted, chosen, repeats=repeats, execution=asked, progress=shown)
+        costs = measure_profiles(model, wanted, chosen, repeats=repeats, execution=asked, spread=spread, progress=shown)
     if as_json:
         print_document(costs)
     else:
@@ -205,7 +208,9 @@ def profiles_select(
 
 
 @app.command("calibrate-detector")
+@takes_spread
 def profiles_calibrate_detector(
+    spread: Any,
     profile: Annotated[Path, typer.Argument(help="The .toml file of a profile with a [detector]; it is changed.")],
     model: Model = "facenet-mini",
     false_alarm: Annotated[
@@ -229,7 +234,7 @@ def profiles_calibrate_detector(
 
       sixpixels profiles calibrate-detector mine.toml verifier.onnx --false-alarm 0.05 --pairs PAIRS
     """
-    from toolkit.audit.replaying.detection import calibrate_profile
+    from toolkit.audit.evaluate import calibrate_profile
     from toolkit.profiles.profile import read_profile
     from toolkit.report.evaluation import print_detector_calibration
     from toolkit.verifiers.manifest import find_manifest
@@ -245,6 +250,7 @@ def profiles_calibrate_detector(
             confidence=confidence,
             point_estimate=point_estimate,
             seed=seed,
+            spread=spread,
             progress=shown,
         )
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from toolkit.audit.clean.evaluate import Evaluation
+from toolkit.audit.evaluate import Evaluation
 from toolkit.audit.replaying.detection import DetectorCalibration
 from toolkit.report.terminal import (
     LEFT_OUT_SHOWN,

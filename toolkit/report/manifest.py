@@ -6,7 +6,7 @@ import math
 
 from rich.console import Console
 
-from toolkit.audit.clean.evaluate import Evaluation
+from toolkit.audit.evaluate import Evaluation
 from toolkit.manifests.guess import Guess, GuessedChoice
 from toolkit.manifests.readings import PER_IMAGE
 from toolkit.manifests.search import STRETCHING

@@ -20,13 +20,13 @@ from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
 from toolkit.audit.clean.result import clean_result, crop_members
 from toolkit.audit.clean.run import CleanRun, run_clean
+from toolkit.audit.evaluate import calibrate_profile
 from toolkit.audit.plan import Scenario
 from toolkit.audit.replaying.detection import (
     DetectionPoint,
     DetectionResult,
     DetectorCalibration,
     calibrate_detector,
-    calibrate_profile,
     detection_results,
     score_threshold,
 )

@@ -13,9 +13,8 @@ from toolkit.audit.clean.bench import Deployed
 from toolkit.audit.clean.group import Embeddings, reference_distances
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools, Float
-from toolkit.progress import Progress
 from toolkit.statistics.intervals import Rate
-from toolkit.verifiers.crops import BATCH, Embedded, embed_crops, gather_embedded, temporary_folder
+from toolkit.verifiers.crops import BATCH, Embedded, embed_crops, gather_embedded
 from toolkit.verifiers.manifest import Decision
 
 
@@ -80,16 +79,3 @@ def run_clean(
     alarm = verifier.manifest.alarm
     unnoticed = score[crops.index[:, 0]] <= alarm
     return CleanRun(embeddings, d, correct, score.astype(np.float64), alarm, correct & unnoticed)
-
-
-def run_shown(verifier: Deployed, crops: CropSet, progress: Progress, name: str = "clean crops") -> CleanRun:
-    """Do what `run_clean` does, in a command that has no folder: embeddings are in a temporary file.
-
-    Args:
-        verifier: the deployed verifier.
-        crops: the pairs.
-        progress: shows how many crops are embedded.
-        name: of the stage.
-    """
-    done = progress.stage(name, len(crops.images))
-    return run_clean(verifier, crops, verifier.manifest.decision, spill=temporary_folder(), progress=done)

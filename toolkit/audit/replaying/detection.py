@@ -5,27 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.audit.clean.result import crop_members
-from toolkit.audit.clean.run import CleanRun, run_shown
+from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.plan import GOALS, Goal, Knowledge, Scenario
 from toolkit.audit.replaying.replay import Replay
-from toolkit.errors import InputError, InsufficientError, UsageError
-from toolkit.faces.pairs import PairSet, find_pairs
-from toolkit.profiles.detector import write_threshold
-from toolkit.profiles.harden import deploy
-from toolkit.profiles.profile import Profile, read_profile
-from toolkit.progress import SILENT, Progress
+from toolkit.errors import InputError, InsufficientError
+from toolkit.profiles.profile import Profile
 from toolkit.statistics.bounded import DRAWS, Bound, Members, bound_at, bounded_threshold, rounded_down
 from toolkit.statistics.calibration import ThresholdRule
 from toolkit.statistics.intervals import Rate
-from toolkit.verifiers.crops import crop_for
-from toolkit.verifiers.manifest import Manifest, find_manifest
-from toolkit.verifiers.runtime import read_model
 
 # The detection rate is reported at these false alarm rates.
 FALSE_ALARMS = (0.01, 0.05)
@@ -207,46 +198,3 @@ def calibrate_detector(
 
 def _above(scores: NDArray[np.float64], threshold: float) -> Rate:
     return Rate(int(np.sum(scores > threshold)), len(scores))
-
-
-def calibrate_profile(
-    profile: Path,
-    model: str | Path | Manifest,
-    false_alarm: float = 0.05,
-    pairs: PairSet | Path | str | None = None,
-    *,
-    confidence: float = 0.95,
-    point_estimate: bool = False,
-    seed: int = 0,
-    progress: Progress = SILENT,
-) -> DetectorCalibration:
-    """Find a detector's threshold for a false alarm rate, and write it into the profile's file.
-
-    The rest of the file stays the same.
-
-    Args:
-        profile: the .toml file of a profile with a [detector].
-        model: the verifier: a shipped model's name, an .onnx file with a manifest beside it, or a manifest.
-        false_alarm: the largest share of clean images that may be flagged, between 0 and 1.
-        pairs: from `load_pairs`, or a path to pairs. Default: the generated faces that ship with the toolkit.
-        confidence: the true share is at most `false_alarm` with this one-sided confidence, at least 0.5 and below 1.
-        point_estimate: hold the share on these crops only. The true share is then about as often above as below.
-        seed: seed of a random profile's draws, and of the bootstrap over people.
-        progress: shows the alignment of the faces.
-
-    Raises:
-        UsageError: the profile has no detector.
-        InsufficientError: there are too few clean crops to show the rate.
-        SixpixelsError: the model, the profile or the pairs cannot be used.
-    """
-    chosen, manifest = read_profile(profile), find_manifest(model)
-    if chosen.detector is None:
-        raise UsageError(f"{profile}: has no [detector]; add one to calibrate")
-    verifier = deploy(read_model(manifest), manifest, chosen, seed=seed)
-    crops = crop_for(manifest, find_pairs(pairs), progress)
-    scores = run_shown(verifier, crops, progress).scores
-    members = crop_members(crops)
-    result = calibrate_detector(scores, false_alarm, confidence, members, point_estimate=point_estimate, seed=seed)
-    how = "point estimate, not conservative" if point_estimate else f"at a confidence of {100 * confidence:g} %"
-    write_threshold(profile, result.threshold, false_alarm, f"for {manifest.name} on {len(scores)} crops, {how}")
-    return result

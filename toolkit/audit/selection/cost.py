@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.audit.clean.run import run_shown
+from toolkit.audit.clean.bench import Bench
+from toolkit.audit.evaluate import Spread, clean_runs
 from toolkit.errors import InputError, InsufficientError
 from toolkit.faces.crops import CropSet
 from toolkit.faces.pairs import PairSet, find_pairs
 from toolkit.pixels import to_unit
-from toolkit.profiles.harden import deploy, harden
+from toolkit.profiles.harden import harden
 from toolkit.profiles.profile import Profile, find_profile, shipped_profiles
 from toolkit.progress import SILENT, Progress
 from toolkit.statistics.intervals import Rate
@@ -104,6 +105,7 @@ def measure_costs(
     execution: Execution,
     repeats: int,
     progress: Progress,
+    spread: Spread | None = None,
 ) -> Costs:
     """Measure the costs of profiles.
 
@@ -115,6 +117,7 @@ def measure_costs(
         execution: how ONNX Runtime runs the models.
         repeats: timed calls per batch size. The profiles take turns, so that a busy moment affects all of them.
         progress: shows the embedding of the crops behind every profile.
+        spread: who embeds the crops. Default: this process.
 
     Raises:
         InsufficientError: there are no genuine or no impostor pairs.
@@ -125,7 +128,7 @@ def measure_costs(
         raise InsufficientError(f"{pairs_source}: has only genuine or only impostor pairs; give pairs of both kinds")
     model = read_model(manifest)
     graphs = [harden(model, manifest, profile) for profile in profiles]
-    runs = [run_shown(deploy(model, manifest, p, execution), crops, progress, p.name) for p in profiles]
+    runs = clean_runs(Bench(manifest, execution, 0), profiles, crops, spread, progress)
     verifier = RuntimeVerifier(manifest, model, execution)
     provider = verifier.provider
     timings = _timings(graphs, _feeds(verifier, crops), provider, execution.threads, repeats)
@@ -185,6 +188,7 @@ def measure_profiles(
     *,
     repeats: int = 20,
     execution: Execution | None = None,
+    spread: Spread | None = None,
     progress: Progress = SILENT,
 ) -> Costs:
     """Measure the costs of profiles on a verifier: clean errors, latency and memory.
@@ -195,6 +199,7 @@ def measure_profiles(
         pairs: from `load_pairs`, or a path to pairs. Default: the generated faces that ship with the toolkit.
         repeats: timed calls for each profile and batch size.
         execution: how ONNX Runtime runs the models.
+        spread: who embeds the crops. Default: this process.
         progress: shows the alignment of the faces, and their embedding behind every profile.
 
     Raises:
@@ -204,4 +209,4 @@ def measure_profiles(
     chosen = [find_profile(name) for name in dict.fromkeys(["none", *names])]
     manifest, of_pairs = find_manifest(model), find_pairs(pairs)
     crops = crop_for(manifest, of_pairs, progress)
-    return measure_costs(manifest, crops, of_pairs.source, chosen, execution or Execution(), repeats, progress)
+    return measure_costs(manifest, crops, of_pairs.source, chosen, execution or Execution(), repeats, progress, spread)
