@@ -14,6 +14,7 @@ from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.result import CleanResult, clean_result, crop_members, pair_members, people_of
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.clean.suspicions import clean_suspicions
+from toolkit.audit.crafting.jobs import InProcess, Pool
 from toolkit.audit.embedding import run_clean_by
 from toolkit.audit.replaying.detection import DetectorCalibration, calibrate_detector
 from toolkit.audit.workers import ALONE, Workers, open_pool
@@ -63,7 +64,9 @@ def clean_runs(
     spread = spread or Spread()
     with ExitStack() as opened:
         folder = spread.work or Path(opened.enter_context(TemporaryDirectory()))
-        pool = opened.enter_context(open_pool(spread.workers, bench))
+        # Alone, ONNX Runtime spreads each batch over all cores. It is gradients whose memory limits an audit's threads.
+        alone = spread.workers == ALONE
+        pool: Pool = InProcess(bench) if alone else opened.enter_context(open_pool(spread.workers, bench))
         return [run_clean_by(pool, bench, p, crops, temporary_folder(), folder, progress) for p in profiles]
 
 
