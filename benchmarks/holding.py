@@ -57,7 +57,7 @@ RADII = (0.1, 0.25, 0.5, 1.0)
 ROWS = (
     "facenet-mini:none,facenet-mini:mean3,facenet-mini:n2c,facenet-mini:unet-robust,facenet-mini:randomized,"
     "facenet-mini:detector,facenet-robust:none,facenet-mini:smoothed,facenet-noise:none,facenet-noise:vote25,"
-    "facenet-noise:vote45,facenet-lipschitz:none:6"
+    f"facenet-noise:vote45,facenet-noise:{Path(__file__).resolve().parent / 'watched45.toml'},facenet-lipschitz:none:6"
 )
 _BATCH, _CHUNK, _TURNS = 32, 20, 7
 _PERSON = -1

@@ -1,4 +1,4 @@
-"""The benchmark beside other libraries runs, and ours succeed as often; nothing here is about time."""
+"""The benchmarks run, and our attacks succeed as often as those of other libraries; nothing here is about time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+
+from toolkit.profiles.profile import find_profile
+from toolkit.verifiers.manifest import find_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTACKS = ("pgd",)
@@ -43,3 +46,12 @@ def test_ours_succeed_at_least_as_often_as_the_libraries(tmp_path: Path, monkeyp
         theirs = [rows[attack, library, mode] for library in LIBRARIES[1:] for mode in MODES]
         assert batched["success"] >= max(row["success"] for row in theirs) > 0
         assert batched["backward"] <= min(row["backward"] for row in theirs) + 1
+
+
+def test_every_row_of_what_holds_can_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From any folder: the pages are printed in one of their own."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.chdir(tmp_path)
+    rows = [row.split(":") for row in importlib.import_module("holding").ROWS.split(",")]
+    found = [(find_manifest(verifier), find_profile(profile)) for verifier, profile, *_ in rows]
+    assert len({(manifest.name, profile.name) for manifest, profile in found}) == len(rows)

@@ -14,6 +14,7 @@ from toolkit.attacks.base import Attack, Crafted, Task, flipped, is_trained
 from toolkit.attacks.norms import sizes
 from toolkit.attacks.settings import apply_settings
 from toolkit.audit.clean.bench import Bench
+from toolkit.audit.crafting.blind import with_blind_tries
 from toolkit.audit.crafting.craft import pair_generator
 from toolkit.errors import UsageError
 from toolkit.pixels import Bools, Float, Images, to_8bit, to_unit
@@ -89,17 +90,20 @@ def attack_verifier(
     judge = bench.deployed(deployed)
     embeddings, start = _references(references, len(probes), judge, manifest)
     dodging = np.full(len(probes), choose("goal", [goal], {"dodging": True, "impersonation": False})[0])
+    ids = [str(i) for i in range(len(probes))]
     task = Task(
         to_unit(probes),
         embeddings,
         dodging,
         manifest.decision,
-        tuple(pair_generator(seed, chosen.name, str(i)) for i in range(len(probes))),
+        tuple(pair_generator(seed, chosen.name, one) for one in ids),
         start,
         judge.manifest.alarm,
         None if manifest.alignment is None else np.array(manifest.alignment.template),
     )
-    return _result(chosen.craft(bench.side(chosen, deployed), task), judge, task)  # type: ignore[arg-type]
+    side: Any = bench.side(chosen, deployed)
+    crafted = with_blind_tries(chosen.craft(side, task), chosen, side, task, ids, seed)
+    return _result(crafted, judge, task)
 
 
 def embed_crops(

@@ -89,7 +89,7 @@ class Series:
             "parameters": attack_parameters(self.attack),
             "code": attack_code(self.attack),
             "known": [[repr(d), defense_code(d), file_hash(d)] for d in around],
-            "around": [self.known.draws, repr(self.known.detector)],
+            "around": [self.known.draws, repr(self.known.detector), *(("blind",) if self.known.detector else ())],
             "model": self.attacker_model,
             "decision": asdict(self.decision),
             "seed": self.seed,

@@ -16,6 +16,7 @@ from toolkit.attacks.base import Attack, Crafted, Task, is_trained
 from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_probes, encode_probes
+from toolkit.audit.crafting.blind import with_blind_tries
 from toolkit.audit.crafting.code import attack_code
 from toolkit.audit.crafting.craft import Series, attack_parameters, learn, make_task, pair_generator, people_halves
 from toolkit.audit.crafting.jobs import Parcel, Step, packed_profile, unpacked_profile
@@ -48,7 +49,9 @@ class CraftJob:
         Raises:
             InputError: the attack cannot run on this model, or its probes have values that are not finite.
         """
-        crafted = self.attack.craft(bench.side(self.attack, self.known), self.task)
+        model = bench.side(self.attack, self.known)
+        crafted = self.attack.craft(model, self.task)
+        crafted = with_blind_tries(crafted, self.attack, model, self.task, self.ids, bench.seed)
         if not np.isfinite(crafted.probes).all():
             raise InputError(f"{self.attack.name}: crafted probes with NaN or infinite values; repair the attack")
         return encode_probes(crafted, to_8bit(self.task.probes))

@@ -15,6 +15,7 @@ from toolkit.attacks.norms import sizes
 from toolkit.attacks.pgd import Pgd
 from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.crafting.artifacts import decode_found, encode_found, hash_of
+from toolkit.audit.crafting.blind import with_blind_tries
 from toolkit.audit.crafting.code import attack_code, profile_code
 from toolkit.audit.crafting.craft import attack_parameters
 from toolkit.audit.crafting.jobs import Parcel
@@ -69,8 +70,9 @@ class Rerun:
             InputError: it cannot run on this model.
         """
         attack, task = self.job.attack, self.job.task
-        watched = Watched(bench.side(attack, self.job.known), task)
-        crafted = attack.craft(watched, task)
+        model = bench.side(attack, self.job.known)
+        watched = Watched(model, task)
+        crafted = with_blind_tries(attack.craft(watched, task), attack, model, task, self.job.ids, bench.seed)
         norms = sizes(own_norm(attack.traits) or "l2", to_unit(crafted.probes8) - task.probes)
         found = Margins(tuple(crafted.success8.tolist()), tuple(norms.tolist()), watched.margins)
         return encode_found(found)
