@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from tests.models import Linear
-from toolkit.attacks.base import CLEARLY, Crafted, Needs, Task, Traits
+from toolkit.attacks.base import CLEARLY, Crafted, Needs, Task, Traits, margins
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.gaussian import Gaussian
@@ -564,6 +564,43 @@ def test_a_gradient_must_gain_more_than_a_random_step() -> None:
     assert not check.passed
 
 
+class Squeezed(Turned):
+    """Its detector flags brightness, so that it notices the way past the decision. `sign` turns its gradient."""
+
+    sign = 1.0
+
+    def embed_and_score(self, crops: np.ndarray) -> Any:
+        return self.embed(crops), (100 * (crops.mean(axis=(1, 2, 3)) - 0.4) ** 2).astype(np.float32)
+
+    def scores_and_gradients(self, crops: np.ndarray) -> Any:
+        _, scores = self.embed_and_score(crops)
+        slope = 200 * (crops.mean(axis=(1, 2, 3)) - 0.4) / crops[0].size
+        return scores.astype(np.float64), np.broadcast_to(
+            (self.sign * slope).astype(np.float32)[:, None, None, None], crops.shape
+        )
+
+
+@pytest.mark.parametrize(("sign", "lower", "passes"), [(1.0, 10, True), (-1.0, 0, False)])
+def test_decision_and_detector_are_followed_apart(sign: float, lower: int, passes: bool) -> None:
+    """A step past the decision raises the detector's score at once, which says nothing against the gradients."""
+    crops = gray([110 + i for i in range(10)])
+    subject = seen_by(Squeezed, crops)
+    both = Squeezed(subject.model.original.weights, BRIGHTNESS)
+    both.sign = sign
+    subject = replace(
+        subject,
+        model=WhiteBox(both, both),
+        clean=replace(subject.clean, alarm=0.05),  # type: ignore[arg-type]
+    )
+    check = check_profile(subject, crops, BRIGHTNESS, 0)[1]
+    assert check.name == "gradient"
+    assert check.passed is passes
+    assert check.detail.startswith("for 10 of 10 pairs, a step along the gradient comes nearer to the goal")
+    assert check.detail.endswith(
+        f"; for {lower}, one along the detector's gradient lowers its score more than a random step"
+    )
+
+
 @pytest.mark.parametrize(
     ("pairs", "changed", "passes"), [(64, 0, True), (64, 1, True), (64, 2, False), (50, 1, True), (49, 1, False)]
 )
@@ -592,24 +629,30 @@ def task_on(level: float, dodging: bool = True) -> Task:
     return Task(probes, np.zeros((1, 1), np.float32), np.array([dodging]), BRIGHTNESS, (np.random.default_rng(0),))
 
 
+def gain(model: Any, task: Task, directions: np.ndarray) -> np.ndarray:
+    """How much nearer to the goal of a task the best step comes."""
+    rows = np.arange(len(task))
+    return _gain(lambda images: margins(model, task, rows, images), task.probes, directions)
+
+
 def test_a_gain_is_that_of_the_best_step_of_three() -> None:
     """Steps change each value by 1/4, 1 or 4 levels; only their direction counts."""
     linear: Any = Linear(np.full((48, 1), 1 / 48), BRIGHTNESS)
     up = np.ones((1, 4, 4, 3), np.float32)
     for scale in (1e-3, 1, 1e3):
-        np.testing.assert_allclose(255 * _gain(linear, task_on(100), np.float32(scale) * up), [4], rtol=1e-3)
-        np.testing.assert_allclose(255 * _gain(linear, task_on(100, dodging=False), -scale * up), 4, rtol=1e-3)
+        np.testing.assert_allclose(255 * gain(linear, task_on(100), np.float32(scale) * up), [4], rtol=1e-3)
+        np.testing.assert_allclose(255 * gain(linear, task_on(100, dodging=False), -scale * up), 4, rtol=1e-3)
     # The shortest of steps in the wrong direction loses least; a step out of the range is none.
-    np.testing.assert_allclose(255 * _gain(linear, task_on(100), -up), [-0.25], rtol=1e-3)
-    np.testing.assert_allclose(_gain(linear, task_on(255), up), 0, atol=1e-6)
-    np.testing.assert_allclose(_gain(linear, task_on(0, dodging=False), -up), 0, atol=1e-6)
-    np.testing.assert_array_equal(_gain(linear, task_on(100), 0 * up), [0])
+    np.testing.assert_allclose(255 * gain(linear, task_on(100), -up), [-0.25], rtol=1e-3)
+    np.testing.assert_allclose(gain(linear, task_on(255), up), 0, atol=1e-6)
+    np.testing.assert_allclose(gain(linear, task_on(0, dodging=False), -up), 0, atol=1e-6)
+    np.testing.assert_array_equal(gain(linear, task_on(100), 0 * up), [0])
 
     def peak(images: np.ndarray) -> np.ndarray:
         return (1 - np.abs(images.mean(axis=(1, 2, 3)) - 101 / 255))[:, None].astype(np.float32)
 
     peaked: Any = SimpleNamespace(embed=peak)
-    np.testing.assert_allclose(255 * _gain(peaked, task_on(100), up), 1, rtol=1e-3)
+    np.testing.assert_allclose(255 * gain(peaked, task_on(100), up), 1, rtol=1e-3)
 
 
 def test_a_filter_that_is_half_as_strong_in_tensorflow_is_noticed(

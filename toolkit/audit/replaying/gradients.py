@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.base import Runtime, Task, ascent, margins, measurer
+from toolkit.attacks.base import Task, ascent, margins, measurer
 from toolkit.attacks.norms import per_image, sizes
 from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.crafting.artifacts import decode_found, encode_found, hash_of
@@ -199,29 +199,41 @@ class GradientJob:
         )
 
     def _gradients(self, model: WhiteBox, seed: int) -> Check:
-        """A step along the gradient must come nearer to the goal than a random step of the same length."""
-        task = self._task(self.followed, "gradient", seed)
-        _, gradient = ascent(model, task, np.arange(len(task)), task.probes)
+        """A step along the gradient must come nearer to the goal than a random step of the same length.
+
+        With a detector, this must hold for its own gradient as well. Both are looked at apart: the shortest way past
+        the decision is what a detector notices, so that a step along it comes no nearer to both at once.
+        """
+        task = replace(self._task(self.followed, "gradient", seed), alarm=np.inf)
+        rows = np.arange(len(task))
         random = np.stack([g.standard_normal(task.probes.shape[1:], np.float32) for g in task.generators])
-        gains = _gain(model, task, gradient)
-        nearer = int(((gains > 0) & (gains > _gain(model, task, random))).sum())
+
+        def nearer(value: Callable[[Images], Float], gradient: Images) -> int:
+            gains = _gain(value, task.probes, gradient)
+            return int(((gains > 0) & (gains > _gain(value, task.probes, random))).sum())
+
+        _, gradient = ascent(model, task, rows, task.probes)
+        found = nearer(lambda images: margins(model, task, rows, images), gradient)
         zero = int((~gradient.any(axis=(1, 2, 3))).sum())
-        return Check(
-            "gradient",
-            self.profile.name,
-            nearer >= _NEARER * len(task),
-            f"for {nearer} of {len(task)} pairs, a step along the gradient comes nearer to the goal than a random step"
-            + (f"; {zero} gradients are zero" if zero else ""),
+        passed = found >= _NEARER * len(task)
+        detail = (
+            f"for {found} of {len(task)} pairs, a step along the gradient comes nearer to the goal than a random step"
+            + (f"; {zero} gradients are zero" if zero else "")
         )
+        if np.isfinite(self.alarm):
+            _, of_score = model.scores_and_gradients(task.probes)
+            lower = nearer(lambda images: -model.embed_and_score(images)[1].astype(np.float64), -of_score)
+            passed &= lower >= _NEARER * len(task)
+            detail += f"; for {lower}, one along the detector's gradient lowers its score more than a random step"
+        return Check("gradient", self.profile.name, passed, detail)
 
 
-def _gain(model: Runtime, task: Task, directions: Images) -> NDArray[np.float64]:
-    """How much nearer to the goal (N,) the best of some steps along `directions` (N, H, W, 3) comes."""
-    rows = np.arange(len(task))
+def _gain(value: Callable[[Images], Float], images: Images, directions: Images) -> NDArray[np.float64]:
+    """How much the best of some steps along `directions` (N, H, W, 3) raises the values (N,) of images."""
     unit = directions * per_image(1 / np.maximum(sizes("l2", directions), 1e-30))
-    stepped = [task.probes + np.float32(rms * np.sqrt(unit[0].size)) * unit for rms in _STEPS_RMS]
-    after = np.max([margins(model, task, rows, np.clip(images, 0, 1)) for images in stepped], axis=0)
-    return np.asarray(after - margins(model, task, rows, task.probes))
+    stepped = [images + np.float32(rms * np.sqrt(unit[0].size)) * unit for rms in _STEPS_RMS]
+    after = np.max([value(np.clip(moved, 0, 1)) for moved in stepped], axis=0)
+    return np.asarray(after - value(images))
 
 
 def gradient_job(parcel: Parcel, seed: int) -> GradientJob:  # noqa: ARG001 - the bench has the seed
