@@ -580,8 +580,8 @@ class Squeezed(Turned):
         )
 
 
-@pytest.mark.parametrize(("sign", "lower", "passes"), [(1.0, 10, True), (-1.0, 0, False)])
-def test_decision_and_detector_are_followed_apart(sign: float, lower: int, passes: bool) -> None:
+@pytest.mark.parametrize(("sign", "higher", "passes"), [(1.0, 10, True), (-1.0, 0, False)])
+def test_decision_and_detector_are_followed_apart(sign: float, higher: int, passes: bool) -> None:
     """A step past the decision raises the detector's score at once, which says nothing against the gradients."""
     crops = gray([110 + i for i in range(10)])
     subject = seen_by(Squeezed, crops)
@@ -597,7 +597,7 @@ def test_decision_and_detector_are_followed_apart(sign: float, lower: int, passe
     assert check.passed is passes
     assert check.detail.startswith("for 10 of 10 pairs, a step along the gradient comes nearer to the goal")
     assert check.detail.endswith(
-        f"; for {lower}, one along the detector's gradient lowers its score more than a random step"
+        f"; for {higher}, one along the detector's gradient raises its score more than a random step"
     )
 
 

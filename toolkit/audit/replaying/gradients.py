@@ -222,9 +222,10 @@ class GradientJob:
         )
         if np.isfinite(self.alarm):
             _, of_score = model.scores_and_gradients(task.probes)
-            lower = nearer(lambda images: -model.embed_and_score(images)[1].astype(np.float64), -of_score)
-            passed &= lower >= _NEARER * len(task)
-            detail += f"; for {lower}, one along the detector's gradient lowers its score more than a random step"
+            # Upward: a clean probe's score is so small that any step downward goes beyond the lowest point.
+            higher = nearer(lambda images: model.embed_and_score(images)[1].astype(np.float64), of_score)
+            passed &= higher >= _NEARER * len(task)
+            detail += f"; for {higher}, one along the detector's gradient raises its score more than a random step"
         return Check("gradient", self.profile.name, passed, detail)
 
 
