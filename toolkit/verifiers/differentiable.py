@@ -49,7 +49,7 @@ def differentiable(manifest: Manifest) -> Callable[[Any], Any]:
     key = digest, repr((checkpoint and (checkpoint.format, checkpoint.network), manifest.input, manifest.output))
     network = _IN_USE.get(key)
     if network is None:
-        network = _IN_USE[key] = tf.function(_loaded(manifest, digest), autograph=False)
+        network = _IN_USE[key] = tf.function(_loaded(manifest, checkpoint, digest), autograph=False)
     _LATEST[:] = [network]
     return network
 
@@ -62,7 +62,7 @@ def try_gradients(manifest: Manifest) -> None:
     Raises:
         InputError: the model cannot be loaded, or the ONNX file has an operator that is not supported.
     """
-    _tried(manifest)
+    _tried(manifest, *_source(manifest))
 
 
 def _source(manifest: Manifest) -> tuple[Checkpoint | None, str]:
@@ -71,9 +71,8 @@ def _source(manifest: Manifest) -> tuple[Checkpoint | None, str]:
     return checkpoint, model_sha256(manifest.model) if checkpoint is None else check_checkpoint(checkpoint)
 
 
-def _tried(manifest: Manifest) -> tuple[bytes, str]:
+def _tried(manifest: Manifest, checkpoint: Checkpoint | None, digest: str) -> tuple[bytes, str]:
     """Try the network of `differentiable` unless it is shipped. Returns what `model_for_gradients` does."""
-    checkpoint, digest = _source(manifest)
     model, lacking = model_for_gradients(manifest) if checkpoint is None else (b"", "")
     if digest not in shipped_hashes():
         about = {
@@ -87,9 +86,9 @@ def _tried(manifest: Manifest) -> tuple[bytes, str]:
     return model, lacking
 
 
-def _loaded(manifest: Manifest, digest: str) -> Callable[[Any], Any]:
+def _loaded(manifest: Manifest, checkpoint: Checkpoint | None, digest: str) -> Callable[[Any], Any]:
     """Load the network of `differentiable`, after its trial."""
-    model, lacking = _tried(manifest)
+    model, lacking = _tried(manifest, checkpoint, digest)
     with _saying(lacking):
         network = network_of(manifest, model)
     if lacking:

@@ -234,6 +234,16 @@ def packed_profile(profile: Profile) -> list[Any]:
     return [profile.source, profile.sha256, profile_code(profile)]
 
 
+def packed_alarm(alarm: float) -> float | None:
+    """A detector's threshold for a line of JSON, which has no infinity: None without a detector."""
+    return None if math.isinf(alarm) else alarm
+
+
+def unpacked_alarm(packed: float | None) -> float:
+    """Read what `packed_alarm` gave."""
+    return math.inf if packed is None else packed
+
+
 def unpacked_profile(source: str, digest: str, code: list[str]) -> Profile:
     """Read a profile that `packed_profile` named.
 

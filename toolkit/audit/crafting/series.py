@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -19,7 +18,7 @@ from toolkit.audit.crafting.artifacts import decode_probes, encode_probes
 from toolkit.audit.crafting.blind import with_blind_tries
 from toolkit.audit.crafting.code import attack_code
 from toolkit.audit.crafting.craft import Series, attack_parameters, learn, make_task, pair_generator, people_halves
-from toolkit.audit.crafting.jobs import Parcel, Step, packed_profile, unpacked_profile
+from toolkit.audit.crafting.jobs import Parcel, Step, packed_alarm, packed_profile, unpacked_alarm, unpacked_profile
 from toolkit.documents import from_plain
 from toolkit.errors import InputError
 from toolkit.files import check_sha256
@@ -73,7 +72,7 @@ class CraftJob:
             "known": packed_profile(self.known),
             "decision": asdict(task.decision),
             "ids": self.ids,
-            "alarm": None if math.isinf(task.alarm) else task.alarm,
+            "alarm": packed_alarm(task.alarm),
         }
         return Parcel("craft", header, {name: array for name, array in arrays.items() if array is not None})
 
@@ -98,7 +97,7 @@ def craft_job(parcel: Parcel, seed: int, drawn: str | None = None) -> CraftJob:
         Decision(**header["decision"]),
         tuple(pair_generator(seed, drawn or attack.name, one) for one in ids),
         None if start is None else to_unit(start),
-        np.inf if header["alarm"] is None else header["alarm"],
+        unpacked_alarm(header["alarm"]),
         arrays.get("landmarks"),
         arrays.get("universal"),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.crafting.artifacts import decode_found, encode_found, hash_of
 from toolkit.audit.crafting.code import profile_code
 from toolkit.audit.crafting.craft import pair_generator
-from toolkit.audit.crafting.jobs import Parcel, packed_profile, unpacked_profile
+from toolkit.audit.crafting.jobs import Parcel, packed_alarm, packed_profile, unpacked_alarm, unpacked_profile
 from toolkit.audit.replaying.sanity import AGAIN, Check, Subject, sampled_rows
 from toolkit.faces.crops import CropSet
 from toolkit.files import sha256_of
@@ -114,7 +113,7 @@ class GradientJob:
         header = {
             "profile": packed_profile(self.profile),
             "decision": asdict(self.decision),
-            "alarm": None if math.isinf(self.alarm) else self.alarm,
+            "alarm": packed_alarm(self.alarm),
             "rounding": self.rounding,
             "ids": self.ids,
             "compared": self.compared,
@@ -247,7 +246,7 @@ def gradient_job(parcel: Parcel, seed: int) -> GradientJob:  # noqa: ARG001 - th
     return GradientJob(
         profile=unpacked_profile(*header["profile"]),
         decision=Decision(**header["decision"]),
-        alarm=math.inf if header["alarm"] is None else header["alarm"],
+        alarm=unpacked_alarm(header["alarm"]),
         rounding=header["rounding"],
         ids=tuple(header["ids"]),
         compared=header["compared"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from toolkit.attacks.base import measurer
 from toolkit.audit.clean.bench import Verifiers
 from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.craft import CHUNK
-from toolkit.audit.crafting.jobs import Parcel, packed_profile, unpacked_profile
+from toolkit.audit.crafting.jobs import Parcel, packed_alarm, packed_profile, unpacked_alarm, unpacked_profile
 from toolkit.faces.crops import CropSet
 from toolkit.pixels import Bools, Images
 from toolkit.profiles.profile import Profile
@@ -63,7 +62,7 @@ class Presented:
             "profile": packed_profile(self.profile),
             "ids": self.ids,
             "decision": asdict(self.decision),
-            "alarm": None if math.isinf(self.alarm) else self.alarm,
+            "alarm": packed_alarm(self.alarm),
             **more,
         }
         return Parcel(kind, header, {"pixels": self.pixels, "references": self.references})
@@ -92,7 +91,7 @@ def unpacked_presented(parcel: Parcel) -> Presented:
         arrays["pixels"],
         arrays["references"],
         Decision(**header["decision"]),
-        math.inf if header["alarm"] is None else header["alarm"],
+        unpacked_alarm(header["alarm"]),
     )
 
 
