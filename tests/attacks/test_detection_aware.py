@@ -60,7 +60,7 @@ def watched_task() -> tuple[Watched, Task]:
     return model, replace(task, alarm=0.2)
 
 
-def test_the_margin_is_the_smaller_of_both_and_the_gradient_is_its_own() -> None:
+def test_the_margin_is_the_smaller_of_both_and_the_gradient_is_its_slope() -> None:
     model, task = watched_task()
     rows, clean = np.array([0]), task.probes
     # A clean probe is not seen at all: as far below the alarm as a distance of zero from the threshold, in effect.

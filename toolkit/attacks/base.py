@@ -10,7 +10,8 @@ from typing import Literal, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.attacks.norms import Norm, Size
+from toolkit.attacks.norms import Norm, Size, per_image
+from toolkit.attacks.two_goals import toward_both
 from toolkit.errors import InputError
 from toolkit.pixels import Bools, Images, to_unit
 from toolkit.verifiers.manifest import Decision
@@ -22,6 +23,8 @@ Needs = Literal["runtime", "gradient"]
 CLEARLY = 1e-5
 # Gradient attacks aim for an attack score below this share of the alarm, because rounding to 8 bits raises the score.
 AIM = 0.75
+# Steps past verifier and detector are for margins that rise by this share of the threshold.
+RISE = 0.02
 
 
 class Runtime(Protocol):
@@ -258,7 +261,9 @@ def margins(model: Runtime, task: Task, rows: NDArray[np.intp], images: Images) 
     return np.minimum(np.where(np.isnan(d), -task.decision.maximum, margin), unnoticed)
 
 
-def _unnoticed(task: Task, scores: NDArray[np.floating], share: float = 1.0) -> tuple[NDArray[np.float64], Images]:
+def _unnoticed(
+    task: Task, scores: NDArray[np.floating], share: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how far attack scores (M,) are below a `share` of the alarm, and the derivative in the score; both (M,).
 
     The margin is scaled so that it equals the threshold for a score of zero. For scores that grow with the square of
@@ -268,7 +273,7 @@ def _unnoticed(task: Task, scores: NDArray[np.floating], share: float = 1.0) -> 
     power = 1.0 if task.decision.metric == "euclidean" else 0.5
     relative = np.asarray(scores, np.float64) / (share * task.alarm)
     slope = -power * task.decision.threshold / (share * task.alarm) * np.maximum(relative, 1e-6) ** (power - 1)
-    return task.decision.threshold * (1 - relative**power), slope.astype(np.float32)
+    return task.decision.threshold * (1 - relative**power), slope
 
 
 def reached(task: Task, rows: NDArray[np.intp], margin: NDArray[np.float64]) -> Bools:
@@ -299,7 +304,8 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
 
     Returns:
         Margins (M,) as in `margins`, but with the share `AIM` of the alarm; and gradients (M, H, W, 3) of the smaller
-        margin, which is the decision's or the detector's.
+        margin, which is the decision's or the detector's. With a detector, the gradients are turned so that the other
+        margin does not fall below it (`two_goals`).
 
     Raises:
         InputError: there is no gradient, or it has values that are not finite.
@@ -312,9 +318,9 @@ def ascent(model: Gradients, task: Task, rows: NDArray[np.intp], images: Images)
     if np.isfinite(task.alarm):
         scores, of_score = model.scores_and_gradients(images)
         unnoticed, slope = _unnoticed(task, scores, AIM)
-        seen = unnoticed < margin
+        rise = RISE * task.decision.threshold
+        gradient = toward_both(margin, unnoticed, gradient, per_image(slope) * of_score, rise)
         margin = np.minimum(margin, unnoticed)
-        gradient[seen] = slope[seen, None, None, None] * of_score[seen]
     if not np.isfinite(gradient).all():
         raise InputError(
             "the gradient of the model has NaN or infinite values; choose attacks that need no gradient for this model"

@@ -1,7 +1,7 @@
 """Attacks on a profile with a detector, once more as if there were none.
 
-To keep a detector in view costs an attack much of its strength: its gradient is that of the detector wherever the
-detector's margin is the smaller one. Some probes pass the detector anyway. An attacker who knows everything tries both.
+To keep a detector in view costs an attack some of its strength, and before a vote much of it. Some probes pass the
+detector anyway. An attacker who knows everything tries both.
 """
 
 from __future__ import annotations
