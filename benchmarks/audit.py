@@ -2,19 +2,21 @@
 
 python benchmarks/audit.py facenet-mini --pairs LFW --limit 20 --suite quick
 
-All arguments are those of `sixpixels audit`. The audit runs twice. The first run is a process of its own, timed as the
-user waits for it, from the start of Python to the last line. The second run counts the images of every kind of call:
-each verifier (a profile has its own), with and without gradients. The floor is what as many images cost alone, with as
-many threads. "s in the audit" is the sum over the threads.
+All arguments are those of `sixpixels audit`. The audit is timed as the user waits for it, from the first import to the
+last line. While it runs, the images of every kind of call are counted: each verifier (a profile has its own), with and
+without gradients. The floor is what as many images cost alone, with as many threads, right after the audit.
+"s in the audit" is the sum over the threads.
 """
 
 from __future__ import annotations
 
-import subprocess
+import time
+
+_STARTED = time.perf_counter()
+
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -114,18 +116,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.exit(__doc__)
-    with tempfile.TemporaryDirectory() as folder:
-        runs = [["audit", *arguments, "--run", str(Path(folder) / name)] for name in ("timed", "counted")]
-        start = time.perf_counter()
-        command = [sys.executable, "-P", str(ROOT / "cli.py"), *runs[0]]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - the arguments of this command
-        wall = time.perf_counter() - start
-        import cli
+    import cli
 
-        counted = Counted()
-        counted.watch()
-        with redirect_stdout(StringIO()):
-            cli.app(runs[1], standalone_mode=False)
+    counted = Counted()
+    counted.watch()
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        cli.app(["audit", *arguments, "--run", str(Path(folder) / "run")], standalone_mode=False)
+    wall = time.perf_counter() - _STARTED
     rows, floor, in_audit = [], 0.0, dict(counted.seconds)
     for (number, method), images in counted.images.most_common():
         verifier = counted.verifiers[number]

@@ -14,9 +14,11 @@ from tests.models import Linear
 from toolkit.attacks.apgd import Apgd
 from toolkit.attacks.base import AIM, Attack, Task, ascent, flipped, margins
 from toolkit.attacks.carlini_wagner import CarliniWagner
+from toolkit.attacks.ddn import Ddn
 from toolkit.attacks.deepfool import DeepFool
 from toolkit.attacks.fmn import Fmn
 from toolkit.attacks.gaussian import Gaussian
+from toolkit.attacks.norms import sizes
 from toolkit.defenses.median import Median
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
@@ -99,7 +101,9 @@ def test_noise_counts_only_what_is_not_seen() -> None:
     assert not (crafted.success8 & seen).any()
 
 
-def test_knowing_the_detector_beats_not_knowing_it_on_a_real_verifier(facenet_network: Callable[[Any], Any]) -> None:
+@pytest.fixture(scope="module")
+def watched_faces(facenet_network: Callable[[Any], Any]) -> tuple[WhiteBox, Task]:
+    """Two genuine and two impostor pairs of a real verifier with a detector, all decided correctly."""
     manifest = read_manifest(bundled("models") / "facenet-mini")
     profile = Profile("watch", "", (), "", detector=Detector((Median(3),), 0.0135, 0.05))
     side = manifest.input.height
@@ -112,10 +116,26 @@ def test_knowing_the_detector_beats_not_knowing_it_on_a_real_verifier(facenet_ne
     generators = tuple(np.random.default_rng(i) for i in range(4))
     task = Task(probes, runtime.embed(references), dodging, manifest.decision, generators)
     assert (margins(runtime, task, np.arange(4), probes) < 0).all(), "all four are decided correctly"
+    return model, replace(task, alarm=runtime.manifest.alarm)
+
+
+def test_knowing_the_detector_beats_not_knowing_it_on_a_real_verifier(watched_faces: tuple[WhiteBox, Task]) -> None:
+    model, task = watched_faces
 
     def unnoticed(alarm: float) -> int:
         probes8 = to_unit(DeepFool(steps=40).craft(model, replace(task, alarm=alarm)).probes8)
-        return int((margins(runtime, replace(task, alarm=runtime.manifest.alarm), np.arange(4), probes8) > 0).sum())
+        return int((margins(model, task, np.arange(4), probes8) > 0).sum())
 
     assert unnoticed(np.inf) == 0, "an attack that does not know the detector is seen"
-    assert unnoticed(runtime.manifest.alarm) >= 3
+    assert unnoticed(task.alarm) >= 3
+
+
+def test_fmn_and_ddn_find_about_the_same_way_past_a_detector(watched_faces: tuple[WhiteBox, Task]) -> None:
+    """Steps of FMN's usual length set off the detector, and then its ball never became small again."""
+    model, task = watched_faces
+    norms = []
+    for attack in (Fmn(steps=40), Ddn(steps=40)):
+        crafted = attack.craft(model, task)
+        assert crafted.success8.all()
+        norms.append(float(np.median(sizes("l2", crafted.probes - task.probes))))
+    assert norms[0] < 1.6 * norms[1]

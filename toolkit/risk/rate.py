@@ -232,8 +232,8 @@ def _advice(s: ScenarioResult, within: Rate, why_not: str, *, worn: bool, truste
     return {
         "zero": "Deploy a profile that stops this attack: sixpixels profiles select.",
         "partial": "Do not rely on a secret choice of filter. Deploy a profile that withstands attackers who know it.",
-        "perfect": "Filters do not stop attackers who know them. Add a detector, choose a stricter threshold, keep the "
-        "original model secret, and require a second factor.",
+        "perfect": "Filters and detectors do not stop attackers who know them. Deploy a verifier or a profile with "
+        "certificates, choose a stricter threshold, keep the original model secret, and require a second factor.",
         "query": "Limit the queries of each account and device, do not return scores, and watch for series of similar "
         "images.",
     }[s.knowledge]
