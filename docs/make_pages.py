@@ -88,10 +88,7 @@ PLACES = {
     "sparse": _benchmark(
         _NEAR.format("facenet-mini", "l1,l0 --libraries ours,foolbox,adversarial-library"), torch=True
     ),
-    "reach": _benchmark(
-        f"benchmarks/reach.py {_FACES} --folds 7,8 --limit 16",
-        f"benchmarks/reach.py {_FACES} --folds 7,8 --limit 8 --profiles detector --attacks fmn",
-    ),
+    "reach": _benchmark(f"benchmarks/reach.py {_FACES} --folds 7,8 --limit 16"),
     "decisions": _benchmark(
         *(
             f"benchmarks/reach.py {_FACES} --folds 7,8 --limit 6 --profiles none --attacks cgba,hop-skip-jump "
