@@ -38,6 +38,8 @@ from scipy.stats import norm
 from toolkit.attacks.apgd import Apgd
 from toolkit.attacks.pgd import Pgd
 from toolkit.audit.clean.bench import Bench
+from toolkit.audit.crafting.artifacts import artifact_name
+from toolkit.audit.crafting.code import attack_code
 from toolkit.audit.crafting.craft import make_task
 from toolkit.audit.suites import balls
 from toolkit.faces.crops import CropSet
@@ -195,16 +197,12 @@ def fell(
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
         names = [crops.pairs[i].id for i in chunk]
-        content = [
-            row.key,
-            row.threshold,
-            shift,
-            repr(attack),
-            names,
-            row.draws,
-            *(() if sees_detector else ("blind",)),
-        ]
-        path = work / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.json"
+        content = {
+            "row": [row.key, row.threshold, row.draws],
+            "attack": [repr(attack), attack_code(attack), shift, sees_detector],
+            "pairs": names,
+        }
+        path = work / f"{artifact_name(content)}.json"
         if not path.exists():
             bench, references = aimed.bench, enrolled[crops.index[chunk, 1]]
             alarm = bench.deployed(aimed.profile).manifest.alarm if sees_detector else np.inf

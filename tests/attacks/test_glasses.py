@@ -16,8 +16,7 @@ from toolkit.attacks.base import Task, margins, reached
 from toolkit.attacks.glasses import LEVELS, Glasses, glasses_mask
 from toolkit.attacks.settings import apply_settings
 from toolkit.audit.clean.run import run_clean
-from toolkit.audit.crafting.craft import attack_parameters, make_task
-from toolkit.audit.crafting.series import attack_with
+from toolkit.audit.crafting.craft import attack_parameters, attack_with, make_task
 from toolkit.errors import InputError
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs

@@ -13,8 +13,9 @@ from toolkit.attacks.base import Crafted, Task
 from toolkit.attacks.universal import Universal
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
-from toolkit.audit.crafting.craft import Chunk, Series, people_halves
+from toolkit.audit.crafting.craft import Chunk, Series
 from toolkit.audit.crafting.jobs import InProcess, finish
+from toolkit.audit.crafting.learn import people_halves
 from toolkit.audit.crafting.series import series_steps
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet, crop_pairs
@@ -75,7 +76,8 @@ def test_nobody_is_attacked_by_what_was_learned_from_them(
     bench = Bench(manifest, Execution("cpu", threads=1), 0)
     bench.gradients = lambda profile: facenet_mini
     chunks = []
-    for (_, rows), crafted in finish(series_steps(series, bench, clean), InProcess(bench)):
+    pool = InProcess(bench)
+    for (_, rows), crafted in finish(series_steps(series, clean, pool), pool):
         assert isinstance(crafted, Crafted)
         chunks.append(Chunk(rows, crafted))
     assert len(taught) == 2, "once for each half, whatever the number of chunks"

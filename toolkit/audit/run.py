@@ -184,7 +184,7 @@ def run_audit(
         gradients = GradientChecks(request, plan, bench, collector, probes) if isinstance(bench, Bench) else None
         early = gradients.early() if gradients else ()
         with collector.telling(folder):
-            _craft_and_replay(request, probes, bench, pool, collector, setting, early, progress)
+            _craft_and_replay(request, probes, pool, collector, setting, early, progress)
             of_profiles = {profile: clean[profile] for profile in request.profiles}
             certificates = certify_all(bench, request.smoothings, request.crops, of_profiles, probes, progress, pool)
             natural = _natural(request, probes, bench, clean, progress, pool)
@@ -309,7 +309,6 @@ def _natural(
 def _craft_and_replay(
     request: Request,
     probes: Path,
-    bench: Verifiers,
     pool: Pool,
     collector: Collector,
     setting: _Setting,
@@ -329,7 +328,7 @@ def _craft_and_replay(
             transferred = attack.needs == "gradient" and request.sources
             model = sources_identity(request.sources) if transferred else attacked_model(manifest, attack)
             series = Series(attack, known, model, aimed, manifest.decision, request.seed, probes)
-            for step in series_steps(series, bench, clean):
+            for step in series_steps(series, clean, pool):
                 if collector.failed(attack, known):
                     break
                 yield step

@@ -13,6 +13,7 @@ from toolkit.attacks.hop_skip_jump import HopSkipJump
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.crafting.craft import Series
+from toolkit.audit.crafting.jobs import InProcess
 from toolkit.audit.crafting.series import CraftJob, series_steps
 from toolkit.audit.replaying.certify import Smoothing
 from toolkit.audit.request import Request
@@ -53,5 +54,5 @@ def jobs(asked: Request, tmp_path: Path) -> tuple[Bench, list[CraftJob]]:
     bench, known = Bench(asked.manifest, asked.execution, asked.seed), find_profile("mean3")
     clean = run_clean(bench.deployed(known), asked.crops, asked.manifest.decision)
     series = Series(asked.attacks[1], known, "m", asked.crops, asked.manifest.decision, asked.seed, tmp_path)
-    made = [step.job() for step in series_steps(series, bench, clean)]
+    made = [step.job() for step in series_steps(series, clean, InProcess(bench))]
     return bench, [job for job in made if isinstance(job, CraftJob)]

@@ -20,13 +20,15 @@ from tests.progress import Silent
 from toolkit.attacks.base import Crafted
 from toolkit.attacks.fgsm import Fgsm
 from toolkit.attacks.pgd import Pgd
+from toolkit.attacks.universal import Universal
 from toolkit.audit.clean.bench import Bench, Verifiers
 from toolkit.audit.clean.run import run_clean
 from toolkit.audit.collect import InterruptedAuditError
 from toolkit.audit.crafting.artifacts import decode_learned, decode_probes, encode_learned, encode_probes
 from toolkit.audit.crafting.code import attack_code, code_modules
 from toolkit.audit.crafting.craft import Series
-from toolkit.audit.crafting.jobs import Job, Parcel, pack_job
+from toolkit.audit.crafting.jobs import InProcess, Job, Parcel, Ticket, pack_job
+from toolkit.audit.crafting.learn import learned
 from toolkit.audit.crafting.series import CraftJob, series_steps
 from toolkit.audit.replaying.certify import CertifyJob
 from toolkit.audit.replaying.natural import NaturalJob
@@ -37,7 +39,7 @@ from toolkit.audit.workers import ALONE, Workers, open_pool
 from toolkit.audit.workers.processes import ProcessPool
 from toolkit.audit.workers.workbench import _KINDS, Workbench
 from toolkit.documents import to_json
-from toolkit.errors import UnavailableError, UsageError
+from toolkit.errors import InputError, UnavailableError, UsageError
 from toolkit.faces.corruptions import CORRUPTIONS
 from toolkit.faces.crops import crop_pairs
 from toolkit.faces.pairs import embedded_pairs, load_pairs
@@ -151,7 +153,7 @@ def test_gradients_are_the_same_in_another_process_and_another_thread(tmp_path: 
     bench = Bench(manifest, Execution("cpu", threads=2), 0)
     clean = run_clean(bench.deployed(known), crops, manifest.decision)
     series = Series(attack, known, "m", crops, manifest.decision, 0, tmp_path)
-    (job,) = [step.job() for step in series_steps(series, bench, clean)]
+    (job,) = [step.job() for step in series_steps(series, clean, InProcess(bench))]
     assert isinstance(job, CraftJob)
     with ProcessPool(1, Bench(manifest, Execution("cpu", threads=1), 0)) as pool:
         there = pool.submit(job)()
@@ -159,6 +161,32 @@ def test_gradients_are_the_same_in_another_process_and_another_thread(tmp_path: 
         thread = pool.submit(fresh((bench, [job]))[0])()
     same = there == thread == job.run(bench)
     assert same, "another artifact"  # pytest would compare the bytes one by one
+
+
+@pytest.mark.usefixtures("facenet_network")
+def test_a_worker_trains_what_this_process_would(tmp_path: Path) -> None:
+    manifest, attack = find_manifest("facenet-mini"), Universal(epochs=1, batch=4)
+    assert manifest.alignment is not None
+    crops = crop_pairs(load_pairs(embedded_pairs(), limit=8), 160, 160, manifest.alignment.template)
+    bench = Bench(manifest, Execution("cpu", threads=1), 0)
+    series = Series(attack, find_profile("none"), "m", crops, manifest.decision, 0, tmp_path / "here")
+    here = learned(series, attack, np.inf, InProcess(bench))
+    with ProcessPool(2, bench) as pool:
+        there = learned(replace(series, folder=tmp_path / "there"), attack, np.inf, pool)
+    assert not isinstance(here, InputError)
+    np.testing.assert_array_equal(here, there)
+    assert (here[0] != here[1]).any(), "each half of the people has its own"
+    # What was trained is not trained again.
+    np.testing.assert_array_equal(learned(series, attack, np.inf, Idle()), here)
+
+
+class Idle:
+    """A pool that may not be asked."""
+
+    width = 1
+
+    def submit(self, job: Job) -> Ticket:
+        raise AssertionError(job.name)
 
 
 def test_workers_refuse_what_is_not_what_the_audit_saw(

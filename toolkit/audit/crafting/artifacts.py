@@ -98,7 +98,7 @@ def float_step(deltas: Images) -> NDArray[np.float64]:
 
 
 def encode_learned(learned: Images) -> bytes:
-    """Encode learned perturbations (K, H, W, 3) as an artifact."""
+    """Encode a learned perturbation as an artifact."""
     return _seal(_LEARNED, learned.astype("<f4").tobytes())
 
 

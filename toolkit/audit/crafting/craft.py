@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, Crafted, Task, is_trained
-from toolkit.audit.crafting.artifacts import artifact_name, decode_learned, decode_probes, encode_learned, read_artifact
+from toolkit.audit.crafting.artifacts import artifact_name, decode_probes, read_artifact
 from toolkit.audit.crafting.code import attack_code, defense_code
 from toolkit.defenses.base import file_hash
+from toolkit.documents import from_plain
 from toolkit.errors import InputError
 from toolkit.faces.crops import CropSet
-from toolkit.files import sha256, sha256_of, write_bytes
-from toolkit.pixels import Images, to_unit
+from toolkit.files import check_sha256, sha256, sha256_of
+from toolkit.pixels import to_unit
 from toolkit.profiles.profile import Profile
+from toolkit.registry import choose, discover
 from toolkit.verifiers.manifest import Decision, Manifest
 from toolkit.verifiers.onnx_file import verifier_sha256
 
@@ -66,14 +68,14 @@ class Series:
 
     def chunks(self) -> Iterator[tuple[NDArray[np.intp], Path]]:
         """Yield the rows of each chunk, and the file of its probes."""
-        learned = self.learned_path().name if is_trained(self.attack) else None
+        learned = self.learned_name() if is_trained(self.attack) else None
         for start in range(0, len(self.crops.pairs), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(self.crops.pairs)))
             yield rows, self.folder / f"{self._key(rows, learned)}.probes"
 
-    def learned_path(self) -> Path:
-        """The file of the perturbations that a trained attack learned. They depend on all pairs."""
-        return self.folder / f"{self._key(np.arange(len(self.crops.pairs)), None)}.learned"
+    def learned_name(self) -> str:
+        """A name of what a trained attack learns. It depends on all pairs."""
+        return self._key(np.arange(len(self.crops.pairs)), None)
 
     def clean(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """The clean probes (m, H, W, 3) of the pairs `rows`."""
@@ -111,55 +113,6 @@ def read_crafted(series: Series, chunks: Iterable[tuple[NDArray[np.intp], Path]]
         crafted = decode_probes(read_artifact(path), series.clean(rows))
         if crafted is not None:
             yield Chunk(rows, crafted)
-
-
-def learn(series: Series, model: Any, alarm: float) -> Images | InputError:
-    """Read the perturbations of a trained attack from its artifact, or train it.
-
-    Args:
-        series: the series.
-        model: the attacked model, with gradients.
-        alarm: the detector's threshold; infinite without a detector.
-
-    Returns:
-        (2, H, W, 3) float32: one perturbation for each half of the people, learned from the other half. An InputError
-        if the attack cannot be trained.
-    """
-    path, shape = series.learned_path(), (2, *series.crops.images.shape[1:])
-    learned = decode_learned(read_artifact(path), shape)
-    if learned is None:
-        try:
-            learned = _learn(series, model, alarm)
-        except InputError as error:
-            return error
-        write_bytes(path, encode_learned(learned))
-    return learned
-
-
-def _learn(series: Series, model: Any, alarm: float) -> Images:
-    attack, crops = series.attack, series.crops
-    halves, learned = people_halves(crops), []
-    for half in (0, 1):
-        places = np.unique(crops.index[halves != half, 0])
-        if not len(places) or not (halves == half).any():
-            raise InputError(
-                f"{attack.name}: too few people, because it trains on some and attacks others; give more pairs"
-            )
-        generator = pair_generator(series.seed, attack.name, f"half {half}")
-        probes = to_unit(crops.images[generator.permutation(places)[:LEARNED_FROM]])
-        everyone = np.ones(len(probes), np.bool_)
-        own = Task(probes, model.embed(probes), everyone, series.decision, (generator,) * len(probes), alarm=alarm)
-        learned.append(attack.train(model, own))  # type: ignore[attr-defined]
-    return np.stack(learned)
-
-
-def people_halves(crops: CropSet) -> NDArray[np.intp]:
-    """Split people into two halves: the half, 0 or 1, of each pair's probe (n,).
-
-    If the pairs do not name people, each photo counts as a person.
-    """
-    people = [pair.probe_identity or pair.probe for pair in crops.pairs]
-    return np.array([hashlib.sha256(person.encode()).digest()[0] % 2 for person in people], np.intp)
 
 
 def make_task(
@@ -212,3 +165,44 @@ def pair_generator(seed: int, attack: str, pair_id: str) -> np.random.Generator:
     """The random number generator of one pair in one attack."""
     digest = hashlib.sha256(f"{seed}/{attack}/{pair_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def same_attack(header: dict[str, Any]) -> Attack:
+    """Find the attack of a job from another process: its name with its parameters (`attack`), and its `code`.
+
+    Raises:
+        InputError: the code of the attack differs here.
+    """
+    attack = attack_with(*header["attack"])
+    if attack_code(attack) != header["code"]:
+        raise InputError(
+            f"{attack.name}: this worker and the audit have different code of this attack; install the same version"
+        )
+    return attack
+
+
+def attack_with(name: str, parameters: dict[str, Any]) -> Attack:
+    """Find a registered attack, and set its parameters from values that were read from JSON.
+
+    Raises:
+        UsageError: the attack does not exist.
+        ValueError: the attack has other parameters.
+    """
+    attack = choose("attack", [name], discover("attack"))[0]
+    known = {field.name for field in fields(attack)}
+    if set(parameters) != known:
+        raise ValueError(f"{name} has the parameters {sorted(known)}, not {sorted(parameters)}")
+    kinds = get_type_hints(type(attack))
+    values = {key: _parameter(kinds[key], value, f"{name}.{key}") for key, value in parameters.items()}
+    return replace(attack, **{key: values[key] for key in known if getattr(attack, key) != values[key]})
+
+
+def _parameter(kind: Any, value: Any, where: str) -> Any:
+    if kind != Path | None:
+        return from_plain(kind, value, where)
+    return None if value is None else _file(*from_plain(tuple[str, str], value, where))
+
+
+def _file(path: str, digest: str) -> Path:
+    check_sha256(Path(path), digest)
+    return Path(path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,20 @@ from toolkit.audit.clean.run import CleanRun
 from toolkit.audit.crafting.artifacts import decode_probes, encode_probes
 from toolkit.audit.crafting.blind import with_blind_tries
 from toolkit.audit.crafting.code import attack_code
-from toolkit.audit.crafting.craft import Series, attack_parameters, learn, make_task, pair_generator, people_halves
-from toolkit.audit.crafting.jobs import Parcel, Step, packed_alarm, packed_profile, unpacked_alarm, unpacked_profile
-from toolkit.documents import from_plain
+from toolkit.audit.crafting.craft import Series, attack_parameters, make_task, pair_generator, same_attack
+from toolkit.audit.crafting.jobs import (
+    Parcel,
+    Pool,
+    Step,
+    packed_alarm,
+    packed_profile,
+    unpacked_alarm,
+    unpacked_profile,
+)
+from toolkit.audit.crafting.learn import learned, people_halves
 from toolkit.errors import InputError
-from toolkit.files import check_sha256
 from toolkit.pixels import Images, to_8bit, to_unit
 from toolkit.profiles.profile import Profile
-from toolkit.registry import choose, discover
 from toolkit.verifiers.manifest import Decision
 
 
@@ -84,11 +90,7 @@ def craft_job(parcel: Parcel, seed: int, drawn: str | None = None) -> CraftJob:
         InputError: the attack or the profile differs from that of the audit.
     """
     header, arrays = parcel.header, parcel.arrays
-    attack = attack_with(*header["attack"])
-    if attack_code(attack) != header["code"]:
-        raise InputError(
-            f"{attack.name}: this worker and the audit have different code of this attack; install the same version"
-        )
+    attack = same_attack(header)
     ids, start = tuple(header["ids"]), arrays.get("start")
     task = Task(
         to_unit(arrays["probes"]),
@@ -108,15 +110,15 @@ def craft_job(parcel: Parcel, seed: int, drawn: str | None = None) -> CraftJob:
 CraftStep = Step[tuple[Series, NDArray[np.intp]], Crafted]
 
 
-def series_steps(series: Series, bench: Verifiers, clean: CleanRun) -> Iterator[CraftStep]:
-    """The steps of a series. A trained attack is trained here once, before its first job.
+def series_steps(series: Series, clean: CleanRun, pool: Pool) -> Iterator[CraftStep]:
+    """The steps of a series. A trained attack is trained once, before its first job.
 
     Args:
         series: the series.
-        bench: the verifiers.
         clean: the clean run of the known profile, for the embeddings of the references.
+        pool: who trains.
     """
-    learned: list[Images | InputError] = []
+    taught: list[Images | InputError] = []
     halves = people_halves(series.crops)
 
     def job(rows: NDArray[np.intp]) -> CraftJob | InputError:
@@ -124,11 +126,11 @@ def series_steps(series: Series, bench: Verifiers, clean: CleanRun) -> Iterator[
         references = clean.embeddings[crops.index[rows, 1]]
         task = make_task(attack.name, crops, rows, references, series.decision, series.seed, clean.alarm)
         if is_trained(attack):
-            if not learned:
-                learned.append(learn(series, bench.side(attack, known), clean.alarm))
-            if isinstance(learned[0], InputError):
-                return learned[0]
-            task = replace(task, universal=learned[0][halves[rows]])
+            if not taught:
+                taught.append(learned(series, attack, clean.alarm, pool))
+            if isinstance(taught[0], InputError):
+                return taught[0]
+            task = replace(task, universal=taught[0][halves[rows]])
         return CraftJob(attack, known, tuple(crops.pairs[row].id for row in rows), task)
 
     for rows, path in series.chunks():
@@ -144,30 +146,3 @@ def craft_step(
         return decode_probes(content, series.clean(rows))
 
     return Step(series.name, (series, rows), path, decode, job)
-
-
-def attack_with(name: str, parameters: dict[str, Any]) -> Attack:
-    """Find a registered attack, and set its parameters from values that were read from JSON.
-
-    Raises:
-        UsageError: the attack does not exist.
-        ValueError: the attack has other parameters.
-    """
-    attack = choose("attack", [name], discover("attack"))[0]
-    known = {field.name for field in fields(attack)}
-    if set(parameters) != known:
-        raise ValueError(f"{name} has the parameters {sorted(known)}, not {sorted(parameters)}")
-    kinds = get_type_hints(type(attack))
-    values = {key: _parameter(kinds[key], value, f"{name}.{key}") for key, value in parameters.items()}
-    return replace(attack, **{key: values[key] for key in known if getattr(attack, key) != values[key]})
-
-
-def _parameter(kind: Any, value: Any, where: str) -> Any:
-    if kind != Path | None:
-        return from_plain(kind, value, where)
-    return None if value is None else _file(*from_plain(tuple[str, str], value, where))
-
-
-def _file(path: str, digest: str) -> Path:
-    check_sha256(Path(path), digest)
-    return Path(path)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.attacks.base import Attack
-from toolkit.audit.crafting.craft import attack_parameters
-from toolkit.audit.crafting.series import attack_with
+from toolkit.audit.crafting.craft import attack_parameters, attack_with
 from toolkit.audit.plan import Knowledge
 from toolkit.audit.request import Request
 from toolkit.documents import from_plain

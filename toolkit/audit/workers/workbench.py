@@ -10,6 +10,7 @@ from typing import Any
 
 from toolkit.audit.clean.bench import Bench
 from toolkit.audit.crafting.jobs import Job, Parcel, unpack_job
+from toolkit.audit.crafting.learn import learn_job
 from toolkit.audit.crafting.series import craft_job
 from toolkit.audit.embedding import embed_job
 from toolkit.audit.parity import parity_job
@@ -28,6 +29,7 @@ _KINDS: dict[str, Callable[[Parcel, int], Job]] = {
     "embed": embed_job,
     "parity": parity_job,
     "craft": craft_job,
+    "learn": learn_job,
     "certify": certify_job,
     "natural": natural_job,
     "gradients": gradient_job,
