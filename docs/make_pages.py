@@ -72,6 +72,7 @@ PLACES = {
     "whole-audits": _benchmark(
         *(f"benchmarks/audit.py {_FACES} --folds 7,8 --limit {limit} --suite quick" for limit in (10, 40))
     ),
+    "thousand": _benchmark(f"benchmarks/audit.py {_FACES} --folds 7,8 --limit 1000 --suite quick"),
     "peer": _benchmark(*(f"benchmarks/peer.py {_FACES} --limit 20{more}" for more in ("", " --our-steps 25"))),
     "kills": _benchmark("benchmarks/kills.py --kills 200", last=1),
     "cluster": _benchmark(f"benchmarks/cluster.py {_FACES} --limit 32 --megabits 0,20,5"),
@@ -241,10 +242,10 @@ def replaced(page: str, name: str, block: str) -> str:
     Raises:
         ValueError: the page has no such place, or several.
     """
-    place = re.compile(rf"(<!-- printed: {re.escape(name)} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+    place = re.compile(rf"(<!-- printed: {re.escape(name)} -->\n)(?:(?!<!-- ).)*(<!-- end -->)", re.DOTALL)
     if len(place.findall(page)) != 1:
         raise ValueError(f"the page must have one place for {name}")
-    return place.sub(lambda found: found[1] + block + found[2], page)
+    return place.sub(lambda found: f"{found[1]}{block}\n{found[2]}", page)
 
 
 def assemble(work: Path, names: Iterable[str], root: Path = ROOT) -> None:

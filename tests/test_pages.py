@@ -31,6 +31,12 @@ def test_every_place_of_a_page_has_its_commands(pages: Any) -> None:
         pages.replaced("", "nothing", "")
 
 
+def test_an_empty_place_is_filled_and_its_neighbors_stay(pages: Any) -> None:
+    page = "<!-- printed: a -->\n<!-- end -->\n<!-- printed: b -->\nold\n<!-- end -->\n"
+    filled = "<!-- printed: a -->\nnew\n<!-- end -->\n<!-- printed: b -->\nold\n<!-- end -->\n"
+    assert pages.replaced(page, "a", "new") == filled
+
+
 def test_programs_know_the_options_of_their_commands(pages: Any) -> None:
     for command in (command for place in pages.PLACES.values() for command in place.commands):
         program, *words = command.split()
