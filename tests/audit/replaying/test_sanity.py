@@ -334,13 +334,24 @@ def subject_with(clean: CleanRun) -> Seen:
     return Seen(NONE, SimpleNamespace(), clean)  # type: ignore[arg-type]
 
 
-def rerun(attack: Scripted, crafted: int, levels: int) -> dict[str, Check]:
+def rerun(attack: Scripted, crafted: int, levels: int, alarm: float = np.inf) -> dict[str, Check]:
     """The checks of an attack that solved the first `crafted` of eight pairs, by a change of so many levels."""
     crops = gray([100] * 8)
     scenario, replayed = outcome([i < crafted for i in range(8)], attack)
     replayed = replace(replayed, l2=np.full(8, levels / 255 * np.sqrt(48)))
-    subject = subject_with(clean_of(crops))
+    subject = subject_with(clean_of(crops, alarm=alarm))
     return {c.name: c for c in check_attacks(subject, [(scenario, replayed)], crops, MANIFEST.decision, 0)}
+
+
+def test_behind_a_detector_the_attack_without_a_bound_is_one_whose_steps_are_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PGD without a bound set off the detector with each step, so that the check failed where nothing was wrong."""
+    monkeypatch.setattr("toolkit.audit.replaying.reruns._UNBOUNDED", Scripted(lambda a: (7, 10)))
+    monkeypatch.setattr("toolkit.audit.replaying.reruns._UNNOTICED", Scripted(lambda a: (8, 10)))
+    missing = Scripted(lambda a: (0, 0))
+    assert rerun(missing, 0, 10, alarm=0.5)["unbounded"].passed
+    assert not rerun(missing, 0, 10)["unbounded"].passed
 
 
 @pytest.mark.parametrize(("levels", "passes"), [(100, True), (91, True), (89, False)])
@@ -404,7 +415,7 @@ def test_without_a_bound_every_pair_must_fall(solved: int, passes: bool, monkeyp
 def test_what_no_attack_solved_is_attacked_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 30 pairs one attack solves 0 to 4, another 5 to 9, and 25 to 29 are not eligible: 15 are left, 8 are tried."""
     free = Scripted(lambda a: (8, 10), name="free")
-    monkeypatch.setattr("toolkit.audit.replaying.reruns._UNBOUNDED", free)
+    monkeypatch.setattr("toolkit.audit.replaying.reruns._UNNOTICED", free)
     crops = gray([100 + i for i in range(30)])
     clean = clean_of(crops, np.arange(30) < 25, alarm=0.25)
     outcomes = [outcome([at <= i < at + 5 for i in range(30)], Scripted(lambda a: (0, 0))) for at in (0, 5)]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.attacks.base import Attack, is_trained
+from toolkit.attacks.ddn import Ddn
 from toolkit.attacks.norms import sizes
 from toolkit.attacks.pgd import Pgd
 from toolkit.audit.clean.bench import Verifiers
@@ -36,6 +37,8 @@ _MISSED, _STILL_GAINS = 4, 0.1
 # An attack has converged if twice the steps do not shrink its median norm below this factor.
 _SHRINKS = 0.9
 _UNBOUNDED = Pgd(epsilon=1.0, steps=100, step=4 / 255)
+# The steps of PGD are so long that a detector notices each. Those of DDN are not, and its ball grows without a bound.
+_UNNOTICED = Ddn()
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,8 @@ def _unbounded(subject: Subject, mine: Sequence[tuple[Attack, Replay]], again: C
     about, left = subject.profile.name, int(unsolved.sum())
     if not left:
         return [Check("unbounded", about, True, "gradient attacks succeed on every eligible pair")]
-    (result,) = yield [again(_UNBOUNDED, _UNBOUNDED.name, unsolved)]
+    attack: Attack = _UNBOUNDED if np.isinf(subject.clean.alarm) else _UNNOTICED
+    (result,) = yield [again(attack, attack.name, unsolved)]
     found = int(result.success.sum())
     detail = (
         f"on {left} pairs no gradient attack succeeds; without a bound, one succeeds on {found} of {len(result.rows)} "
