@@ -164,12 +164,13 @@ def test_an_audit_with_workers_never_loads_tensorflow_itself(tmp_path: Path) -> 
         "from toolkit.audit.options import AuditOptions\n"
         "from toolkit.audit.run import audit_verifier\n"
         f"run = audit_verifier(AuditOptions(model={str(model)!r}, pairs={str(tmp_path / 'pairs.csv')!r}, "
-        f"attacks='fmn', profiles='none,mean3', workers='2', run={str(tmp_path / 'run')!r}))\n"
+        f"attacks='fmn,universal', profiles='none,mean3', workers='2', run={str(tmp_path / 'run')!r}))\n"
         "assert run.assessment.parity is not None\n"
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+    assert len(list((tmp_path / "run").rglob("*.learned"))) == 4, "for two profiles, of two halves of the people"
 
 
 def test_a_result_survives_its_artifact_and_no_other_kind_does() -> None:

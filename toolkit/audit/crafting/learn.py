@@ -40,7 +40,7 @@ class LearnJob:
         attack: the attack.
         known: the profile that the attacker knows.
         half: the half of the people that the perturbation is for. It names the random numbers.
-        pixels: (N, H, W, 3) uint8, photographs of the other half, drawn by `_photographs`.
+        pixels: (N, H, W, 3) uint8, photographs of the other half, drawn by `_drawn`.
         drawn_from: how many they were drawn from.
         decision: metric and threshold.
         alarm: the detector's threshold; infinite without a detector.
