@@ -90,6 +90,7 @@ PLACES = {
         _NEAR.format("facenet-mini", "l1,l0 --libraries ours,foolbox,adversarial-library"), torch=True
     ),
     "reach": _benchmark(f"benchmarks/reach.py {_FACES} --folds 7,8 --limit 16"),
+    "noticed": _benchmark(f"benchmarks/reach.py {_FACES} --folds 7,8 --limit 16 --profiles mean3,detector"),
     "decisions": _benchmark(
         *(
             f"benchmarks/reach.py {_FACES} --folds 7,8 --limit 6 --profiles none --attacks cgba,hop-skip-jump "

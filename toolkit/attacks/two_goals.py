@@ -42,11 +42,12 @@ def toward_both(
         # Along the step, the smaller margin rises by goal - least over the step's length.
         scale = (goal - least) / (x * x * a + 2 * x * y * c + y * y * b)
         x, y = x * scale, y * scale
-    # The other gradient is not needed, or zero: nothing is rounded then.
-    alone = np.where(is_first, y, x) == 0
-    alone |= ~(np.isfinite(x) & np.isfinite(y))
-    x, y = np.where(alone, is_first, x), np.where(alone, ~is_first, y)
-    return (per_image(x) * along + per_image(y) * across).astype(np.float32)
+        # The other gradient is not needed, or zero: nothing is rounded then.
+        alone = np.where(is_first, y, x) == 0
+        alone |= ~(np.isfinite(x) & np.isfinite(y))
+        x, y = np.where(alone, is_first, x), np.where(alone, ~is_first, y)
+        # What is not finite stays so: who asked refuses it.
+        return (per_image(x) * along + per_image(y) * across).astype(np.float32)
 
 
 def _shortest(
