@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -68,13 +69,14 @@ class Series:
 
     def chunks(self) -> Iterator[tuple[NDArray[np.intp], Path]]:
         """Yield the rows of each chunk, and the file of its probes."""
-        learned = self.learned_name() if is_trained(self.attack) else None
+        learned = self.learned_name if is_trained(self.attack) else None
         for start in range(0, len(self.crops.pairs), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(self.crops.pairs)))
             yield rows, self.folder / f"{self._key(rows, learned)}.probes"
 
+    @cached_property
     def learned_name(self) -> str:
-        """A name of what a trained attack learns. It depends on all pairs."""
+        """A name of what a trained attack learns. It is a hash of all crops."""
         return self._key(np.arange(len(self.crops.pairs)), None)
 
     def clean(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:

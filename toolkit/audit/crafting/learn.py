@@ -128,7 +128,7 @@ def learned(series: Series, attack: Trained, alarm: float, pool: Pool) -> Images
 def _steps(series: Series, attack: Trained, alarm: float) -> Iterator[Step[int, Images]]:
     decode = partial(decode_learned, shape=series.crops.images.shape[1:])
     for half in (0, 1):
-        path = series.folder / f"{series.learned_name()}.{half}.learned"
+        path = series.folder / f"{series.learned_name}.{half}.learned"
         job = partial(_job, series, attack, alarm, half)
         yield Step(f"training of {series.name}", half, path, decode, job)
 
